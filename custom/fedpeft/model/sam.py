@@ -1,0 +1,133 @@
+"""SAM for fully automatic segmentation of slices, from segment_anything's own modelling classes.
+
+Three things differ from the published network, as in the FLAP-SAM paper: no prompts are given, the mask decoder has
+``classes + 1`` tokens (token 0 is background), and it upscales by the patch side, back to the input's resolution.
+"""
+
+import importlib
+import importlib.util
+import sys
+from functools import partial
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from fedpeft.spec.backbones import Backbone
+
+
+def _modeling() -> ModuleType:
+    """segment_anything.modeling without segment_anything/__init__.py, which imports torchvision.
+
+    A bare package object stands in for the package while its sub-package is imported, and is taken away afterwards,
+    so that whoever imports segment_anything itself later gets the real one.
+    """
+    name = "segment_anything"
+    if name in sys.modules:
+        return importlib.import_module(f"{name}.modeling")
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.submodule_search_locations is None:
+        raise ModuleNotFoundError(f"{name} is not installed; install it with: pip install -r requirements.txt")
+    bare = ModuleType(name)
+    bare.__path__ = list(spec.submodule_search_locations)
+    sys.modules[name] = bare
+    try:
+        return importlib.import_module(f"{name}.modeling")
+    finally:
+        del sys.modules[name]
+
+
+_sam = _modeling()
+_common = importlib.import_module("segment_anything.modeling.common")
+_mask_decoder = importlib.import_module("segment_anything.modeling.mask_decoder")
+
+
+class AutomaticMaskDecoder(_sam.MaskDecoder):
+    """SAM's mask decoder for batches of images without prompts.
+
+    Args:
+        neck: channels of the image embedding.
+        heads: attention heads of the two-way transformer.
+        mlp: width of its MLPs.
+        upscaling: channels after each transposed convolution; n of them enlarge by 2**n.
+        tokens: mask tokens, background included.
+    """
+
+    def __init__(self, neck: int, heads: int, mlp: int, upscaling: tuple[int, ...], tokens: int) -> None:
+        transformer = _sam.TwoWayTransformer(depth=2, embedding_dim=neck, num_heads=heads, mlp_dim=mlp)
+        super().__init__(
+            transformer_dim=neck, transformer=transformer, num_multimask_outputs=tokens - 1, iou_head_hidden_dim=neck
+        )
+        self.output_upscaling = _upscaling(neck, upscaling)
+        self.output_hypernetworks_mlps = nn.ModuleList(
+            _mask_decoder.MLP(neck, neck, upscaling[-1], 3) for _ in range(tokens)
+        )
+
+    def forward(self, embedding: Tensor, position: Tensor, dense: Tensor) -> Tensor:
+        """Logits of every token.
+
+        Args:
+            embedding: image embeddings, (B, neck, h, w).
+            position: positional encoding of the grid, (1, neck, h, w).
+            dense: the embedding that stands for "no mask prompt", (1, neck, 1, 1).
+
+        Returns:
+            Logits before the softmax over tokens, (B, tokens, h * 2**n, w * 2**n).
+        """
+        batch, channels, height, width = embedding.shape
+        tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(batch, -1, -1)
+        tokens, pixels = self.transformer(embedding + dense, position.expand(batch, -1, -1, -1), tokens)
+        pixels = self.output_upscaling(pixels.transpose(1, 2).reshape(batch, channels, height, width))
+        # Token 0 of the transformer's output is the IoU token, which the loss does not use.
+        weights = torch.stack([mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
+        return torch.einsum("btc,bchw->bthw", weights, pixels)
+
+
+def _upscaling(neck: int, channels: tuple[int, ...]) -> nn.Sequential:
+    """Transposed convolutions with LayerNorm2d and GELU between; after the last one GELU alone.
+
+    Positions 0, 1 and 3 are those of the published decoder, so that its first two stages can be loaded.
+    """
+    layers: list[nn.Module] = []
+    for before, after in zip((neck, *channels[:-1]), channels, strict=True):
+        layers += [nn.ConvTranspose2d(before, after, kernel_size=2, stride=2), _common.LayerNorm2d(after), nn.GELU()]
+    del layers[-2]
+    return nn.Sequential(*layers)
+
+
+class SegmentationSam(nn.Module):
+    """Image encoder, prompt encoder and mask decoder under the published names.
+
+    Args:
+        row: the backbone.
+        classes: foreground classes.
+        side: input side in pixels, a multiple of ``row.patch``.
+    """
+
+    def __init__(self, row: Backbone, classes: int, side: int) -> None:
+        super().__init__()
+        grid = side // row.patch
+        self.image_encoder = _sam.ImageEncoderViT(
+            img_size=side, patch_size=row.patch, embed_dim=row.dim, depth=row.depth, num_heads=row.heads,
+            out_chans=row.neck, norm_layer=partial(nn.LayerNorm, eps=1e-6), use_rel_pos=True,
+            window_size=row.window, global_attn_indexes=row.global_blocks,
+        )
+        self.prompt_encoder = _sam.PromptEncoder(
+            embed_dim=row.neck, image_embedding_size=(grid, grid), input_image_size=(side, side), mask_in_chans=16
+        )
+        self.mask_decoder = AutomaticMaskDecoder(
+            row.neck, row.decoder_heads, row.decoder_mlp, row.upscaling, classes + 1
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of background and classes.
+
+        Args:
+            images: normalised grey slices, (B, 1, side, side); the one channel is copied to the three of SAM.
+
+        Returns:
+            Logits, (B, classes + 1, side, side), at the input's resolution.
+        """
+        embedding = self.image_encoder(images.expand(-1, 3, -1, -1))
+        dense = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        return self.mask_decoder(embedding, self.prompt_encoder.get_dense_pe(), dense)

@@ -1,0 +1,121 @@
+"""Fine-tuning methods: where adapters go, which tensors train, how each is averaged.
+
+A method is a row. Nothing in the code branches on a method's name: to add one, add a row here and, if its
+mathematics is new, one adapter module (``model/adapters.py``) or one averaging rule (``algebra/average.py``).
+Tensors are named by their parameter path in the model; patterns are ``fnmatch`` globs in which ``*`` crosses dots.
+"""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+ENCODER_ATTENTION = "image_encoder.blocks.*.attn.*"
+DECODER_ATTENTION = "mask_decoder.transformer.*attn*_proj.*"
+DECODER = "mask_decoder.*"
+# The output layers of FLAP-SAM, section 2: UP and HYP. The paper's counts include the mask tokens as well.
+OUTPUT_LAYERS = (
+    "mask_decoder.output_upscaling.*",
+    "mask_decoder.output_hypernetworks_mlps.*",
+    "mask_decoder.mask_tokens.*",
+)
+LORA = "*.lora.*"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One kind of adapter on every linear layer whose module path matches ``layer``.
+
+    Attributes:
+        kind: key of ``fedpeft.model.adapters.ADAPTERS``.
+        layer: glob of module paths.
+        slots: for a fused projection, the parts of its output that get an adapter, out of ``of``; empty for a
+            plain layer, which gets one adapter for its whole output.
+        of: the parts of the fused output in their order.
+    """
+
+    kind: str
+    layer: str
+    slots: tuple[str, ...] = ()
+    of: tuple[str, ...] = ()
+
+
+LORA_ADAPTERS = (
+    Adapter("lora", "image_encoder.blocks.*.attn.qkv", slots=("q", "v"), of=("q", "k", "v")),
+    Adapter("lora", "mask_decoder.transformer.*.q_proj"),
+    Adapter("lora", "mask_decoder.transformer.*.v_proj"),
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the methods table.
+
+    Attributes:
+        name: what commands and jobs call it.
+        title: what the FLAP-SAM paper calls it.
+        trains: globs of the parameter paths that train and travel; everything else is frozen.
+        adapters: adapters that are put into the backbone; none means the backbone as it is.
+        rules: (glob, averaging rule) pairs; the first match decides (keys of ``fedpeft.algebra.average.RULES``).
+        rate: factor on the backbone's learning rate: full-size tensors take smaller steps than adapters.
+        note: the rule in a sentence, shown by ``fedpeft methods``.
+        task: "segmentation" or "classification".
+    """
+
+    name: str
+    title: str
+    trains: tuple[str, ...]
+    note: str
+    adapters: tuple[Adapter, ...] = ()
+    rules: tuple[tuple[str, str], ...] = ((LORA, "product"), ("*", "mean"))
+    rate: float = 1.0
+    task: str = "segmentation"
+
+    def trains_tensor(self, path: str) -> bool:
+        """Whether the parameter at ``path`` trains (and travels)."""
+        return any(fnmatchcase(path, pattern) for pattern in self.trains)
+
+    def rule_of(self, path: str) -> str:
+        """Name of the averaging rule of the parameter at ``path``.
+
+        Raises:
+            ValueError: no pattern of the row matches.
+        """
+        for pattern, rule in self.rules:
+            if fnmatchcase(path, pattern):
+                return rule
+        raise ValueError(f"method {self.name!r} has no averaging rule for {path!r}; add a pattern to the row's rules")
+
+
+_ROWS = (
+    Method(
+        "flap_sam", "FLAP-SAM", (LORA, *OUTPUT_LAYERS), adapters=LORA_ADAPTERS,
+        note="LoRA on q, v of encoder and decoder + upscaling, hyper-networks, mask tokens",
+    ),
+    Method("full_ft", "FullFT", ("*",), rate=0.15, note="every parameter"),
+    Method(
+        "attn_ft", "AttnFT", (ENCODER_ATTENTION, DECODER_ATTENTION), rate=0.25,
+        note="attention of encoder (with its relative positions) and decoder, nothing else: the paper's one-class count",
+    ),
+    Method("dec_ft", "DecFT", (DECODER,), rate=0.5, note="the whole mask decoder"),
+    Method("pdec_ft", "PDecFT", OUTPUT_LAYERS, note="upscaling, hyper-networks, mask tokens"),
+    Method(
+        "lora_ft", "LoRAFT", (LORA,), adapters=LORA_ADAPTERS,
+        note="LoRA alone; the new output head stays as it was drawn",
+    ),
+    Method(
+        "lora_dec_ft", "LoRADecFT (SAMed)", (LORA, DECODER), adapters=LORA_ADAPTERS, rate=0.5,
+        note="LoRA + the whole mask decoder",
+    ),
+)
+
+METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
+
+
+def method(name: str) -> Method:
+    """The row called ``name``.
+
+    Raises:
+        ValueError: there is none; the message lists those that exist.
+    """
+    if name not in METHODS:
+        raise ValueError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
+    return METHODS[name]

@@ -1,0 +1,138 @@
+"""A run: everything that determines a training except data and checkpoint, which the sites have.
+
+The same record is rendered into a FLARE job, kept in ``run.json`` and read by every room, so that local, centralized
+and federated training cannot drift apart. It names no path and no machine.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from fedpeft.spec.backbones import Backbone, backbone
+from fedpeft.spec.methods import Method, method
+
+CODECS = ("float32", "bfloat16")
+WEIGHTS = ("cases", "uniform")
+SETTINGS = ("local", "federated", "centralized")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run.
+
+    Attributes:
+        method, dataset, backbone: names of rows.
+        classes: foreground classes; the model has ``classes + 1`` outputs, 0 is background.
+        rank: adapter rank; 0 means the backbone's default.
+        side: input side in pixels; 0 means the backbone's default.
+        seed: of the initial model, the order of the data and the augmentation.
+        rounds: rounds of the federation; a local or centralized run has as many.
+        local_epochs: epochs over a site's training cases in a round.
+        batch: stacks of ``stack`` neighbouring slices in a step.
+        stack: slices in a stack (the paper's N = 5).
+        stride: slices between the starts of two stacks; 1 is the paper's, ``stack`` computes each slice once.
+        negatives: stacks without foreground, as a share of those with it.
+        learning_rate: 0 means backbone's rate times the method's factor.
+        weight_decay: AdamW's, on tensors of two and more dimensions.
+        warmup: share of the run with a linearly growing step size; after it a cosine to zero.
+        dice_weight: the loss is (1 - dice_weight) CE + dice_weight Dice (FLAP-SAM: 0.2, 0.8).
+        weights: how sites are weighted: by their number of training cases, or all alike (the paper's equation 2).
+        codec: how tensors are encoded on the wire.
+    """
+
+    method: str
+    dataset: str
+    backbone: str = "sam_vit_b"
+    classes: int = 1
+    rank: int = 0
+    side: int = 0
+    seed: int = 0
+    rounds: int = 10
+    local_epochs: int = 1
+    batch: int = 4
+    stack: int = 5
+    stride: int = 5
+    negatives: float = 0.5
+    learning_rate: float = 0.0
+    weight_decay: float = 0.1
+    warmup: float = 0.05
+    dice_weight: float = 0.8
+    weights: str = "cases"
+    codec: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Fill the defaults that belong to the rows, then check every value.
+
+        Raises:
+            ValueError: a value is unknown or out of range; the message names the field.
+        """
+        row, backbone_row = method(self.method), backbone(self.backbone)
+        object.__setattr__(self, "rank", self.rank or backbone_row.rank)
+        object.__setattr__(self, "side", self.side or backbone_row.side)
+        object.__setattr__(self, "learning_rate", self.learning_rate or backbone_row.learning_rate * row.rate)
+        checks = (
+            ("classes", self.classes >= 1, "at least 1"),
+            ("rank", self.rank >= 1, "at least 1"),
+            ("side", self.side > 0 and self.side % backbone_row.patch == 0,
+             f"a positive multiple of the patch side {backbone_row.patch} of {self.backbone}"),
+            ("rounds", self.rounds >= 1, "at least 1"),
+            ("local_epochs", self.local_epochs >= 1, "at least 1"),
+            ("batch", self.batch >= 1, "at least 1"),
+            ("stack", self.stack >= 1, "at least 1"),
+            ("stride", 1 <= self.stride <= self.stack, f"1 to stack ({self.stack})"),
+            ("negatives", self.negatives >= 0, "0 or more"),
+            ("learning_rate", self.learning_rate > 0, "positive"),
+            ("weight_decay", self.weight_decay >= 0, "0 or more"),
+            ("warmup", 0 <= self.warmup < 1, "0 to below 1"),
+            ("dice_weight", 0 <= self.dice_weight <= 1, "0 to 1"),
+            ("weights", self.weights in WEIGHTS, f"one of {', '.join(WEIGHTS)}"),
+            ("codec", self.codec in CODECS, f"one of {', '.join(CODECS)}"),
+        )
+        for name, valid, expected in checks:
+            if not valid:
+                raise ValueError(f"run: {name} is {getattr(self, name)!r}, expected {expected}")
+
+    @property
+    def method_row(self) -> Method:
+        """The method's row."""
+        return method(self.method)
+
+    @property
+    def backbone_row(self) -> Backbone:
+        """The backbone's row."""
+        return backbone(self.backbone)
+
+    def with_(self, **changes: Any) -> "Run":
+        """A copy with some fields changed; the learning rate of the rows follows a changed method or backbone."""
+        if {"method", "backbone"} & changes.keys() and "learning_rate" not in changes:
+            changes["learning_rate"] = 0.0
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Run":
+        """The run that ``to_dict`` wrote.
+
+        Raises:
+            ValueError: a field is unknown or has another type than expected.
+        """
+        known = {field.name: field.type for field in fields(cls)}
+        for name, value in values.items():
+            if name not in known:
+                raise ValueError(f"run: unknown field {name!r}; known: {', '.join(known)}")
+            expected = (int, float) if known[name] is float else known[name]
+            if not isinstance(value, expected) or isinstance(value, bool):
+                raise ValueError(f"run: {name} is {value!r}, expected {known[name].__name__}")
+        return cls(**values)
+
+
+def seed_of(*parts: object) -> int:
+    """A 63-bit seed from any parts, the same on every machine and in every process.
+
+    A site's seed is ``seed_of(run.seed, site, round)``; a tensor's is ``seed_of(run.seed, parameter path)``.
+    """
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
