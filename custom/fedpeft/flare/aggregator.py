@@ -1,0 +1,122 @@
+"""The server's average: products of low-rank factors re-factored exactly, everything else by weighted mean."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from nvflare.apis.dxo import DXO, DataKind
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable
+from nvflare.app_common.abstract.aggregator import Aggregator
+from nvflare.app_common.abstract.model import ModelLearnableKey
+from nvflare.app_common.app_constant import AppConstants
+from torch import Tensor
+
+from fedpeft.algebra.average import average_parcel, normalised
+from fedpeft.algebra.codec import roundtrip
+from fedpeft.flare.filters import declared_bytes
+from fedpeft.flare.job_run import job_run
+from fedpeft.flare.messages import BYTES, META, content, meta_of, round_of, sender
+from fedpeft.model.parcel import check
+
+# The round's record, for whoever writes it down.
+RECORD = "fedpeft_record"
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """An accepted result: the site's difference to the decoded download, and what it says of itself."""
+
+    difference: dict[str, Tensor]
+    meta: dict[str, Any]
+    encoded_bytes: int
+
+
+class AdapterAggregator(Aggregator):
+    """Averages a round of parcels (FLAP-SAM, section 3 and equation 3).
+
+    A site's result is its difference to the parcel as it decoded it; that very tensor is rebuilt here and added back
+    before any product is formed. Sites are summed in the order of their names, so a run can be repeated bit for bit.
+
+    Args:
+        min_sites: accepted results that a round needs; with fewer the job stops and says why.
+    """
+
+    def __init__(self, min_sites: int = 1) -> None:
+        super().__init__()
+        self.min_sites = min_sites
+        self._accepted: dict[str, Contribution] = {}
+        self._refused: dict[str, str] = {}
+
+    def reset(self, fl_ctx: FLContext) -> None:
+        """Forget the last round."""
+        self._accepted, self._refused = {}, {}
+
+    def refuse(self, site: str, reason: str, fl_ctx: FLContext) -> None:
+        """Note that a site's result does not count in this round."""
+        self._refused[site] = reason
+        self.log_error(fl_ctx, f"result of {site} refused: {reason}")
+
+    def accept(self, shareable: Shareable, fl_ctx: FLContext) -> bool:
+        """Take a site's result, or refuse it and go on with the others."""
+        site = sender(fl_ctx)
+        try:
+            contribution = self._contribution(shareable, site, fl_ctx)
+        except ValueError as fault:
+            self.refuse(site, str(fault), fl_ctx)
+            return False
+        self._accepted[site] = contribution
+        return True
+
+    def aggregate(self, fl_ctx: FLContext) -> Shareable:
+        """The average, as the next global parcel.
+
+        Raises:
+            RuntimeError: too few results were accepted; the message holds every reason.
+        """
+        round_ = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
+        if len(self._accepted) < self.min_sites:
+            reasons = "; ".join(f"{site}: {why}" for site, why in sorted(self._refused.items()))
+            raise RuntimeError(
+                f"round {round_}: {len(self._accepted)} accepted results, {self.min_sites} needed. "
+                f"Refused: {reasons or 'none; the other sites did not answer in time'}"
+            )
+        run = job_run(fl_ctx).run
+        sites = sorted(self._accepted)
+        results = [self._accepted[site] for site in sites]
+        weights = normalised([item.meta["cases"] if run.weights == "cases" else 1 for item in results])
+        learnable = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)
+        base = roundtrip(learnable[ModelLearnableKey.WEIGHTS], run.codec)
+        averaged, reports = average_parcel(base, [item.difference for item in results], weights, run.method_row.rule_of)
+        self._record(fl_ctx, dict(zip(sites, weights, strict=True)), reports)
+        outgoing = DXO(DataKind.WEIGHTS, data=averaged)
+        outgoing.set_meta_prop(META, learnable[ModelLearnableKey.META][META])
+        return outgoing.to_shareable()
+
+    def _contribution(self, shareable: Shareable, site: str, fl_ctx: FLContext) -> Contribution:
+        """The checked content of a result.
+
+        Raises:
+            ValueError: it is not what this round expects of the site.
+        """
+        expected = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
+        if round_of(shareable) != expected:
+            raise ValueError(f"{site}: the result is of round {round_of(shareable)}, expected round {expected}")
+        if site in self._accepted:
+            raise ValueError(f"{site}: a second result for round {expected}; the first one counts")
+        dxo = content(shareable, (DataKind.WEIGHT_DIFF,))
+        check(dxo.data, job_run(fl_ctx).parcel(expected), site)
+        meta = meta_of(dxo)
+        if not isinstance(meta.get("cases"), int) or meta["cases"] < 1:
+            raise ValueError(f"{site}: cases is {meta.get('cases')!r}, expected a whole number of training cases >= 1")
+        return Contribution(dxo.data, meta, shareable.get_header(BYTES, 0))
+
+    def _record(self, fl_ctx: FLContext, weights: dict[str, float], reports: dict[str, Any]) -> None:
+        job = job_run(fl_ctx)
+        down = declared_bytes(job.parcel(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)), job.run.codec)
+        sites = {
+            site: {"weight": weight, "bytes_up": self._accepted[site].encoded_bytes, "bytes_down": down}
+            | self._accepted[site].meta
+            for site, weight in weights.items()
+        }
+        record = {"sites": sites, "refused": dict(self._refused), "averaging": reports}
+        fl_ctx.set_prop(RECORD, record, private=True, sticky=False)

@@ -1,0 +1,133 @@
+"""The site's executor: FLARE tasks in, tensors and numbers out. It only translates; ``fedpeft.train`` does the work."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from nvflare.apis.dxo import DXO, DataKind
+from nvflare.apis.executor import Executor
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.apis.signal import Signal
+from nvflare.app_common.app_constant import AppConstants
+
+from fedpeft.data.datalist import read_site
+from fedpeft.flare.filters import declared_bytes
+from fedpeft.flare.job_run import JobRun, job_run
+from fedpeft.flare.messages import META, content, is_ok, meta_of, refusal, round_of
+from fedpeft.model.checkpoint import sha256_of
+from fedpeft.model.initial import build, digest
+from fedpeft.train.evaluate import class_means
+from fedpeft.train.loop import Stopped
+from fedpeft.train.site import SiteTrainer
+from fedpeft.train.site_file import NAME, SiteFile, read_site_file
+
+RUN_KEY = re.compile(r"[0-9a-f]{32}")
+
+
+class Refused(Exception):
+    """The site declines the task on principle; the message may leave the site and names no file of it."""
+
+
+class SiteExecutor(Executor):
+    """Serves the tasks train, validate and submit_model.
+
+    What the site declines on principle (another parcel, another initial model, a method it does not permit) is answered
+    with the reason. A fault in the site's own files is not: its message may name patients, and stays in the site's log.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._trainer: SiteTrainer | None = None
+        self._digests: dict[str, str] = {}
+        self._signal = Signal()
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        """Do one task; FLARE's abort signal is obeyed before every step."""
+        tasks = {
+            AppConstants.TASK_TRAIN: self._train,
+            AppConstants.TASK_VALIDATION: self._validate,
+            AppConstants.TASK_SUBMIT_MODEL: self._submit_model,
+        }
+        if task_name not in tasks:
+            return make_reply(ReturnCode.TASK_UNKNOWN)
+        if not is_ok(shareable):
+            # The filter before us has refused the task data and says why.
+            return shareable
+        self._signal = abort_signal
+        try:
+            dxo = content(shareable, (DataKind.WEIGHTS,))
+            trainer = self._prepared(meta_of(dxo), fl_ctx)
+            reply = tasks[task_name](trainer, dxo, round_of(shareable)).to_shareable()
+        except Refused as fault:
+            self.log_error(fl_ctx, f"declined: {fault}")
+            return refusal(ReturnCode.BAD_TASK_DATA, str(fault))
+        except Stopped:
+            return make_reply(ReturnCode.TASK_ABORTED)
+        reply.set_header(AppConstants.CURRENT_ROUND, round_of(shareable))
+        return reply
+
+    def _train(self, trainer: SiteTrainer, dxo: DXO, round_: int) -> DXO:
+        """The model as received is validated first, so that every round's curve comes without another exchange."""
+        dice = class_means(trainer.validate(dxo.data))
+        update = trainer.train(dxo.data, round_)
+        answer = DXO(DataKind.WEIGHT_DIFF, data=update.difference)
+        answer.set_meta_prop(
+            META, {"cases": update.cases, "loss": update.loss, "seconds": update.seconds, "dice": dice}
+        )
+        return answer
+
+    def _validate(self, trainer: SiteTrainer, dxo: DXO, round_: int) -> DXO:
+        """Mean Dice per class, and the number of cases behind it."""
+        scores = trainer.validate(dxo.data)
+        return DXO(DataKind.METRICS, data={"cases": len({item.case for item in scores}), **class_means(scores)})
+
+    def _submit_model(self, trainer: SiteTrainer, dxo: DXO, round_: int) -> DXO:
+        """The site's own tensors at the end of its last round."""
+        trained = trainer.state.trained()
+        if trained is None:
+            raise Refused("the site has not trained in this run yet, so it has no model to submit")
+        answer = DXO(DataKind.WEIGHTS, data=trained)
+        answer.set_meta_prop(META, {"cases": len(trainer.site.splits["training"])})
+        return answer
+
+    def _prepared(self, meta: dict[str, Any], fl_ctx: FLContext) -> SiteTrainer:
+        """The trainer, made at the first task; every task's digests are compared.
+
+        Raises:
+            Refused: the server's initial model is not the one this site builds, or the site does not permit the job.
+        """
+        if self._trainer is None:
+            self._trainer = self._made(meta, fl_ctx)
+        for name, mine in self._digests.items():
+            if meta.get(name) != mine:
+                raise Refused(
+                    f"{name} at the server is {meta.get(name)}, at this site {mine}: both must start from the same "
+                    f"checkpoint file and package version"
+                )
+        return self._trainer
+
+    def _made(self, meta: dict[str, Any], fl_ctx: FLContext) -> SiteTrainer:
+        job = job_run(fl_ctx)
+        name = fl_ctx.get_identity_name()
+        local = Path(fl_ctx.get_engine().get_workspace().get_site_config_dir())
+        site_file = read_site_file(local / NAME, name)
+        self._admitted(site_file, job)
+        if not RUN_KEY.fullmatch(str(meta.get("run_key"))):
+            raise Refused(f"run_key is {meta.get('run_key')!r}, expected 32 hexadecimal digits")
+        torch.set_num_threads(site_file.threads)
+        checkpoint = site_file.checkpoint(job.run.backbone_row)
+        model = build(job.run, checkpoint)
+        self._digests = {"checkpoint_sha256": sha256_of(checkpoint), "model_sha256": digest(model)}
+        site = replace(read_site(site_file.datalist(job.run.dataset)), name=name)
+        state = Path(site_file.state_dir) / meta["run_key"]
+        return SiteTrainer(job.run, site, model, state, site_file.device, lambda: self._signal.triggered)
+
+    def _admitted(self, site_file: SiteFile, job: JobRun) -> None:
+        try:
+            site_file.admit(job.run.method, declared_bytes(job.parcel(0), job.run.codec))
+        except ValueError as fault:
+            raise Refused(str(fault)) from fault

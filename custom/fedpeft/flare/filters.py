@@ -1,0 +1,129 @@
+"""Filters at both ends: nothing but the declared parcel leaves a site or the server, nothing else is let in.
+
+The sender's filter checks the parcel and encodes it; the receiver's checks the encoded size, decodes and checks the
+parcel. FLARE runs a site's own privacy filters before a job's, so the order at a site is privacy, then codec.
+"""
+
+import torch
+from nvflare.apis.dxo import DXO, DataKind
+from nvflare.apis.dxo_filter import DXOFilter
+from nvflare.apis.fl_constant import FLContextKey, FilterKey, ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable
+from torch import Tensor
+
+from fedpeft.algebra.codec import decode, encode, nbytes
+from fedpeft.flare.job_run import job_run
+from fedpeft.flare.messages import BYTES, META, content, is_ok, meta_of, refusal, round_of, sender
+from fedpeft.model.parcel import Parcel, check
+
+TENSORS = (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF)
+# What may stand beside the tensors. To the sites: which run and which initial model this is. To the server: numbers.
+DOWN = ("run_key", "checkpoint_sha256", "model_sha256")
+UP = ("cases", "loss", "seconds", "dice")
+
+
+def declared_bytes(parcel: Parcel, codec: str) -> int:
+    """Bytes of a parcel's values as the codec sends them, without keys and headers."""
+    return nbytes(encode({key: torch.empty(shape, device="meta") for key, shape in parcel.items()}, codec))
+
+
+class CheckedFilter(DXOFilter):
+    """A fault turns the message into a refusal that names the sender and what was expected.
+
+    FLARE's own DXOFilter lets pass what is no DXO or an empty one; this one refuses it.
+
+    Args:
+        kinds: kinds of DXO that may pass, after ``process_dxo``.
+    """
+
+    def __init__(self, kinds: tuple[str, ...]) -> None:
+        super().__init__(supported_data_kinds=list(kinds), data_kinds_to_filter=None)
+        self.kinds = kinds
+
+    def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
+        """Filter a message, or answer with a refusal."""
+        if not is_ok(shareable):
+            return shareable
+        try:
+            content(shareable, self.kinds)
+            return super().process(shareable, fl_ctx)
+        except ValueError as fault:
+            self.log_error(fl_ctx, f"refused: {fault}")
+            arriving = fl_ctx.get_prop(FLContextKey.FILTER_DIRECTION) == FilterKey.IN
+            code = ReturnCode.BAD_TASK_DATA if arriving else ReturnCode.TASK_RESULT_FILTER_ERROR
+            return refusal(code, str(fault))
+
+
+class EncodeParcel(CheckedFilter):
+    """At the sender of tensors: check, keep only the declared meta data, encode with the run's codec."""
+
+    def __init__(self) -> None:
+        super().__init__(TENSORS)
+
+    def process_dxo(self, dxo: DXO, shareable: Shareable, fl_ctx: FLContext) -> DXO:
+        """A new DXO with the encoded parcel.
+
+        Raises:
+            ValueError: the content is not the declared parcel.
+        """
+        job = job_run(fl_ctx)
+        check(dxo.data, job.parcel(round_of(shareable)), fl_ctx.get_identity_name())
+        meta = meta_of(dxo)
+        encoded = DXO(dxo.data_kind, data=encode(dxo.data, job.run.codec))
+        encoded.set_meta_prop(META, {key: meta[key] for key in (*DOWN, *UP) if key in meta})
+        return encoded
+
+
+class DecodeParcel(CheckedFilter):
+    """At the receiver of tensors: check the encoded size, decode to float32, check the parcel."""
+
+    def __init__(self) -> None:
+        super().__init__(TENSORS)
+
+    def process_dxo(self, dxo: DXO, shareable: Shareable, fl_ctx: FLContext) -> DXO:
+        """A new DXO with the decoded parcel.
+
+        Raises:
+            ValueError: too large, or not the declared parcel.
+        """
+        job, who = job_run(fl_ctx), sender(fl_ctx)
+        parcel = job.parcel(round_of(shareable))
+        tensors = {key: value for key, value in dxo.data.items() if isinstance(value, Tensor)}
+        size, declared = nbytes(tensors), declared_bytes(parcel, job.run.codec)
+        for key, value in dxo.data.items():
+            if key in parcel and key not in tensors:
+                raise ValueError(f"{who}: {key!r} is a {type(value).__name__}, expected a tensor of shape {parcel[key]}")
+        # Before decoding, unless keys or shapes are wrong anyway: then their own message explains more.
+        if size > declared and _shapes(tensors) == parcel:
+            raise ValueError(f"{who}: {size:,} encoded bytes, expected {declared:,} for {job.run.codec}")
+        try:
+            decoded = DXO(dxo.data_kind, data=decode(tensors))
+        except ValueError as fault:
+            raise ValueError(f"{who}: {fault}") from fault
+        check(decoded.data, parcel, who)
+        decoded.set_meta_prop(META, meta_of(dxo))
+        shareable.set_header(BYTES, size)
+        return decoded
+
+
+class CheckMetrics(CheckedFilter):
+    """At both ends of a validation's answer: numbers, and nothing but numbers."""
+
+    def __init__(self) -> None:
+        super().__init__((DataKind.METRICS,))
+
+    def process_dxo(self, dxo: DXO, shareable: Shareable, fl_ctx: FLContext) -> DXO:
+        """The same numbers, without anything that stood beside them.
+
+        Raises:
+            ValueError: a value is no number.
+        """
+        for name, value in dxo.data.items():
+            if not isinstance(value, int | float):
+                raise ValueError(f"{sender(fl_ctx)}: metric {name!r} is a {type(value).__name__}, expected a number")
+        return DXO(DataKind.METRICS, data=dict(dxo.data))
+
+
+def _shapes(tensors: dict[str, Tensor]) -> Parcel:
+    return {key: tuple(tensor.shape) for key, tensor in tensors.items()}

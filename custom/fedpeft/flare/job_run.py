@@ -1,0 +1,54 @@
+"""The run as a FLARE component: executor, filters, aggregator and persistor of a job all read this one record."""
+
+from functools import cached_property, lru_cache
+from typing import Any
+
+from nvflare.apis.fl_component import FLComponent
+from nvflare.apis.fl_context import FLContext
+from nvflare.app_opt.pt.decomposers import TensorDecomposer
+from nvflare.fuel.utils import fobs
+
+from fedpeft.model.parcel import Parcel, parcel
+from fedpeft.spec.run import Run
+
+COMPONENT = "run"
+
+
+class JobRun(FLComponent):
+    """The ``run`` component of a job, on the server and at every site.
+
+    Args:
+        run: fields of ``fedpeft.spec.run.Run``, plain values.
+
+    Raises:
+        ValueError: a field is unknown or out of range; FLARE then refuses the job's configuration.
+    """
+
+    def __init__(self, run: dict[str, Any]) -> None:
+        super().__init__()
+        # Tensors travel as safetensors; without this, FLARE has no way to write one on the wire.
+        fobs.register(TensorDecomposer)
+        self._values = run
+        self._parcel = lru_cache(maxsize=2)(lambda round_: parcel(self.run, round_))
+        _ = self.run
+
+    @cached_property
+    def run(self) -> Run:
+        """The validated run."""
+        return Run.from_dict(self._values)
+
+    def parcel(self, round_: int) -> Parcel:
+        """Declared keys and shapes of a round."""
+        return self._parcel(round_)
+
+
+def job_run(fl_ctx: FLContext) -> JobRun:
+    """The job's run component.
+
+    Raises:
+        RuntimeError: the job's configuration has none.
+    """
+    component = fl_ctx.get_engine().get_component(COMPONENT)
+    if not isinstance(component, JobRun):
+        raise RuntimeError(f"the job has no component {COMPONENT!r} of fedpeft; render it with: fedpeft job render")
+    return component

@@ -1,0 +1,106 @@
+"""The server's model store: builds the initial model, writes the run folder. safetensors only, never a pickle."""
+
+import time
+import uuid
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_constant import FLContextKey
+from nvflare.apis.fl_context import FLContext
+from nvflare.app_common.abstract.model import ModelLearnable, ModelLearnableKey, make_model_learnable
+from nvflare.app_common.abstract.model_persistor import ModelPersistor
+from nvflare.app_common.app_constant import AppConstants
+from torch import Tensor
+
+from fedpeft.algebra.codec import roundtrip
+from fedpeft.flare.aggregator import RECORD
+from fedpeft.flare.job_run import job_run
+from fedpeft.flare.messages import META
+from fedpeft.flare.round_line import final_line, round_line
+from fedpeft.model.checkpoint import sha256_of
+from fedpeft.model.initial import build, digest
+from fedpeft.model.parcel import trainable
+from fedpeft.spec.datasets import DATASETS
+from fedpeft.spec.run import Run
+from fedpeft.train.run_folder import RunFolder
+from fedpeft.train.site_file import NAME, read_site_file
+
+
+class RunFolderPersistor(ModelPersistor):
+    """Loads the initial parcel from the server's own checkpoint and keeps the run in ``app_server/run``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._folder: RunFolder | None = None
+        self._entered: dict[str, Tensor] = {}
+        self._best = -1.0
+        self._ended = "stopped before the first round"
+        self._clock = 0.0
+
+    def load_model(self, fl_ctx: FLContext) -> ModelLearnable:
+        """The initial parcel, with the digests that every site compares with its own."""
+        run = job_run(fl_ctx).run
+        workspace = fl_ctx.get_engine().get_workspace()
+        site_file = read_site_file(Path(workspace.get_site_config_dir()) / NAME, fl_ctx.get_identity_name())
+        checkpoint = site_file.checkpoint(run.backbone_row)
+        model = build(run, checkpoint)
+        identity = {
+            "run_key": uuid.uuid4().hex, "checkpoint_sha256": sha256_of(checkpoint), "model_sha256": digest(model),
+        }
+        self._folder = RunFolder(Path(workspace.get_app_dir(fl_ctx.get_job_id())) / "run")
+        self._folder.start(
+            run, "federated", label_names(run), identity["checkpoint_sha256"], identity["model_sha256"]
+        )
+        self._entered = {key: tensor.detach().clone() for key, tensor in trainable(model).items()}
+        self._ended = "stopped before the last round"
+        self._clock = time.monotonic()
+        return make_model_learnable(dict(self._entered), {META: identity})
+
+    def save_model(self, model: ModelLearnable, fl_ctx: FLContext) -> None:
+        """Write a finished round, and the model that entered it if it is the best validated one so far."""
+        run, round_ = job_run(fl_ctx).run, fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
+        record = fl_ctx.get_prop(RECORD)
+        now = time.monotonic()
+        record |= {"seconds": now - self._clock}
+        self._clock = now
+        self._validated(round_, {site: item.get("dice", {}) for site, item in record["sites"].items()}, run)
+        self._folder.record(round_, record, model[ModelLearnableKey.WEIGHTS])
+        self._entered = model[ModelLearnableKey.WEIGHTS]
+        self.log_info(fl_ctx, round_line(round_, run.rounds, record), fire_event=False)
+
+    def conclude(self, metrics: dict[str, dict[str, Any]], fl_ctx: FLContext) -> None:
+        """Record the final model's validation, and that the run came to its end.
+
+        Args:
+            metrics: site -> {"cases": n, class name: mean Dice}.
+            fl_ctx: FLARE's context.
+        """
+        run = job_run(fl_ctx).run
+        dice = {site: {k: v for k, v in item.items() if k != "cases"} for site, item in metrics.items()}
+        self._validated(run.rounds, dice, run)
+        self._folder.finish("finished")
+        self._ended = "finished"
+        self.log_info(fl_ctx, final_line(run.rounds, dice), fire_event=False)
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Keep run.json truthful when the run ends in another way."""
+        if event_type == EventType.FATAL_SYSTEM_ERROR:
+            self._ended = f"failed: {fl_ctx.get_prop(FLContextKey.EVENT_DATA)}"
+        elif event_type == EventType.END_RUN and self._folder is not None:
+            self._folder.finish(self._ended)
+
+    def _validated(self, round_: int, dice: dict[str, dict[str, float]], run: Run) -> None:
+        for site, values in sorted(dice.items()):
+            self._folder.metrics(round_, site, "validation", values)
+        means = [fmean(values.values()) for values in dice.values() if values]
+        if means and fmean(means) > self._best:
+            self._best = fmean(means)
+            self._folder.keep_best(roundtrip(self._entered, run.codec), round_, self._best)
+
+
+def label_names(run: Run) -> dict[int, str]:
+    """Names of the classes as far as the server knows them: it has no data of its own."""
+    labels = DATASETS[run.dataset].labels
+    return dict(labels) if labels else {0: "background"} | {c: f"class {c}" for c in range(1, run.classes + 1)}

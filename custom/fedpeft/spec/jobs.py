@@ -1,0 +1,122 @@
+"""FLARE jobs as rows, and their rendering: a job is data, it carries no code and names no path of a site."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedpeft.spec.run import Run
+
+Files = dict[str, dict[str, Any]]
+
+# Seconds between a site's questions for work, and between the server's looks at a task: rounds may be short.
+POLL = 0.05
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job.
+
+    Attributes:
+        name: of its folder below jobs/.
+        run: what is trained.
+        min_sites: accepted results that a round needs, and sites that must be there for the job to start.
+        round_seconds: a round goes on with the results it has after this time.
+        straggler_seconds: time for the other sites once ``min_sites`` have answered.
+    """
+
+    name: str
+    run: Run
+    min_sites: int = 2
+    round_seconds: int = 4 * 3600
+    straggler_seconds: int = 1800
+
+
+_ROWS = (
+    Job("flap_sam_phantom", Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=10)),
+    Job("flap_sam_folder", Run("flap_sam", "folder", "sam_tiny", classes=1, rounds=20)),
+)
+
+JOBS: dict[str, Job] = {row.name: row for row in _ROWS}
+
+
+def job(name: str) -> Job:
+    """The row called ``name``.
+
+    Raises:
+        ValueError: there is none; the message lists those that exist.
+    """
+    if name not in JOBS:
+        raise ValueError(f"unknown job {name!r}; known: {', '.join(JOBS)}")
+    return JOBS[name]
+
+
+def render(row: Job) -> Files:
+    """The job's files: path below the job's folder -> content."""
+    return {
+        "meta.json": {
+            "name": row.name, "resource_spec": {}, "min_clients": row.min_sites, "deploy_map": {"app": ["@ALL"]},
+        },
+        "app/config/config_fed_server.json": _server(row),
+        "app/config/config_fed_client.json": _client(row),
+    }
+
+
+def write(row: Job, folder: Path) -> Path:
+    """Write a job below ``folder``.
+
+    Returns:
+        The job's own folder.
+    """
+    for name, content in render(row).items():
+        file = folder / row.name / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content, indent=2) + "\n")
+    return folder / row.name
+
+
+def _server(row: Job) -> dict[str, Any]:
+    rounds = {
+        "num_rounds": row.run.rounds, "min_sites": row.min_sites, "train_timeout": row.round_seconds,
+        "wait_time_after_min_received": row.straggler_seconds, "task_check_period": POLL,
+    }
+    return {
+        "format_version": 2,
+        "server": {"task_request_interval": POLL},
+        "workflows": [_part("rounds", "fedpeft.flare.controller.AdapterRounds", rounds)],
+        "components": [
+            _part("run", "fedpeft.flare.job_run.JobRun", {"run": row.run.to_dict()}),
+            _part("persistor", "fedpeft.flare.persistor.RunFolderPersistor"),
+            _part(
+                "shareable_generator",
+                "nvflare.app_common.shareablegenerators.full_model_shareable_generator.FullModelShareableGenerator",
+            ),
+            _part("aggregator", "fedpeft.flare.aggregator.AdapterAggregator", {"min_sites": row.min_sites}),
+        ],
+        "task_data_filters": [_filter(["train", "validate", "submit_model"], "EncodeParcel")],
+        "task_result_filters": [
+            _filter(["train", "submit_model"], "DecodeParcel"), _filter(["validate"], "CheckMetrics"),
+        ],
+    }
+
+
+def _client(row: Job) -> dict[str, Any]:
+    tasks = ["train", "validate", "submit_model"]
+    executor = {"path": "fedpeft.flare.executor.SiteExecutor", "args": {}}
+    return {
+        "format_version": 2,
+        "executors": [{"tasks": tasks, "executor": executor}],
+        "components": [_part("run", "fedpeft.flare.job_run.JobRun", {"run": row.run.to_dict()})],
+        "task_data_filters": [_filter(tasks, "DecodeParcel")],
+        "task_result_filters": [
+            _filter(["train", "submit_model"], "EncodeParcel"), _filter(["validate"], "CheckMetrics"),
+        ],
+    }
+
+
+def _part(id_: str, path: str, args: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"id": id_, "path": path, "args": args or {}}
+
+
+def _filter(tasks: list[str], name: str) -> dict[str, Any]:
+    return {"tasks": tasks, "filters": [{"path": f"fedpeft.flare.filters.{name}", "args": {}}]}

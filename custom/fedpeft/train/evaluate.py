@@ -1,0 +1,121 @@
+"""Whole volumes in, masks and Dice on the original grid out."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+import torch
+from monai.metrics import compute_dice
+from torch import Tensor, nn
+
+from fedpeft.data.fit import fit, unfit
+from fedpeft.data.volumes import Volume
+from fedpeft.spec.run import Run
+from fedpeft.train.loop import Stopped
+
+
+@dataclass(frozen=True)
+class CaseScore:
+    """Dice of one class in one case.
+
+    Attributes:
+        site, split, case, label: what was scored.
+        dice: 0 to 1; 1 where prediction and reference are both empty.
+    """
+
+    site: str
+    split: str
+    case: str
+    label: str
+    dice: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON and CSV."""
+        return asdict(self)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, volume: Volume, run: Run, should_stop: Callable[[], bool] = lambda: False) -> Tensor:
+    """The mask of a volume.
+
+    Args:
+        model: in evaluation mode.
+        volume: normalised, slices along its last axis, (H, W, D).
+        run: gives the input side and the number of slices in a forward pass (batch * stack).
+        should_stop: asked before every forward pass.
+
+    Returns:
+        uint8 labels (H, W, D) on the volume's own grid: the arg max is taken after the logits came back to the native
+        in-plane resolution, as the paper's evaluation does.
+
+    Raises:
+        Stopped: ``should_stop`` said so.
+    """
+    device = next(model.parameters()).device
+    height, width, _ = volume.image.shape
+    slices = fit(volume.image.permute(2, 0, 1).contiguous(), volume.spacing[:2], run.side, "image")
+    masks = []
+    for chunk in slices.unsqueeze(1).split(run.batch * run.stack):
+        if should_stop():
+            raise Stopped("stopped while predicting")
+        logits = model(chunk.to(device)).float().cpu()
+        masks.append(unfit(logits, (height, width), volume.spacing[:2]).argmax(dim=1).to(torch.uint8))
+    return torch.cat(masks).permute(1, 2, 0)
+
+
+def dice(mask: Tensor, label: Tensor, classes: int) -> list[float]:
+    """Dice of the classes 1..classes between two label volumes of one shape; both empty gives 1."""
+    one_hot = [torch.stack([volume == c for c in range(1, classes + 1)]).unsqueeze(0) for volume in (mask, label)]
+    return compute_dice(*one_hot, include_background=True, ignore_empty=False)[0].tolist()
+
+
+def score(
+    model: nn.Module,
+    volumes: Iterable[tuple[str, Volume]],
+    run: Run,
+    labels: dict[int, str],
+    where: tuple[str, str],
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[CaseScore]:
+    """Dice per case and class.
+
+    Args:
+        model: put into evaluation mode and back into the mode it was in.
+        volumes: (case, volume with its label).
+        run: as in ``predict``.
+        labels: class index -> name, background included.
+        where: (site, split), kept in the scores.
+        should_stop: as in ``predict``.
+    """
+    site, split = where
+    mode = model.training
+    model.eval()
+    try:
+        return [
+            CaseScore(site, split, case, labels[index + 1], value)
+            for case, volume in volumes
+            for index, value in enumerate(dice(predict(model, volume, run, should_stop), volume.label, run.classes))
+        ]
+    finally:
+        model.train(mode)
+
+
+def class_means(scores: Iterable[CaseScore]) -> dict[str, float]:
+    """Mean Dice over the cases of every class, by the class's name; empty where no case was scored."""
+    per_class: dict[str, list[float]] = {}
+    for item in scores:
+        per_class.setdefault(item.label, []).append(item.dice)
+    return {label: fmean(values) for label, values in per_class.items()}
+
+
+def mean_dice(scores: Iterable[CaseScore]) -> float:
+    """The paper's mean: over the cases of a class first, then over classes.
+
+    Raises:
+        ValueError: there is no score.
+    """
+    means = class_means(scores)
+    if not means:
+        raise ValueError("no case was scored: the split is empty; give cases to it or choose another with --split")
+    return fmean(means.values())

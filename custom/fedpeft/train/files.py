@@ -1,0 +1,72 @@
+"""Files that are complete or absent: write beside the target, flush to disk, rename."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+
+def replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Call ``write`` on a temporary file in ``path``'s folder, then rename it to ``path``.
+
+    Raises:
+        OSError: the folder cannot be written or is full; what stood at ``path`` before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        # mkstemp makes files private; what people read later follows their own umask.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with an indent of 2 and a final newline."""
+    replace(path, lambda file: file.write_text(json.dumps(value, indent=2) + "\n"))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no JSON; the message names the file and the place.
+    """
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is no JSON: {error}; correct the file") from error
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as safetensors."""
+    plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    replace(path, lambda file: save_file(plain, file, metadata=metadata))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read safetensors onto the CPU.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged.
+    """
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it, or restore it from a copy") from error

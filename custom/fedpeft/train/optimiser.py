@@ -1,0 +1,135 @@
+"""AdamW whose moments survive a round, and the step size over a run.
+
+The policy, the same in every setting: a site keeps its moments between rounds. The factors that come back from the
+server stand in another basis than those the site sent, so the moments of A and B are rotated along, by the orthogonal
+R that carries the site's last factors onto the received ones. Moments of all other tensors stay as they are.
+"""
+
+from dataclasses import dataclass
+from math import cos, pi
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from fedpeft.algebra.align import procrustes, rotate_moments
+from fedpeft.spec.run import Run
+from fedpeft.train.files import read_tensors, write_tensors
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def make_optimiser(run: Run, parameters: dict[str, nn.Parameter]) -> AdamW:
+    """AdamW (betas 0.9, 0.999) with decay on matrices and kernels, none on biases and scales."""
+    groups = [
+        {"params": [p for p in parameters.values() if p.ndim > 1], "weight_decay": run.weight_decay},
+        {"params": [p for p in parameters.values() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return AdamW([group for group in groups if group["params"]], lr=run.learning_rate)
+
+
+def step_size(run: Run, progress: float) -> float:
+    """Step size at a share of the run: a linear warm-up, then half a cosine to zero.
+
+    Args:
+        run: gives the peak and the warm-up's share.
+        progress: (round + share of the round done) / rounds, 0 to 1. It counts the run, not a site's own steps, so
+            that every site and setting is at the same place of the schedule.
+    """
+    if progress < run.warmup:
+        return run.learning_rate * progress / run.warmup
+    return run.learning_rate * 0.5 * (1 + cos(pi * (progress - run.warmup) / (1 - run.warmup)))
+
+
+@dataclass
+class OptimiserState:
+    """What a site keeps after a round.
+
+    Attributes:
+        moments: "<exp_avg | exp_avg_sq | step>/<parameter path>" -> tensor.
+        last: the trained parameters at the end of the round, to see how the factors were turned since.
+    """
+
+    moments: dict[str, Tensor]
+    last: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, optimiser: AdamW, parameters: dict[str, nn.Parameter]) -> "OptimiserState":
+        """A copy of the optimiser's present state; tensors that got no gradient yet have none."""
+        moments = {
+            f"{kind}/{path}": value.detach().cpu().clone()
+            for path, parameter in parameters.items()
+            for kind, value in optimiser.state.get(parameter, {}).items()
+        }
+        return cls(moments, {path: p.detach().cpu().clone() for path, p in parameters.items()})
+
+    def restore(self, optimiser: AdamW, parameters: dict[str, nn.Parameter], rules: dict[str, str]) -> None:
+        """Put the moments into a new optimiser, those of product factors rotated to the basis of ``parameters``.
+
+        Args:
+            optimiser: fresh, over ``parameters``.
+            parameters: the tensors as received for the new round.
+            rules: parameter path -> averaging rule; "product" marks factors A (rank, in) and B (out, rank).
+        """
+        for path, parameter in parameters.items():
+            if f"step/{path}" not in self.moments:
+                continue
+            first, second = (self.moments[f"{kind}/{path}"] for kind in MOMENTS)
+            if rules[path] == "product":
+                first, second = rotate_moments(first, second, self._turn(path, parameters), dim=int(path.endswith("B")))
+            optimiser.state[parameter] = {
+                "step": self.moments[f"step/{path}"].clone(),
+                "exp_avg": first.to(parameter.device, copy=True),
+                "exp_avg_sq": second.to(parameter.device, copy=True),
+            }
+
+    def _turn(self, path: str, received: dict[str, nn.Parameter]) -> Tensor:
+        """The rotation (rank, rank) from the site's own factors of this module to the received ones."""
+        module = path.rpartition(".")[0]
+        own = torch.cat([self.last[f"{module}.B"], self.last[f"{module}.A"].mT]).double()
+        new = torch.cat([received[f"{module}.B"].detach(), received[f"{module}.A"].detach().mT]).double()
+        return procrustes(own, new.cpu()).float()
+
+
+class StateFolder:
+    """A site's states of one run on its disk, one file a round, the last two kept.
+
+    Two, because a round may have to be trained again (a lost reply, a restarted server): it must then start from the
+    state before it, not from its own end.
+
+    Args:
+        folder: ``<state_dir>/<run key>/<site>``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def before(self, round_: int) -> OptimiserState | None:
+        """The state after the last round before ``round_`` that this site trained, or None."""
+        earlier = [number for number in self._rounds() if number < round_]
+        if not earlier:
+            return None
+        moments, last = {}, {}
+        for key, tensor in read_tensors(self._file(max(earlier))).items():
+            kind, _, path = key.partition("/")
+            (last if kind == "last" else moments)[path if kind == "last" else key] = tensor
+        return OptimiserState(moments, last)
+
+    def keep(self, round_: int, state: OptimiserState) -> None:
+        """Write the state after ``round_`` and delete all but the last two."""
+        last = {f"last/{path}": tensor for path, tensor in state.last.items()}
+        write_tensors(self._file(round_), state.moments | last)
+        for number in sorted(self._rounds())[:-2]:
+            self._file(number).unlink()
+
+    def trained(self) -> dict[str, Tensor] | None:
+        """The site's own trained tensors at the end of its last round, or None before the first."""
+        state = self.before(max(self._rounds(), default=-1) + 1)
+        return state.last if state else None
+
+    def _rounds(self) -> list[int]:
+        return [int(file.stem.removeprefix("round-")) for file in self.folder.glob("round-*.safetensors")]
+
+    def _file(self, round_: int) -> Path:
+        return self.folder / f"round-{round_:05d}.safetensors"

@@ -1,0 +1,147 @@
+"""The run folder: what a finished (or stopped) run leaves, the same for local, centralized and federated training.
+
+``run.json`` what was run and how it truly ended; ``global.safetensors`` and ``best.safetensors`` the parcels after the
+last round and of the best validated round; ``rounds.jsonl`` one record a round; ``metrics.csv`` Dice per round, site.
+"""
+
+import json
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.nn import Module
+
+from fedpeft import __version__
+from fedpeft.model.initial import build
+from fedpeft.model.parcel import check, parcel, trainable
+from fedpeft.spec.datasets import DATASETS
+from fedpeft.spec.run import Run
+from fedpeft.train.files import read_json, read_tensors, replace, write_json, write_tensors
+
+DESCRIPTION, GLOBAL, BEST, ROUNDS, METRICS = (
+    "run.json", "global.safetensors", "best.safetensors", "rounds.jsonl", "metrics.csv",
+)
+PACKAGES = ("torch", "monai", "nvflare", "segment-anything", "nibabel", "numpy")
+
+
+class RunFolder:
+    """Writes and reads one run folder.
+
+    Args:
+        path: the folder; it need not exist to be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def start(self, run: Run, setting: str, labels: dict[int, str], checkpoint_sha256: str, model_sha256: str) -> None:
+        """Describe a run that begins; a folder that holds one already is refused.
+
+        Raises:
+            FileExistsError: there is a run in the folder.
+        """
+        if (self.path / DESCRIPTION).exists():
+            raise FileExistsError(f"{self.path} holds a run already; give another folder, or delete it")
+        write_json(self.path / DESCRIPTION, {
+            "version": 1, "run": run.to_dict(), "setting": setting,
+            "labels": {str(index): name for index, name in labels.items()},
+            "checkpoint": {"backbone": run.backbone, "sha256": checkpoint_sha256}, "model_sha256": model_sha256,
+            "preprocessing": asdict(DATASETS[run.dataset].preprocessing),
+            "versions": {"fedpeft": __version__, "python": platform.python_version()}
+            | {name: version(name) for name in PACKAGES},
+            "status": "running", "rounds_done": 0,
+        })
+
+    def finish(self, status: str) -> None:
+        """Record how the run truly ended: "finished", or what stopped it."""
+        self._update(status=status)
+
+    def record(self, round_: int, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Append a finished round and its averaged tensors.
+
+        Args:
+            round_: 0-based.
+            record: plain values for rounds.jsonl.
+            tensors: the parcel after the round.
+        """
+        write_tensors(self.path / GLOBAL, tensors)
+        self._append(ROUNDS, json.dumps({"round": round_} | record) + "\n")
+        self._update(rounds_done=round_ + 1)
+
+    def keep_best(self, tensors: dict[str, Tensor], round_: int, dice: float) -> None:
+        """Keep the best validated parcel."""
+        write_tensors(self.path / BEST, tensors)
+        self._update(best={"rounds": round_, "validation_dice": dice})
+
+    def metrics(self, round_: int, site: str, split: str, dice: dict[str, float]) -> None:
+        """Append a site's mean Dice per class of the model after ``round_`` rounds (0: the initial model)."""
+        rows = [f"{round_},{site},{split},{label},{value:.6f}\n" for label, value in dice.items()]
+        head = "" if (self.path / METRICS).exists() else "rounds,site,split,label,dice\n"
+        self._append(METRICS, head + "".join(rows))
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What run.json says."""
+        return read_json(self.path / DESCRIPTION)
+
+    @property
+    def run(self) -> Run:
+        """The run."""
+        return Run.from_dict(self.description["run"])
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """Class index -> name, background included."""
+        return {int(index): name for index, name in self.description["labels"].items()}
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """The records of the finished rounds."""
+        return [json.loads(line) for line in (self.path / ROUNDS).read_text().splitlines()]
+
+    def tensors(self, which: str = GLOBAL) -> dict[str, Tensor]:
+        """The parcel after the last round, or the best one.
+
+        Raises:
+            ValueError: the file is not the run's parcel.
+        """
+        tensors = read_tensors(self.path / which)
+        check(tensors, parcel(self.run), str(self.path / which))
+        return tensors
+
+    def model(self, checkpoint: Path, which: str = GLOBAL) -> Module:
+        """The run's model: the initial one with the parcel put in.
+
+        Raises:
+            ValueError: the checkpoint is not the one that the run was trained from.
+        """
+        model = build(self.run, checkpoint)
+        parameters = trainable(model)
+        for key, tensor in self.tensors(which).items():
+            parameters[key].data.copy_(tensor)
+        return model.eval()
+
+    def _append(self, name: str, text: str) -> None:
+        path = self.path / name
+        before = path.read_text() if path.exists() else ""
+        replace(path, lambda file: file.write_text(before + text))
+
+    def _update(self, **values: Any) -> None:
+        write_json(self.path / DESCRIPTION, self.description | values)
+
+
+def find_run(path: Path) -> RunFolder:
+    """The one run folder at or below ``path``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: there are several; the message lists them.
+    """
+    found = sorted(file.parent for file in path.rglob(DESCRIPTION)) if path.is_dir() else []
+    if not found:
+        raise FileNotFoundError(f"no {DESCRIPTION} at or below {path}; give the folder of a run, or a parent of one")
+    if len(found) > 1:
+        raise ValueError(f"{len(found)} runs below {path}, choose one of: {', '.join(map(str, found))}")
+    return RunFolder(found[0])

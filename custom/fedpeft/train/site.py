@@ -1,0 +1,132 @@
+"""One site's part of a run: receive tensors, train a round, send the difference. The same for every setting."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from fedpeft.data.datalist import Site
+from fedpeft.data.stacks import StackData
+from fedpeft.data.volumes import Volume, read_volume
+from fedpeft.model.parcel import trainable
+from fedpeft.spec.datasets import DATASETS
+from fedpeft.spec.run import Run, seed_of
+from fedpeft.train.evaluate import CaseScore, score
+from fedpeft.train.loop import make_loss, train_epoch
+from fedpeft.train.optimiser import OptimiserState, StateFolder, make_optimiser, step_size
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a site sends after a round.
+
+    Attributes:
+        difference: trained minus received tensors, float32 on the CPU.
+        cases: training cases, the site's weight.
+        loss: mean over the round's steps.
+        seconds: spent training.
+    """
+
+    difference: dict[str, Tensor]
+    cases: int
+    loss: float
+    seconds: float
+
+
+class SiteTrainer:
+    """Trains and validates one site's data.
+
+    Args:
+        run: what to train.
+        site: name, labels and cases.
+        model: the initial model; its trainable tensors are overwritten by what is received.
+        state: where optimiser moments are kept.
+        device: torch device.
+        should_stop: asked before every step and every forward pass.
+
+    Raises:
+        ValueError: the site's labels do not fit the run, or it has no training case.
+    """
+
+    def __init__(
+        self, run: Run, site: Site, model: Module, state: Path, device: str = "cpu",
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        if len(site.labels) != run.classes + 1:
+            raise ValueError(
+                f"site {site.name}: its datalist has the labels {site.labels}, the run expects {run.classes} classes "
+                f"besides background; use the data set that the job names, or render the job with --classes"
+            )
+        if not site.splits["training"]:
+            raise ValueError(f"site {site.name}: no training case; a site without any cannot take part")
+        self.run, self.site, self.should_stop = run, site, should_stop
+        self.model = model.to(device).train()
+        self.parameters = trainable(self.model)
+        self.state = StateFolder(state / site.name)
+        self._loss = make_loss(run)
+        self._preprocessing = DATASETS[run.dataset].preprocessing
+        self._volumes: dict[str, list[tuple[str, Volume]]] = {}
+
+    @cached_property
+    def _data(self) -> StackData:
+        return StackData(
+            self.site.splits["training"], self.site.labels, self._preprocessing, self.run.side, batch=self.run.batch,
+            stack=self.run.stack, stride=self.run.stride, negatives=self.run.negatives,
+        )
+
+    def train(self, received: dict[str, Tensor], round_: int) -> Update:
+        """Train one round.
+
+        Args:
+            received: the round's parcel, decoded and checked.
+            round_: 0-based.
+
+        Raises:
+            Stopped: asked to stop; the state on disk is that of the round before.
+            ValueError: the loss is not finite, or a file of the site is faulty.
+        """
+        started = time.monotonic()
+        self.load(received)
+        optimiser = make_optimiser(self.run, self.parameters)
+        if (before := self.state.before(round_)) is not None:
+            before.restore(optimiser, self.parameters, {key: self.run.method_row.rule_of(key) for key in received})
+        losses = []
+        for epoch in range(self.run.local_epochs):
+            seed = seed_of(self.run.seed, self.site.name, round_, epoch)
+            steps = self._data.steps()
+            sizes = partial(self._step_size, round_, epoch, steps)
+            losses += train_epoch(self.model, optimiser, self._loss, self._data.epoch(seed), sizes, self.should_stop)
+        self.state.keep(round_, OptimiserState.of(optimiser, self.parameters))
+        difference = {key: self.parameters[key].detach().cpu() - received[key] for key in received}
+        return Update(difference, len(self.site.splits["training"]), fmean(losses), time.monotonic() - started)
+
+    def _step_size(self, round_: int, epoch: int, steps: int, index: int) -> float:
+        done = (epoch + (index + 1) / steps) / self.run.local_epochs
+        return step_size(self.run, min((round_ + done) / self.run.rounds, 1.0))
+
+    def validate(self, received: dict[str, Tensor], split: str = "validation") -> list[CaseScore]:
+        """Dice of the received model on one of the site's splits."""
+        self.load(received)
+        if split not in self._volumes:
+            self._volumes[split] = read_volumes(self.site, split, self.run)
+        return score(
+            self.model, self._volumes[split], self.run, self.site.labels, (self.site.name, split), self.should_stop
+        )
+
+    @torch.no_grad()
+    def load(self, received: dict[str, Tensor]) -> None:
+        """Overwrite the model's trainable tensors."""
+        for key, tensor in received.items():
+            self.parameters[key].copy_(tensor)
+
+
+def read_volumes(site: Site, split: str, run: Run) -> list[tuple[str, Volume]]:
+    """A split's volumes by case, normalised as the run's data set says."""
+    preprocessing = DATASETS[run.dataset].preprocessing
+    return [(case.case, read_volume(case, site.labels, preprocessing)) for case in site.splits[split]]

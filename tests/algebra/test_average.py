@@ -1,0 +1,139 @@
+"""Rules, groups and keys: what `average_parcel` does with the tensors that arrive."""
+
+import json
+
+import pytest
+import torch
+from torch import Tensor
+
+from fedpeft.algebra.average import RULES, Leaves, Report, Rule, average_parcel, normalised, weighted_mean
+from fedpeft.algebra.lowrank import Factors, average_products
+
+Q = "image_encoder.blocks.0.attn.qkv.lora.q"
+V = "image_encoder.blocks.0.attn.qkv.lora.v"
+SHAPES = {f"{Q}.A": (4, 30), f"{Q}.B": (20, 4), f"{V}.B": (8, 4), f"{V}.A": (4, 8), "head.bias": (3,)}
+
+
+def parcel(seed: int, scale: float = 1.0) -> dict[str, Tensor]:
+    """Return float32 tensors under all keys."""
+    g = torch.Generator().manual_seed(seed)
+    return {key: scale * torch.randn(shape, generator=g) for key, shape in SHAPES.items()}
+
+
+def rule_of(key: str) -> str:
+    """Return the rule of a test key."""
+    return "product" if ".lora." in key else "mean"
+
+
+def test_groups_are_averaged_by_their_rule_from_base_and_difference() -> None:
+    """Products are made of base + difference, and reports are JSON."""
+    base, differences, weights = parcel(0), [parcel(k, 0.3) for k in (1, 2, 3)], [0.5, 0.3, 0.2]
+    averaged, reports = average_parcel(base, differences, weights, rule_of)
+    assert list(averaged) == list(base) and all(averaged[k].dtype == torch.float32 for k in base)
+    assert {k: tuple(x.shape) for k, x in averaged.items()} == SHAPES
+    for group in (Q, V):
+        sites = [
+            Factors(base[f"{group}.B"].double() + d[f"{group}.B"], base[f"{group}.A"].double() + d[f"{group}.A"])
+            for d in differences
+        ]
+        expected, report = average_products(sites, weights, Factors(base[f"{group}.B"], base[f"{group}.A"]))
+        assert torch.equal(averaged[f"{group}.A"], expected.a) and torch.equal(averaged[f"{group}.B"], expected.b)
+        assert reports[group]["truncation_error"] == report.truncation_error > 0
+    mean = base["head.bias"] + sum(w * d["head.bias"] for d, w in zip(differences, weights, strict=True))
+    assert torch.allclose(averaged["head.bias"], mean, atol=1e-6)
+    assert set(reports) == {Q, V} and json.loads(json.dumps(reports)) == reports
+
+
+def test_zero_differences_return_the_products_and_means_of_the_base() -> None:
+    """A round in which nobody learned changes no product and no mean."""
+    base = parcel(0)
+    averaged, _ = average_parcel(base, [{k: 0 * x for k, x in base.items()}] * 3, [0.2, 0.3, 0.5], rule_of)
+    assert torch.equal(averaged["head.bias"], base["head.bias"])
+    for group in (Q, V):
+        before = base[f"{group}.B"] @ base[f"{group}.A"]
+        assert torch.allclose(averaged[f"{group}.B"] @ averaged[f"{group}.A"], before, atol=1e-5)
+
+
+def test_a_weight_of_zero_leaves_a_site_out() -> None:
+    """A site with weight 0 has no influence, however large its tensors."""
+    base, one, other = parcel(0), parcel(1), parcel(2, 100.0)
+    alone, _ = average_parcel(base, [one], [1.0], rule_of)
+    both, _ = average_parcel(base, [one, other], [1.0, 0.0], rule_of)
+    assert torch.equal(both["head.bias"], alone["head.bias"])
+    assert torch.allclose(both[f"{Q}.B"] @ both[f"{Q}.A"], alone[f"{Q}.B"] @ alone[f"{Q}.A"], atol=1e-4)
+
+
+def test_a_new_rule_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule brings its own grouping and function; nothing else changes."""
+
+    def newest(base: Leaves, sites: list[Leaves], weights: list[float]) -> tuple[Leaves, Report]:
+        return {leaf: sites[-1][leaf].to(base[leaf].dtype) for leaf in base}, {"leaves": len(base)}
+
+    monkeypatch.setitem(RULES, "newest", Rule(lambda key: ("everything", key), newest))
+    base, difference = parcel(0), parcel(1)
+    averaged, reports = average_parcel(base, [parcel(2), difference], [0.5, 0.5], lambda key: "newest")
+    assert reports == {"everything": {"leaves": len(SHAPES)}}
+    assert all(torch.allclose(averaged[key], base[key] + difference[key]) for key in base)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({f"{Q}.B": None}, rf"{Q}\.B: missing from site 1"),
+        ({"extra.weight": torch.zeros(1), "z": torch.zeros(1)}, "extra.weight: not expected from site 1"),
+        ({f"{V}.A": torch.zeros(4, 9)}, r"lora\.v\.A: site 1 sent \(4, 9\), expected \(4, 8\)"),
+        ({"head.bias": torch.tensor([0.0, float("nan"), 0.0])}, "head.bias: site 1 sent NaN"),
+    ],
+)
+def test_faults_name_the_key_and_the_site(fault: dict[str, Tensor | None], message: str) -> None:
+    """The first faulty key is in the message."""
+    faulty = {k: x for k, x in (parcel(2) | fault).items() if x is not None}
+    with pytest.raises(ValueError, match=message):
+        average_parcel(parcel(0), [parcel(1), faulty], [0.5, 0.5], rule_of)
+
+
+def test_rules_that_do_not_fit_are_refused() -> None:
+    """Unknown rules, broken groups, integers and weights are told apart."""
+    base, differences = parcel(0), [parcel(1)]
+    with pytest.raises(ValueError, match=r"q\.A: unknown averaging rule 'median', known are \['mean', 'product'\]"):
+        average_parcel(base, differences, [1.0], lambda key: "median")
+    with pytest.raises(ValueError, match=r"lora\.q: a product is averaged from the leaves 'A' and 'B', got \['A'\]"):
+        average_parcel(base, differences, [1.0], lambda key: "product" if key.endswith("A") else "mean")
+    with pytest.raises(ValueError, match="n: the base must be floating point"):
+        average_parcel({"n": torch.tensor(3)}, [{"n": torch.tensor(1)}], [1.0], lambda key: "mean")
+    with pytest.raises(ValueError, match="weight"):
+        average_parcel(base, differences, [0.5], rule_of)
+
+
+def test_weighted_mean_is_summed_in_float64_in_the_given_order() -> None:
+    """float32 would cancel to 0; the order fixes every bit."""
+    tensors = [torch.tensor([x]) for x in (1e8, 1.0, -1e8)]
+    assert torch.equal(weighted_mean(tensors, [0.25, 0.5, 0.25]), torch.tensor([0.5]))
+    g = torch.Generator().manual_seed(1)
+    many = [torch.randn(100, generator=g, dtype=torch.float64) for _ in range(7)]
+    weights = normalised([1, 2, 3, 4, 5, 6, 7])
+    expected = torch.zeros(100, dtype=torch.float64)
+    for x, w in zip(many, weights, strict=True):
+        expected = expected + w * x
+    assert torch.equal(weighted_mean(many, weights), expected)
+    assert weighted_mean([x.bfloat16() for x in many], weights).dtype == torch.bfloat16
+
+
+def test_weighted_mean_refuses_what_does_not_fit() -> None:
+    """Shapes and the number of weights are checked."""
+    with pytest.raises(ValueError, match=r"\(2,\) expected, got \(1,\)"):
+        weighted_mean([torch.zeros(2), torch.zeros(1)], [0.5, 0.5])
+    with pytest.raises(ValueError, match="one weight for each"):
+        weighted_mean([torch.zeros(2)], [0.5, 0.5])
+
+
+@pytest.mark.parametrize("weights", [[], [0, 0], [1, -1, 2], [float("nan")], [float("inf"), 1]])
+def test_normalised_refuses(weights: list[float]) -> None:
+    """Weights without a sum to divide by are refused."""
+    with pytest.raises(ValueError, match="not all zero"):
+        normalised(weights)
+
+
+def test_normalised_sums_to_one() -> None:
+    """Case counts become shares."""
+    assert normalised([30, 10, 0]) == [0.75, 0.25, 0.0]
