@@ -7,7 +7,7 @@ parcel. FLARE runs a site's own privacy filters before a job's, so the order at 
 import torch
 from nvflare.apis.dxo import DXO, DataKind
 from nvflare.apis.dxo_filter import DXOFilter
-from nvflare.apis.fl_constant import FLContextKey, FilterKey, ReturnCode
+from nvflare.apis.fl_constant import FilterKey, FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from torch import Tensor
@@ -93,7 +93,8 @@ class DecodeParcel(CheckedFilter):
         size, declared = nbytes(tensors), declared_bytes(parcel, job.run.codec)
         for key, value in dxo.data.items():
             if key in parcel and key not in tensors:
-                raise ValueError(f"{who}: {key!r} is a {type(value).__name__}, expected a tensor of shape {parcel[key]}")
+                got = type(value).__name__
+                raise ValueError(f"{who}: {key!r} is a {got}, expected a tensor of shape {parcel[key]}")
         # Before decoding, unless keys or shapes are wrong anyway: then their own message explains more.
         if size > declared and _shapes(tensors) == parcel:
             raise ValueError(f"{who}: {size:,} encoded bytes, expected {declared:,} for {job.run.codec}")

@@ -32,7 +32,7 @@ class LowRank(nn.Module):
         self.B = nn.Parameter(torch.empty(outputs, rank))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x A^T B^T, (..., inputs) -> (..., outputs)."""
+        """Return x A^T B^T, (..., inputs) -> (..., outputs)."""
         return nn.functional.linear(nn.functional.linear(x, self.A), self.B)
 
 

@@ -1,1 +1,1 @@
-"""What can be run, as rows of frozen dataclasses. Standard library only: every other room may read it, it reads none."""
+"""What can be run, as rows of frozen dataclasses. Standard library only: every room reads it."""

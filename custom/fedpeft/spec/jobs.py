@@ -40,6 +40,19 @@ _ROWS = (
 JOBS: dict[str, Job] = {row.name: row for row in _ROWS}
 
 
+# All that a job without code of its own may name: our classes by their prefix, FLARE's exactly. Never "nvflare." as a
+# whole: its process executors would run commands that a job brings.
+ALLOW_LIST = (
+    "fedpeft.flare.",
+    "nvflare.app_common.shareablegenerators.full_model_shareable_generator.FullModelShareableGenerator",
+)
+
+
+def policy() -> dict[str, Any]:
+    """local/resources.json of a simulator's workspace."""
+    return {"format_version": 2, "class_allow_list": list(ALLOW_LIST)}
+
+
 def job(name: str) -> Job:
     """The row called ``name``.
 

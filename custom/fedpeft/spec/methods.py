@@ -93,7 +93,7 @@ _ROWS = (
     Method("full_ft", "FullFT", ("*",), rate=0.15, note="every parameter"),
     Method(
         "attn_ft", "AttnFT", (ENCODER_ATTENTION, DECODER_ATTENTION), rate=0.25,
-        note="attention of encoder (with its relative positions) and decoder, nothing else: the paper's one-class count",
+        note="attention of encoder (with relative positions) and decoder, nothing else: the paper's one-class count",
     ),
     Method("dec_ft", "DecFT", (DECODER,), rate=0.5, note="the whole mask decoder"),
     Method("pdec_ft", "PDecFT", OUTPUT_LAYERS, note="upscaling, hyper-networks, mask tokens"),

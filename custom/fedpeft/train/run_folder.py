@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn import Module
 
 from fedpeft import __version__
+from fedpeft.model.checkpoint import sha256_of
 from fedpeft.model.initial import build
 from fedpeft.model.parcel import check, parcel, trainable
-from fedpeft.spec.datasets import DATASETS
+from fedpeft.spec.datasets import DATASETS, Preprocessing
 from fedpeft.spec.run import Run
 from fedpeft.train.files import read_json, read_tensors, replace, write_json, write_tensors
 
@@ -93,6 +94,12 @@ class RunFolder:
         return Run.from_dict(self.description["run"])
 
     @property
+    def preprocessing(self) -> Preprocessing:
+        """How volumes were normalised for training."""
+        values = self.description["preprocessing"]
+        return Preprocessing(**values | {"clip": tuple(values["clip"])})
+
+    @property
     def labels(self) -> dict[int, str]:
         """Class index -> name, background included."""
         return {int(index): name for index, name in self.description["labels"].items()}
@@ -112,11 +119,14 @@ class RunFolder:
         return tensors
 
     def model(self, checkpoint: Path, which: str = GLOBAL) -> Module:
-        """The run's model: the initial one with the parcel put in.
+        """The run's model in evaluation mode: the initial one with the parcel put in.
 
         Raises:
             ValueError: the checkpoint is not the one that the run was trained from.
         """
+        expected, found = self.description["checkpoint"]["sha256"], sha256_of(checkpoint)
+        if found != expected:
+            raise ValueError(f"checkpoint {checkpoint} has SHA-256 {found}, the run was trained from {expected}")
         model = build(self.run, checkpoint)
         parameters = trainable(model)
         for key, tensor in self.tensors(which).items():

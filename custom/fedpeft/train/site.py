@@ -15,7 +15,7 @@ from fedpeft.data.datalist import Site
 from fedpeft.data.stacks import StackData
 from fedpeft.data.volumes import Volume, read_volume
 from fedpeft.model.parcel import trainable
-from fedpeft.spec.datasets import DATASETS
+from fedpeft.spec.datasets import DATASETS, Preprocessing
 from fedpeft.spec.run import Run, seed_of
 from fedpeft.train.evaluate import CaseScore, score
 from fedpeft.train.loop import make_loss, train_epoch
@@ -114,7 +114,7 @@ class SiteTrainer:
         """Dice of the received model on one of the site's splits."""
         self.load(received)
         if split not in self._volumes:
-            self._volumes[split] = read_volumes(self.site, split, self.run)
+            self._volumes[split] = read_volumes(self.site, split, self._preprocessing)
         return score(
             self.model, self._volumes[split], self.run, self.site.labels, (self.site.name, split), self.should_stop
         )
@@ -126,7 +126,6 @@ class SiteTrainer:
             self.parameters[key].copy_(tensor)
 
 
-def read_volumes(site: Site, split: str, run: Run) -> list[tuple[str, Volume]]:
-    """A split's volumes by case, normalised as the run's data set says."""
-    preprocessing = DATASETS[run.dataset].preprocessing
+def read_volumes(site: Site, split: str, preprocessing: Preprocessing) -> list[tuple[str, Volume]]:
+    """A split's volumes by case, normalised as the data set says."""
     return [(case.case, read_volume(case, site.labels, preprocessing)) for case in site.splits[split]]

@@ -1,0 +1,1 @@
+"""The command ``fedpeft``: one short file a subcommand."""

@@ -1,0 +1,41 @@
+"""``fedpeft evaluate``: a finished run's model on any folder of sites."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fedpeft.cli.options import add_checkpoint_options, checkpoint_of, print_table, subparser
+from fedpeft.data.datalist import SPLITS
+from fedpeft.study.evaluation import evaluate, write_evaluation
+from fedpeft.train.run_folder import BEST, GLOBAL, find_run
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add the subcommand."""
+    parser = subparser(
+        subparsers, "evaluate", "Dice per case, site and class of a finished run's model on a folder of sites",
+        "fedpeft evaluate --run runs/demo/flap_sam/seed-0/federated --data data/phantom --split test",
+    )
+    parser.add_argument("--run", type=Path, required=True, dest="folder", help="run folder, or a parent of one")
+    parser.add_argument("--data", type=Path, required=True, help="folder of <site>/datalist.json")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="default test")
+    parser.add_argument("--out", type=Path, help="where evaluation.json and .csv go (default: the run folder)")
+    parser.add_argument("--best", action="store_true", help="the best validated round instead of the last one")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_checkpoint_options(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, write evaluation.json and evaluation.csv, print the means."""
+    folder = find_run(args.folder)
+    checkpoint = checkpoint_of(folder.run.backbone_row, args)
+    result = evaluate(folder, args.data, args.split, checkpoint, BEST if args.best else GLOBAL)
+    file = write_evaluation(result, args.out or folder.path)
+    if args.json:
+        print(file.read_text())
+        return 0
+    columns, rows = result.table()
+    print_table(columns, rows, title=f"Dice, {args.split} cases")
+    print(f"per case: {file} and {file.with_suffix('.csv')}")
+    return 0

@@ -1,0 +1,65 @@
+"""``fedpeft job``: FLARE job definitions, rendered from rows."""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fedpeft.cli.options import add_run_options, changed, print_table, subparser
+from fedpeft.spec.jobs import JOBS, write
+from fedpeft.spec.methods import METHODS
+from fedpeft.spec.run import Run
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add the subcommand and its own subcommands."""
+    parser = subparser(subparsers, "job", "list and render FLARE jobs", "fedpeft job list")
+    commands = parser.add_subparsers(dest="job_command", required=True, metavar="list|render")
+    listing = subparser(commands, "list", "list the jobs that are rows", "fedpeft job list --json")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    rendering = subparser(
+        commands, "render", "write a job's folder, from its row or with changes",
+        "fedpeft job render flap_sam_folder --classes 2 --rounds 50 --name flap_sam_kidneys --out jobs",
+    )
+    rendering.add_argument("job", nargs="?", choices=sorted(JOBS), help="row to start from (default: all, unchanged)")
+    rendering.add_argument("--out", type=Path, default=Path("jobs"), help="parent folder (default jobs)")
+    rendering.add_argument("--name", help="name of the rendered job; needed as soon as anything is changed")
+    rendering.add_argument("--method", choices=sorted(METHODS), help="method")
+    rendering.add_argument("--classes", type=int, help="classes besides background")
+    rendering.add_argument("--seed", type=int, help="seed of the run")
+    rendering.add_argument("--min-sites", type=int, help="accepted results that a round needs")
+    add_run_options(rendering)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """List or render."""
+    return _list(args) if args.job_command == "list" else _render(args)
+
+
+def _list(args: argparse.Namespace) -> int:
+    if args.json:
+        print(json.dumps([{"name": job.name, "run": job.run.to_dict()} for job in JOBS.values()], indent=2))
+        return 0
+    cells = [[job.name, job.run.method, job.run.dataset, job.run.backbone, str(job.run.rounds), str(job.min_sites)]
+             for job in JOBS.values()]
+    print_table(["job", "method", "data set", "backbone", "rounds", "sites needed"], cells)
+    return 0
+
+
+def _render(args: argparse.Namespace) -> int:
+    rows = [JOBS[args.job]] if args.job else list(JOBS.values())
+    for row in rows:
+        new = replace(row, run=_changed(row.run, args), min_sites=args.min_sites or row.min_sites)
+        if new != row and not args.name:
+            raise ValueError(f"the job is no longer the row {row.name}: give it a name of its own with --name")
+        print(write(new if not args.name else replace(new, name=args.name), args.out))
+    return 0
+
+
+def _changed(run: Run, args: argparse.Namespace) -> Run:
+    given = {name: getattr(args, name) for name in ("method", "classes", "seed") if getattr(args, name) is not None}
+    return changed(run.with_(**given), args)
+
+

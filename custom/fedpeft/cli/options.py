@@ -1,0 +1,95 @@
+"""What several subcommands share: their parsers' form, and options that change a run."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fedpeft.model.checkpoint import shipped
+from fedpeft.spec.backbones import BACKBONES, Backbone
+from fedpeft.spec.methods import METHODS
+from fedpeft.spec.run import CODECS, WEIGHTS, Run
+from fedpeft.train.site_file import read_site_file, verified
+
+# Option -> (type, help). Options that are not given leave the recipe as it is.
+RUN_OPTIONS: dict[str, tuple[type, str]] = {
+    "rounds": (int, "rounds of the federation; local and centralized runs have as many"),
+    "local_epochs": (int, "epochs a round"),
+    "rank": (int, "adapter rank"),
+    "side": (int, "input side in pixels"),
+    "batch": (int, "stacks of slices in a step"),
+    "stride": (int, "slices between stacks, 1 is the paper's"),
+    "learning_rate": (float, "peak step size"),
+}
+
+
+def subparser(subparsers: Any, name: str, help_: str, example: str) -> argparse.ArgumentParser:
+    """A subcommand's parser with an example under its help."""
+    return subparsers.add_parser(
+        name, help=help_, description=help_[0].upper() + help_[1:] + ".", epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Options that override fields of a run."""
+    parser.add_argument("--backbone", choices=sorted(BACKBONES), help="foundation model")
+    for name, (type_, text) in RUN_OPTIONS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type_, help=text)
+    parser.add_argument("--weights", choices=WEIGHTS, help="how sites are weighted")
+    parser.add_argument("--codec", choices=CODECS, help="how tensors are encoded on the wire")
+
+
+def changed(run: Run, args: argparse.Namespace) -> Run:
+    """The run with the options that were given; another backbone brings its own side, rank and step size."""
+    names = ("backbone", *RUN_OPTIONS, "weights", "codec")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if given.get("backbone", run.backbone) != run.backbone:
+        given = {"rank": 0, "side": 0, "learning_rate": 0.0} | given
+    return run.with_(**given)
+
+
+def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
+    """Where a backbone's weights are, for commands outside of a FLARE site."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--checkpoint", type=Path, help="file with the backbone's published weights")
+    group.add_argument("--site", type=Path, help="site file that names the checkpoint")
+
+
+def checkpoint_of(row: Backbone, args: argparse.Namespace) -> Path:
+    """The backbone's checkpoint as the options say; a shipped backbone needs none.
+
+    Raises:
+        ValueError: the backbone is not shipped and no option names its checkpoint.
+    """
+    if args.checkpoint:
+        return verified(args.checkpoint, None)
+    if args.site:
+        return read_site_file(args.site, "here").checkpoint(row)
+    own = shipped(row)
+    if own is None:
+        raise ValueError(f"backbone {row.name} is not shipped: give --checkpoint FILE, or --site FILE that names it")
+    return own
+
+
+def method_list(text: str) -> list[str]:
+    """Comma-separated method names."""
+    names = text.split(",")
+    unknown = [name for name in names if name not in METHODS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown method {unknown[0]!r}; known: {', '.join(METHODS)}")
+    return names
+
+
+def print_table(columns: list[str], rows: list[list[str]], title: str = "") -> None:
+    """A table for a terminal: first column left, others right. Complete also where output is no terminal."""
+    table = Table(title=title or None)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
+    console.print(table)
