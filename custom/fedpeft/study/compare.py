@@ -85,8 +85,7 @@ def recipe(data: Path) -> Run:
         ValueError: the folder's data set has no job.
     """
     site = read_sites(data)[0]
-    name = read_json(site.root / "datalist.json")["name"]
-    name = name if name in DATASETS else "folder"
+    name = site.dataset if site.dataset in DATASETS else "folder"
     for row in JOBS.values():
         if row.run.dataset == name:
             return row.run.with_(classes=site.classes)

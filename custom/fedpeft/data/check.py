@@ -1,0 +1,161 @@
+"""Is a folder of sites fit for training? Geometry, labels, intensities and counts, every fault named by its file."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+
+from fedpeft.data.datalist import DATALIST, SPLITS, Case, Site, read_site
+from fedpeft.data.inspection import inspect_case
+from fedpeft.data.volumes import Volume, site_statistics
+from fedpeft.spec.datasets import Preprocessing
+
+# Relative difference between kept and recomputed statistics that rounding can explain.
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class SiteSummary:
+    """What a site has.
+
+    Attributes:
+        site: name.
+        cases: number by split.
+        shape: smallest and largest number of voxels along R, A and S.
+        spacing: smallest and largest millimetres a voxel along R, A and S.
+        orientation: axis codes of the files, sorted.
+        share: mean share of a volume's voxels by label name, background left out.
+    """
+
+    site: str
+    cases: dict[str, int]
+    shape: tuple[tuple[int, ...], tuple[int, ...]]
+    spacing: tuple[tuple[float, ...], tuple[float, ...]]
+    orientation: tuple[str, ...]
+    share: dict[str, float]
+
+
+@dataclass
+class Report:
+    """What ``check`` found.
+
+    Attributes:
+        sites: summaries of the sites of which anything could be read.
+        faults: what must be repaired, one sentence each.
+        warnings: what may be as it should.
+    """
+
+    sites: list[SiteSummary] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+
+def check(root: str | Path, preprocessing: Preprocessing | None = None) -> Report:
+    """Read everything below a folder of sites.
+
+    Args:
+        root: folder of ``<site>/datalist.json``.
+        preprocessing: the data set's; None: the default.
+
+    Raises:
+        FileNotFoundError: there is no site below ``root``.
+    """
+    files = sorted(Path(root).glob(f"*/{DATALIST}"), key=lambda file: file.parent.name)
+    if not files:
+        raise FileNotFoundError(f"{root}: no <site>/{DATALIST} below it; make one with fedpeft data prepare or phantom")
+    report, seen, sites = Report(), {}, []
+    for file in files:
+        try:
+            sites.append(read_site(file))
+        except ValueError as error:
+            report.faults.append(str(error))
+            continue
+        _check_site(sites[-1], preprocessing or Preprocessing(), report, seen)
+    for site in sites[1:]:
+        if site.labels != sites[0].labels:
+            first = sites[0]
+            report.faults.append(f"{site.root / DATALIST}: labels are {site.labels}, {first.name} has {first.labels}")
+    return report
+
+
+def _check_site(site: Site, preprocessing: Preprocessing, report: Report, seen: dict[str, Path]) -> None:
+    volumes: dict[Case, Volume] = {}
+    for split in SPLITS:
+        for case in site.splits[split]:
+            volume, faults = inspect_case(case, site.labels, preprocessing)
+            report.faults += faults
+            if case.label is None and split != "test":
+                report.faults.append(f"{case.image}: has no label in the datalist, expected one for {split}")
+            if volume is not None:
+                report.faults += _duplicate(case, seen)
+                volumes[case] = volume
+        if not site.splits[split]:
+            lines = report.faults if split == "training" else report.warnings
+            lines.append(f"{site.root / DATALIST}: {split} is empty")
+    report.warnings += _warnings(site, volumes)
+    complete = len(volumes) == sum(map(len, site.splits.values()))
+    if complete and site.splits["training"]:
+        _check_statistics(site, preprocessing, report)
+    if volumes:
+        report.sites.append(_summary(site, list(volumes.values())))
+
+
+def _duplicate(case: Case, seen: dict[str, Path]) -> list[str]:
+    """A case in training and in test under two names would make every result look better than it is."""
+    digest = hashlib.sha256(case.image.read_bytes()).hexdigest()
+    first = seen.setdefault(digest, case.image)
+    return [] if first == case.image else [f"{case.image}: same file as {first}, expected different cases"]
+
+
+def _warnings(site: Site, volumes: Mapping[Case, Volume]) -> list[str]:
+    """One line for each thing that is odd about some of a site's cases, naming the cases."""
+    identity = [case.case for case, volume in volumes.items() if np.array_equal(volume.grid.affine, np.eye(4))]
+    empty = [case.case for case, volume in volumes.items() if volume.label is not None and not volume.label.any()]
+    odd = (
+        (identity, "affine is the identity, so spacing and orientation are probably unknown"),
+        (empty, "no foreground, so the Dice of the case is 1 or 0"),
+    )
+    share = f"of {len(volumes)} cases"
+    return [f"{site.name}: {len(cases)} {share}: {text}: {', '.join(cases)}" for cases, text in odd if cases]
+
+
+def _check_statistics(site: Site, preprocessing: Preprocessing, report: Report) -> None:
+    file, kept = site.root / DATALIST, site.statistics
+    if kept is None:
+        report.warnings.append(f"{file}: no statistics, each volume will be normalised by itself; prepare again")
+        return
+    if kept.rule != preprocessing.rule:
+        report.faults.append(f"{file}: statistics are {kept.rule!r}, expected {preprocessing.rule!r}; prepare again")
+        return
+    found = site_statistics(site.splits["training"], preprocessing)
+    if not np.allclose((kept.mean, kept.std), (found.mean, found.std), rtol=TOLERANCE) or kept.cases != found.cases:
+        report.faults.append(
+            f"{file}: statistics are {kept.mean:.6g} +- {kept.std:.6g} of {kept.cases} cases, the training cases have "
+            f"{found.mean:.6g} +- {found.std:.6g} of {found.cases}; prepare again"
+        )
+
+
+def _summary(site: Site, volumes: Sequence[Volume]) -> SiteSummary:
+    shapes = np.array([tuple(volume.image.shape) for volume in volumes])
+    spacings = np.array([volume.spacing for volume in volumes]).round(4)
+    labels = [volume.label for volume in volumes if volume.label is not None]
+    return SiteSummary(
+        site=site.name,
+        cases={split: len(site.splits[split]) for split in SPLITS},
+        shape=(tuple(shapes.min(axis=0).tolist()), tuple(shapes.max(axis=0).tolist())),
+        spacing=(tuple(spacings.min(axis=0).tolist()), tuple(spacings.max(axis=0).tolist())),
+        orientation=tuple(sorted({"".join(nibabel.aff2axcodes(volume.grid.affine)) for volume in volumes})),
+        share={
+            name: float(np.mean([(label == index).float().mean().item() for label in labels])) if labels else 0.0
+            for index, name in site.labels.items()
+            if index
+        },
+    )

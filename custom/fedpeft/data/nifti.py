@@ -1,0 +1,138 @@
+"""NIfTI files in and out, with MONAI's reader; every way in which one can be broken has a message that names it."""
+
+import gzip
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from monai.data import NibabelReader
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+SUFFIXES = (".nii.gz", ".nii")
+# What makes up a NIfTI header's geometry. Only these fields travel from an image to its mask: descriptions and
+# extensions may hold a patient's name.
+GEOMETRY = (
+    "pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
+    "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units",
+)  # fmt: skip
+UNREADABLE = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where a file's voxels lie.
+
+    Attributes:
+        shape: voxels along the file's three axes.
+        affine: (4, 4) float64, voxel indices to millimetres (right, anterior, superior).
+        header: the NIfTI header's geometry fields as they were read.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    header: dict[str, Any]
+
+
+def suffix_of(path: str | Path) -> str:
+    """``.nii`` or ``.nii.gz``.
+
+    Raises:
+        ValueError: the name ends otherwise.
+    """
+    for suffix in SUFFIXES:
+        if str(path).endswith(suffix):
+            return suffix
+    raise ValueError(f"{path}: expected a name ending in {' or '.join(SUFFIXES)}; convert the file to NIfTI")
+
+
+def read_nifti(path: str | Path) -> tuple[np.ndarray, Grid]:
+    """A file's three-dimensional array in its own axes, and its grid.
+
+    Trailing axes of length 1 are dropped.
+
+    Returns:
+        Scaled intensities, (shape) in the dtype that nibabel gives, and the grid.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no readable NIfTI, not three-dimensional, or its affine is singular.
+    """
+    path = Path(path)
+    suffix_of(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: not found, expected a NIfTI file")
+    reader = NibabelReader(squeeze_non_spatial_dims=True, mmap=False)
+    try:
+        array, meta = reader.get_data(reader.read(path))
+    except UNREADABLE as error:
+        raise ValueError(f"{path}: cannot be read as NIfTI ({_first_line(error)}); copy or export it again") from error
+    if array.ndim != 3 or 0 in array.shape:
+        raise ValueError(f"{path}: shape is {array.shape}, expected three axes; keep one volume of a series in a file")
+    affine = np.asarray(meta["original_affine"], dtype=np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise ValueError(f"{path}: affine is {affine.tolist()}, expected an invertible matrix; repair the header")
+    return array, Grid(array.shape, affine, {key: meta[key] for key in GEOMETRY})
+
+
+def verify_stream(path: str | Path) -> None:
+    """Decompress a ``.nii.gz`` to its end, which checks its CRC: reading the voxels alone stops short of it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the stream is damaged.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: not found, expected a NIfTI file")
+    if suffix_of(path) != ".nii.gz":
+        return
+    try:
+        with gzip.open(path) as stream:
+            while stream.read(1 << 22):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: damaged gzip stream ({_first_line(error)}); copy or export it again") from error
+
+
+def write_mask(path: str | Path, mask: np.ndarray, grid: Grid) -> None:
+    """Write a mask as uint8 NIfTI on a grid: a temporary file first, then renamed.
+
+    Args:
+        path: .nii or .nii.gz; its folder exists.
+        mask: integers 0 to 255 of the grid's shape, in the file's axes.
+        grid: of the image that the mask belongs to; its affine and header geometry are copied as they are.
+
+    Raises:
+        ValueError: the mask has another shape or other values than uint8 can hold.
+    """
+    if mask.shape != grid.shape:
+        raise ValueError(f"{path}: mask has shape {mask.shape}, the image's grid {grid.shape}")
+    if mask.min() < 0 or mask.max() > 255:
+        raise ValueError(f"{path}: mask values are {mask.min()} to {mask.max()}, expected 0 to 255")
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape(grid.shape)
+    for key, value in grid.header.items():
+        header[key] = value
+    # Affine None leaves the copied geometry alone, bit for bit; with it, nibabel would derive the fields anew.
+    image = nibabel.Nifti1Image(np.ascontiguousarray(mask.astype(np.uint8)), None, header)
+    save_nifti(path, image)
+
+
+def save_nifti(path: str | Path, image: nibabel.Nifti1Image) -> None:
+    """Save under a temporary name in the same folder, then rename: a reader never meets half a file."""
+    path = Path(path)
+    draft = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        nibabel.save(image, draft)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,162 @@
+"""What the training loop draws: batches of stacks of neighbouring slices, determined by a seed alone."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedpeft.data.augment import Augment
+from fedpeft.data.datalist import Case
+from fedpeft.data.fit import fit
+from fedpeft.data.volumes import read_volume
+from fedpeft.spec.datasets import Preprocessing
+
+
+@dataclass(frozen=True)
+class Slices:
+    """A volume's slices, fitted to the network's input.
+
+    Attributes:
+        image: (D, side, side) float32.
+        label: (D, side, side) uint8.
+        positive: (D,) booleans: does the slice hold any foreground?
+    """
+
+    image: Tensor
+    label: Tensor
+    positive: np.ndarray
+
+
+class StackData:
+    """The stacks of one site's cases.
+
+    An epoch cuts each volume into stacks of ``stack`` slices, ``stride`` apart, from an offset that is drawn anew for
+    each volume and epoch, so that stacks do not always meet at the same slice; slices beyond the ends repeat the edge.
+    It takes all stacks with foreground and ``negatives`` times as many without (at least one if there is one), drawn
+    anew as well. With ``stride == stack`` each slice is computed once an epoch; 1 is the paper's, five times.
+
+    Volumes are read, normalised and fitted once and kept in memory: 5 bytes a pixel of the network's input.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        labels: Mapping[int, str],
+        preprocessing: Preprocessing,
+        side: int,
+        *,
+        batch: int = 4,
+        stack: int = 5,
+        stride: int = 5,
+        negatives: float = 0.5,
+        augment: bool = True,
+    ) -> None:
+        """Read the cases.
+
+        Args:
+            cases: training cases, each with a label.
+            labels: index -> name.
+            preprocessing: orientation and normalisation.
+            side: edge of the network's input in pixels.
+            batch: stacks in a step, on average.
+            stack: slices in a stack.
+            stride: slices between the starts of neighbouring stacks, 1 to ``stack``.
+            negatives: stacks without foreground as a share of those with it.
+            augment: whether stacks are augmented.
+
+        Raises:
+            FileNotFoundError, ValueError: a case is faulty or has no label, or an argument is out of range.
+        """
+        if not cases:
+            raise ValueError("no training case, expected at least one; check the datalist's training split")
+        if not 1 <= stride <= stack or batch < 1 or negatives < 0:
+            raise ValueError(
+                f"batch {batch}, stack {stack}, stride {stride}, negatives {negatives}: expected batch >= 1, "
+                "1 <= stride <= stack, negatives >= 0"
+            )
+        self.batch, self.stack, self.stride, self.negatives = batch, stack, stride, negatives
+        self.volumes = [read_slices(case, labels, preprocessing, side) for case in cases]
+        self._augment = Augment() if augment else None
+        self._steps = self._count_steps()
+
+    def steps(self) -> int:
+        """Optimiser steps in every epoch: a function of the cases and the arguments, not of the seed."""
+        return self._steps
+
+    def epoch(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch's batches.
+
+        How many stacks hold foreground depends on the offsets, the number of steps does not: the stacks are dealt out
+        evenly, so that a batch holds ``batch`` of them give or take a few.
+
+        Args:
+            seed: 0 or more; determines offsets, choice, order and augmentation.
+
+        Yields:
+            ``steps()`` times images (b * stack, 1, side, side) float32 and labels (b * stack, side, side) int64.
+        """
+        for batch in np.array_split(self._draw(np.random.default_rng(seed)), self._steps):
+            stacks = [self._sample(seed, int(volume), int(start)) for volume, start in batch]
+            yield torch.cat([image for image, _ in stacks])[:, None], torch.cat([label for _, label in stacks]).long()
+
+    def _starts(self, volume: Slices, offset: int) -> np.ndarray:
+        return np.arange(-offset, max(1 - offset, len(volume.positive) - self.stack + self.stride), self.stride)
+
+    def _window(self, volume: Slices, starts: np.ndarray | int) -> np.ndarray:
+        depth = len(volume.positive)
+        return np.clip(np.asarray(starts)[..., None] + np.arange(self.stack), 0, depth - 1)
+
+    def _positives(self, volume: Slices, starts: np.ndarray) -> np.ndarray:
+        return volume.positive[self._window(volume, starts)].any(axis=-1)
+
+    def _count_steps(self) -> int:
+        with_, without = 0.0, 0.0
+        for volume in self.volumes:
+            for offset in range(self.stride):
+                flags = self._positives(volume, self._starts(volume, offset))
+                with_ += flags.sum() / self.stride
+                without += (~flags).sum() / self.stride
+        return max(1, math.ceil((with_ + min(without, max(1.0, self.negatives * with_))) / self.batch))
+
+    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+        """(stacks, 2) integers in random order: volume and first slice of each stack of an epoch."""
+        with_, without = [], []
+        for index, volume in enumerate(self.volumes):
+            starts = self._starts(volume, int(rng.integers(self.stride)))
+            flags = self._positives(volume, starts)
+            with_ += [(index, start) for start in starts[flags]]
+            without += [(index, start) for start in starts[~flags]]
+        count = min(len(without), max(1, round(self.negatives * len(with_))))
+        chosen = [without[i] for i in rng.permutation(len(without))[:count]]
+        stacks = np.array(with_ + chosen)[rng.permutation(len(with_) + count)]
+        # A handful of slices may give fewer stacks than steps: go round, no batch may be empty.
+        return np.resize(stacks, (max(len(stacks), self._steps), 2))
+
+    def _sample(self, seed: int, index: int, start: int) -> tuple[Tensor, Tensor]:
+        volume = self.volumes[index]
+        window = torch.from_numpy(self._window(volume, start))
+        image, label = volume.image[window], volume.label[window]
+        if self._augment is None:
+            return image, label
+        # The state belongs to the stack, not to who computes it: no two workers can share one.
+        state = np.random.SeedSequence((seed, index, start + self.stack)).generate_state(1)[0]
+        self._augment.set_random_state(seed=int(state))
+        data = self._augment({"image": image, "label": label})
+        return data["image"], data["label"]
+
+
+def read_slices(case: Case, labels: Mapping[int, str], preprocessing: Preprocessing, side: int) -> Slices:
+    """Read a case and fit its slices.
+
+    Raises:
+        FileNotFoundError, ValueError: the case is faulty or has no label.
+    """
+    volume = read_volume(case, labels, preprocessing)
+    if volume.label is None:
+        raise ValueError(f"{case.image}: has no label in the datalist, expected one; training needs it")
+    image = fit(volume.image.permute(2, 0, 1).contiguous(), volume.spacing[:2], side, "image")
+    label = fit(volume.label.permute(2, 0, 1).contiguous(), volume.spacing[:2], side, "label")
+    return Slices(image, label, label.flatten(1).any(dim=1).numpy())
