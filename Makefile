@@ -1,0 +1,45 @@
+# Everything a new user needs: make demo, make test. Python 3.11 or later and make; no GPU.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test check check-all test-slow bench clean
+
+$(INSTALLED): requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+# Three hospitals fine-tune the small SAM together; about 3 minutes on 2 cores.
+demo: $(INSTALLED)
+	rm -rf runs/demo
+	$(BIN)/fedpeft data phantom --out data/phantom --register
+	$(BIN)/fedpeft compare --data data/phantom --methods flap_sam --settings local,federated --out runs/demo
+	@echo
+	@echo "Open runs/demo/compare.png. Then try, with $(BIN) on your PATH:"
+	@echo "  fedpeft evaluate --run runs/demo/flap_sam/seed-0/federated --data data/phantom"
+	@echo "  fedpeft infer --run runs/demo/flap_sam/seed-0/federated \\"
+	@echo "      --image data/phantom/site-1/case-12/image.nii.gz --out runs/demo/mask.nii.gz"
+	@echo "  nvflare simulator jobs/flap_sam_phantom -w poc/simulator -n 3 -t 3"
+	@echo "  fedpeft methods --backbone sam_vit_b --classes 1"
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m "slow or not slow"
+
+# Style, the order of the rooms, and the committed jobs against their rows; seconds.
+check: $(INSTALLED)
+	$(BIN)/ruff check custom tests
+	$(BIN)/python -m pytest -q tests/test_rooms.py tests/spec
+
+check-all: check test-slow
+
+# Measurements, never part of the tests; the README says on which machine its figures were taken.
+bench: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/bench_aggregation.py
+
+clean:
+	rm -rf data/phantom runs poc/state .pytest_cache .ruff_cache

@@ -1,0 +1,42 @@
+"""Real runs through FLARE's simulator: each start costs about 20 s, so modules share them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fedpeft.flare.simulate import simulate
+from fedpeft.spec.jobs import policy, write
+from fedpeft.train.site_file import register
+
+SECONDS = 240
+
+
+@pytest.fixture(scope="session")
+def federation(small_phantom):
+    """A function that runs a job for named sites and returns (workspace, run folder or the error it ended with)."""
+
+    def run(folder: Path, job, sites, threads, change=lambda files: None, allow=()):
+        data = folder / "data"
+        for index, name in enumerate(sites):
+            source = small_phantom / f"site-{index % 3 + 1}"
+            shutil.copytree(small_phantom / name if (small_phantom / name).is_dir() else source, data / name)
+        workspace = folder / "workspace"
+        (workspace / "local").mkdir(parents=True)
+        rules = policy()
+        rules["class_allow_list"] += allow
+        (workspace / "local" / "resources.json").write_text(json.dumps(rules))
+        register(workspace, job.run.dataset, data)
+        path = write(job, folder / "jobs")
+        for name in ("config_fed_server.json", "config_fed_client.json"):
+            file = path / "app" / "config" / name
+            content = json.loads(file.read_text())
+            change(content)
+            file.write_text(json.dumps(content))
+        try:
+            return workspace, simulate(path, workspace, sites, threads, SECONDS, print)
+        except (RuntimeError, TimeoutError) as error:
+            return workspace, error
+
+    return run

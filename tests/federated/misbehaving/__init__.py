@@ -1,0 +1,1 @@
+"""Sites that misbehave, for tests alone: only the tests' workspaces allow these classes, and no wheel holds them."""

@@ -1,0 +1,139 @@
+"""The main path through real FLARE: weights, bytes, metrics and logs; its exit code proves nothing."""
+
+import hashlib
+from math import prod
+
+import pytest
+import torch
+from wire import wire_bytes
+
+from fedpeft.algebra.average import average_parcel, normalised
+from fedpeft.algebra.codec import roundtrip
+from fedpeft.data.datalist import read_sites
+from fedpeft.model.checkpoint import shipped
+from fedpeft.model.initial import build
+from fedpeft.model.parcel import parcel, trainable
+from fedpeft.spec.jobs import Job
+from fedpeft.spec.run import Run
+from fedpeft.train.site import SiteTrainer
+
+SITES = ["site-1", "site-2", "site-3"]
+RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=2, side=48)
+
+
+@pytest.fixture(scope="module")
+def three_threads(federation, tmp_path_factory):
+    return federation(tmp_path_factory.mktemp("three"), Job("test", RUN, min_sites=3), SITES, threads=3)
+
+
+@pytest.fixture(scope="module")
+def one_thread_bfloat16(federation, tmp_path_factory):
+    run = RUN.with_(codec="bfloat16")
+    return federation(tmp_path_factory.mktemp("one"), Job("test", run, min_sites=3), SITES, threads=1)
+
+
+def by_hand(run, data, state):
+    """The same federation without FLARE: sites in turn, the average, nothing else."""
+    sites = read_sites(data)
+    checkpoint = shipped(run.backbone_row)
+    trainers = [SiteTrainer(run, site, build(run, checkpoint), state) for site in sites]
+    tensors = {key: p.detach().clone() for key, p in trainable(build(run, checkpoint)).items()}
+    for round_ in range(run.rounds):
+        base = roundtrip(tensors, run.codec)
+        updates = [trainer.train(base, round_) for trainer in trainers]
+        differences = [roundtrip(update.difference, run.codec) for update in updates]
+        weights = normalised([update.cases for update in updates])
+        tensors, _ = average_parcel(base, differences, weights, run.method_row.rule_of)
+    return tensors
+
+
+def test_the_run_finished_and_its_parcel_is_the_declared_one(three_threads):
+    _, folder = three_threads
+    assert folder.description["status"] == "finished"
+    assert folder.description["rounds_done"] == 2
+    assert {key: tuple(value.shape) for key, value in folder.tensors().items()} == parcel(RUN)
+    assert all(tensor.isfinite().all() for tensor in folder.tensors().values())
+
+
+def test_something_was_learnt_and_everything_that_travels_moved(three_threads):
+    _, folder = three_threads
+    initial = trainable(build(RUN, shipped(RUN.backbone_row)))
+    still = [key for key, tensor in folder.tensors().items() if torch.equal(tensor, initial[key])]
+    assert not still
+    losses = [[item["loss"] for item in record["sites"].values()] for record in folder.rounds()]
+    assert sum(losses[1]) < sum(losses[0])
+
+
+def test_three_threads_give_the_weights_of_the_algebra_bit_for_bit(three_threads, small_phantom, tmp_path):
+    _, folder = three_threads
+    expected = by_hand(RUN, small_phantom, tmp_path)
+    assert [key for key, tensor in folder.tensors().items() if not torch.equal(tensor, expected[key])] == []
+
+
+def test_one_thread_and_bfloat16_give_the_weights_of_the_algebra_bit_for_bit(
+    one_thread_bfloat16, small_phantom, tmp_path
+):
+    _, folder = one_thread_bfloat16
+    expected = by_hand(RUN.with_(codec="bfloat16"), small_phantom, tmp_path)
+    assert [key for key, tensor in folder.tensors().items() if not torch.equal(tensor, expected[key])] == []
+
+
+@pytest.mark.parametrize(("fixture", "width"), [("three_threads", 4), ("one_thread_bfloat16", 2)])
+def test_the_wire_carries_the_declared_bytes(fixture, width, request):
+    workspace, folder = request.getfixturevalue(fixture)
+    declared = width * sum(map(prod, parcel(RUN).values()))
+    up, down = wire_bytes(workspace, "up"), wire_bytes(workspace, "down")
+    # Two rounds up; two rounds and the last validation down.
+    assert (len(up), len(down)) == (2 * 3, 3 * 3)
+    tolerance = max(0.05 * declared, 16 * 1024)
+    assert all(abs(size - declared) <= tolerance for size in up + down)
+    records = [item for record in folder.rounds() for item in record["sites"].values()]
+    assert {item["bytes_up"] for item in records} == {item["bytes_down"] for item in records} == {declared}
+
+
+def test_metrics_are_means_and_name_no_patient(three_threads, small_phantom):
+    workspace, folder = three_threads
+    lines = (folder.path / "metrics.csv").read_text().splitlines()
+    assert lines[0] == "rounds,site,split,label,dice"
+    assert len(lines) == 1 + 3 * 3 * 2  # rounds 0, 1, 2; three sites; two classes
+    for file in folder.path.iterdir():
+        if file.suffix != ".safetensors":
+            assert "case-" not in file.read_text(), file
+    assert "case-" not in (workspace / "server" / "log.txt").read_text()
+
+
+def test_every_round_tells_what_averaging_lost(three_threads):
+    _, folder = three_threads
+    for record in folder.rounds():
+        assert len(record["averaging"]) == 4 * 2 + 7 * 2
+        for report in record["averaging"].values():
+            assert 0 < report["energy_kept"] <= 1
+            assert 0 <= report["truncation_error"] < 1
+            # The truncated SVD is the best of its rank, so no other average of that rank is closer.
+            assert report["truncation_error"] <= report["factor_mean_error"] + 1e-6
+
+
+def test_the_site_weights_are_its_share_of_the_cases(three_threads):
+    _, folder = three_threads
+    assert [item["weight"] for item in folder.rounds()[0]["sites"].values()] == pytest.approx([1 / 3] * 3)
+
+
+def test_a_person_can_read_every_round(three_threads):
+    workspace, _ = three_threads
+    lines = [line for line in (workspace / "server" / "log.txt").read_text().splitlines() if "fedpeft |" in line]
+    assert len(lines) == 3
+    assert all(word in lines[0] for word in ("round 1/2", "Dice", "site-1", "up", "down", " s"))
+    assert "after 2 rounds" in lines[2]
+
+
+def test_no_pickle_lies_in_the_workspace(three_threads):
+    workspace, _ = three_threads
+    assert not [file for file in workspace.rglob("*") if file.suffix in {".pt", ".pth", ".pkl", ".pickle"}]
+
+
+def test_optimiser_state_stays_at_the_sites(three_threads):
+    workspace, _ = three_threads
+    state = workspace.parent / "state"
+    assert {file.parent.name for file in state.rglob("*.safetensors")} == set(SITES)
+    digests = {hashlib.sha256(file.read_bytes()).hexdigest() for file in state.rglob("round-00001.safetensors")}
+    assert len(digests) == 3
