@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fedpeft.flare.simulate import simulate
 from fedpeft.spec.jobs import policy, write
+from fedpeft.study.simulate import simulate
 from fedpeft.train.site_file import register
 
 SECONDS = 240

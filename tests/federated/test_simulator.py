@@ -28,13 +28,14 @@ def three_threads(federation, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one_thread_bfloat16(federation, tmp_path_factory):
+    """One client process at a time, made anew for every task: two sites, since each change costs seconds."""
     run = RUN.with_(codec="bfloat16")
-    return federation(tmp_path_factory.mktemp("one"), Job("test", run, min_sites=3), SITES, threads=1)
+    return federation(tmp_path_factory.mktemp("one"), Job("test", run, min_sites=2), SITES[:2], threads=1)
 
 
-def by_hand(run, data, state):
+def by_hand(run, data, state, names):
     """The same federation without FLARE: sites in turn, the average, nothing else."""
-    sites = read_sites(data)
+    sites = [site for site in read_sites(data) if site.name in names]
     checkpoint = shipped(run.backbone_row)
     trainers = [SiteTrainer(run, site, build(run, checkpoint), state) for site in sites]
     tensors = {key: p.detach().clone() for key, p in trainable(build(run, checkpoint)).items()}
@@ -66,7 +67,7 @@ def test_something_was_learnt_and_everything_that_travels_moved(three_threads):
 
 def test_three_threads_give_the_weights_of_the_algebra_bit_for_bit(three_threads, small_phantom, tmp_path):
     _, folder = three_threads
-    expected = by_hand(RUN, small_phantom, tmp_path)
+    expected = by_hand(RUN, small_phantom, tmp_path, SITES)
     assert [key for key, tensor in folder.tensors().items() if not torch.equal(tensor, expected[key])] == []
 
 
@@ -74,17 +75,17 @@ def test_one_thread_and_bfloat16_give_the_weights_of_the_algebra_bit_for_bit(
     one_thread_bfloat16, small_phantom, tmp_path
 ):
     _, folder = one_thread_bfloat16
-    expected = by_hand(RUN.with_(codec="bfloat16"), small_phantom, tmp_path)
+    expected = by_hand(RUN.with_(codec="bfloat16"), small_phantom, tmp_path, SITES[:2])
     assert [key for key, tensor in folder.tensors().items() if not torch.equal(tensor, expected[key])] == []
 
 
-@pytest.mark.parametrize(("fixture", "width"), [("three_threads", 4), ("one_thread_bfloat16", 2)])
-def test_the_wire_carries_the_declared_bytes(fixture, width, request):
+@pytest.mark.parametrize(("fixture", "width", "sites"), [("three_threads", 4, 3), ("one_thread_bfloat16", 2, 2)])
+def test_the_wire_carries_the_declared_bytes(fixture, width, sites, request):
     workspace, folder = request.getfixturevalue(fixture)
     declared = width * sum(map(prod, parcel(RUN).values()))
     up, down = wire_bytes(workspace, "up"), wire_bytes(workspace, "down")
     # Two rounds up; two rounds and the last validation down.
-    assert (len(up), len(down)) == (2 * 3, 3 * 3)
+    assert (len(up), len(down)) == (2 * sites, 3 * sites)
     tolerance = max(0.05 * declared, 16 * 1024)
     assert all(abs(size - declared) <= tolerance for size in up + down)
     records = [item for record in folder.rounds() for item in record["sites"].values()]

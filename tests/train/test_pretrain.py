@@ -52,7 +52,6 @@ def own_modules(file: Path) -> set[str]:
 @pytest.fixture(scope="module")
 def trained() -> tuple[torch.nn.Module, list[float]]:
     """A model after 20 steps."""
-    torch.set_num_threads(1)
     return pretrain(recipe().with_(batch=4), 20, lambda done, loss: None)
 
 

@@ -15,7 +15,7 @@ from fedpeft.algebra.average import average_parcel, normalised
 from fedpeft.algebra.codec import roundtrip
 from fedpeft.flare.filters import declared_bytes
 from fedpeft.flare.job_run import job_run
-from fedpeft.flare.messages import BYTES, META, content, meta_of, round_of, sender
+from fedpeft.flare.messages import BYTES, META, content, meta_of, round_of, sender, site_report
 from fedpeft.model.parcel import check
 
 # The round's record, for whoever writes it down.
@@ -24,10 +24,10 @@ RECORD = "fedpeft_record"
 
 @dataclass(frozen=True)
 class Contribution:
-    """An accepted result: the site's difference to the decoded download, and what it says of itself."""
+    """An accepted result: the site's difference to the decoded download, and what it says of its round."""
 
     difference: dict[str, Tensor]
-    meta: dict[str, Any]
+    report: dict[str, Any]
     encoded_bytes: int
 
 
@@ -52,9 +52,15 @@ class AdapterAggregator(Aggregator):
         self._accepted, self._refused = {}, {}
 
     def refuse(self, site: str, reason: str, fl_ctx: FLContext) -> None:
-        """Note that a site's result does not count in this round."""
+        """Note that a site's result does not count in this round.
+
+        Args:
+            site: its name.
+            reason: why, with the site's name in front.
+            fl_ctx: FLARE's context.
+        """
         self._refused[site] = reason
-        self.log_error(fl_ctx, f"result of {site} refused: {reason}")
+        self.log_error(fl_ctx, f"result refused: {reason}")
 
     def accept(self, shareable: Shareable, fl_ctx: FLContext) -> bool:
         """Take a site's result, or refuse it and go on with the others."""
@@ -74,20 +80,21 @@ class AdapterAggregator(Aggregator):
             RuntimeError: too few results were accepted; the message holds every reason.
         """
         round_ = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
+        silent = sorted(self._expected(fl_ctx) - self._accepted.keys() - self._refused.keys())
         if len(self._accepted) < self.min_sites:
-            reasons = "; ".join(f"{site}: {why}" for site, why in sorted(self._refused.items()))
+            reasons = "; ".join(why for _, why in sorted(self._refused.items()))
             raise RuntimeError(
                 f"round {round_}: {len(self._accepted)} accepted results, {self.min_sites} needed. "
-                f"Refused: {reasons or 'none; the other sites did not answer in time'}"
+                f"Refused: {reasons or 'none'}. No answer in time: {', '.join(silent) or 'none'}"
             )
         run = job_run(fl_ctx).run
         sites = sorted(self._accepted)
         results = [self._accepted[site] for site in sites]
-        weights = normalised([item.meta["cases"] if run.weights == "cases" else 1 for item in results])
+        weights = normalised([item.report["cases"] if run.weights == "cases" else 1 for item in results])
         learnable = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)
         base = roundtrip(learnable[ModelLearnableKey.WEIGHTS], run.codec)
         averaged, reports = average_parcel(base, [item.difference for item in results], weights, run.method_row.rule_of)
-        self._record(fl_ctx, dict(zip(sites, weights, strict=True)), reports)
+        self._record(fl_ctx, dict(zip(sites, weights, strict=True)), reports, silent)
         outgoing = DXO(DataKind.WEIGHTS, data=averaged)
         outgoing.set_meta_prop(META, learnable[ModelLearnableKey.META][META])
         return outgoing.to_shareable()
@@ -103,20 +110,25 @@ class AdapterAggregator(Aggregator):
             raise ValueError(f"{site}: the result is of round {round_of(shareable)}, expected round {expected}")
         if site in self._accepted:
             raise ValueError(f"{site}: a second result for round {expected}; the first one counts")
-        dxo = content(shareable, (DataKind.WEIGHT_DIFF,))
-        check(dxo.data, job_run(fl_ctx).parcel(expected), site)
-        meta = meta_of(dxo)
-        if not isinstance(meta.get("cases"), int) or meta["cases"] < 1:
-            raise ValueError(f"{site}: cases is {meta.get('cases')!r}, expected a whole number of training cases >= 1")
-        return Contribution(dxo.data, meta, shareable.get_header(BYTES, 0))
+        dxo, job = content(shareable, (DataKind.WEIGHT_DIFF,)), job_run(fl_ctx)
+        check(dxo.data, job.parcel(expected), site)
+        report = site_report(meta_of(dxo), job.run.classes, site)
+        if report["cases"] < 1 or "loss" not in report:
+            raise ValueError(f"{site}: its report has {report['cases']} cases, expected at least one, and a loss")
+        return Contribution(dxo.data, report, shareable.get_header(BYTES, 0))
 
-    def _record(self, fl_ctx: FLContext, weights: dict[str, float], reports: dict[str, Any]) -> None:
+    def _expected(self, fl_ctx: FLContext) -> set[str]:
+        return {client.name for client in fl_ctx.get_engine().get_clients()}
+
+    def _record(
+        self, fl_ctx: FLContext, weights: dict[str, float], reports: dict[str, Any], silent: list[str]
+    ) -> None:
         job = job_run(fl_ctx)
         down = declared_bytes(job.parcel(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)), job.run.codec)
         sites = {
-            site: {"weight": weight, "bytes_up": self._accepted[site].encoded_bytes, "bytes_down": down}
-            | self._accepted[site].meta
+            site: self._accepted[site].report
+            | {"weight": weight, "bytes_up": self._accepted[site].encoded_bytes, "bytes_down": down}
             for site, weight in weights.items()
         }
-        record = {"sites": sites, "refused": dict(self._refused), "averaging": reports}
+        record = {"sites": sites, "refused": dict(self._refused), "silent": silent, "averaging": reports}
         fl_ctx.set_prop(RECORD, record, private=True, sticky=False)

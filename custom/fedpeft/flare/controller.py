@@ -40,6 +40,7 @@ class AdapterRounds(ScatterAndGather):
             ignore_result_error=True, snapshot_every_n_rounds=0,
         )
         self._metrics: dict[str, dict[str, Any]] = {}
+        self._refused: dict[str, str] = {}
 
     def start_controller(self, fl_ctx: FLContext) -> None:
         """Load the initial model; our parts need one another."""
@@ -64,7 +65,7 @@ class AdapterRounds(ScatterAndGather):
             wait_time_after_min_received=self._wait_time_after_min_received,
         )
         if not abort_signal.triggered:
-            self.persistor.conclude(self._metrics, fl_ctx)
+            self.persistor.conclude(self._metrics, self._refused, fl_ctx)
 
     def process_result_of_unknown_task(
         self, client: Client, task_name: str, client_task_id: str, result: Shareable, fl_ctx: FLContext
@@ -76,7 +77,9 @@ class AdapterRounds(ScatterAndGather):
         self, client_name: str, result: Shareable, fl_ctx: FLContext, is_unknown_task: bool = False
     ) -> bool:
         if not is_ok(result):
-            self.aggregator.refuse(client_name, reason_of(result), fl_ctx)
+            reason = reason_of(result)
+            prefix = "" if reason.startswith(f"{client_name}: ") else f"{client_name}: "
+            self.aggregator.refuse(client_name, prefix + reason, fl_ctx)
             return False
         return super()._accept_train_result(client_name, result, fl_ctx, is_unknown_task)
 
@@ -84,6 +87,7 @@ class AdapterRounds(ScatterAndGather):
         site, result = client_task.client.name, client_task.result
         client_task.result = None
         if not is_ok(result):
-            self.log_error(fl_ctx, f"validation of {site} refused: {reason_of(result)}")
+            self._refused[site] = reason_of(result)
+            self.log_error(fl_ctx, f"validation of {site} refused: {self._refused[site]}")
             return
         self._metrics[site] = content(result, (DataKind.METRICS,)).data

@@ -20,10 +20,11 @@ from fedpeft.flare.job_run import JobRun, job_run
 from fedpeft.flare.messages import META, content, is_ok, meta_of, refusal, round_of
 from fedpeft.model.checkpoint import sha256_of
 from fedpeft.model.initial import build, digest
+from fedpeft.model.parcel import check
 from fedpeft.train.evaluate import class_means
 from fedpeft.train.loop import Stopped
 from fedpeft.train.site import SiteTrainer
-from fedpeft.train.site_file import NAME, SiteFile, read_site_file
+from fedpeft.train.site_file import NAME, SiteFile, read_site_file, run_state
 
 RUN_KEY = re.compile(r"[0-9a-f]{32}")
 
@@ -59,7 +60,7 @@ class SiteExecutor(Executor):
             return shareable
         self._signal = abort_signal
         try:
-            dxo = content(shareable, (DataKind.WEIGHTS,))
+            dxo = self._received(shareable, fl_ctx)
             trainer = self._prepared(meta_of(dxo), fl_ctx)
             reply = tasks[task_name](trainer, dxo, round_of(shareable)).to_shareable()
         except Refused as fault:
@@ -67,6 +68,11 @@ class SiteExecutor(Executor):
             return refusal(ReturnCode.BAD_TASK_DATA, str(fault))
         except Stopped:
             return make_reply(ReturnCode.TASK_ABORTED)
+        except (ValueError, OSError, RuntimeError) as fault:
+            # Below ERROR, since FLARE can send a site's error log to the server: the message may name a patient.
+            self.log_warning(fl_ctx, f"a fault at this site: {fault}")
+            reason = f"a fault in the site's own data, files or device ({type(fault).__name__}); its log says which"
+            return refusal(ReturnCode.EXECUTION_EXCEPTION, reason)
         reply.set_header(AppConstants.CURRENT_ROUND, round_of(shareable))
         return reply
 
@@ -83,7 +89,7 @@ class SiteExecutor(Executor):
     def _validate(self, trainer: SiteTrainer, dxo: DXO, round_: int) -> DXO:
         """Mean Dice per class, and the number of cases behind it."""
         scores = trainer.validate(dxo.data)
-        return DXO(DataKind.METRICS, data={"cases": len({item.case for item in scores}), **class_means(scores)})
+        return DXO(DataKind.METRICS, data={"cases": len({item.case for item in scores}), "dice": class_means(scores)})
 
     def _submit_model(self, trainer: SiteTrainer, dxo: DXO, round_: int) -> DXO:
         """The site's own tensors at the end of its last round."""
@@ -93,6 +99,20 @@ class SiteExecutor(Executor):
         answer = DXO(DataKind.WEIGHTS, data=trained)
         answer.set_meta_prop(META, {"cases": len(trainer.site.splits["training"])})
         return answer
+
+    def _received(self, shareable: Shareable, fl_ctx: FLContext) -> DXO:
+        """The task's parcel, checked here as well: a job may have left out the filters.
+
+        Raises:
+            Refused: it is not the declared one.
+        """
+        try:
+            dxo = content(shareable, (DataKind.WEIGHTS,))
+            check(dxo.data, job_run(fl_ctx).parcel(round_of(shareable)), "server")
+            meta_of(dxo)
+        except ValueError as fault:
+            raise Refused(str(fault)) from fault
+        return dxo
 
     def _prepared(self, meta: dict[str, Any], fl_ctx: FLContext) -> SiteTrainer:
         """The trainer, made at the first task; every task's digests are compared.
@@ -106,7 +126,7 @@ class SiteExecutor(Executor):
             if meta.get(name) != mine:
                 raise Refused(
                     f"{name} at the server is {meta.get(name)}, at this site {mine}: both must start from the same "
-                    f"checkpoint file and package version"
+                    f"checkpoint file, package versions and kind of processor"
                 )
         return self._trainer
 
@@ -123,7 +143,7 @@ class SiteExecutor(Executor):
         model = build(job.run, checkpoint)
         self._digests = {"checkpoint_sha256": sha256_of(checkpoint), "model_sha256": digest(model)}
         site = replace(read_site(site_file.datalist(job.run.dataset)), name=name)
-        state = Path(site_file.state_dir) / meta["run_key"]
+        state = run_state(site_file, meta["run_key"])
         return SiteTrainer(job.run, site, model, state, site_file.device, lambda: self._signal.triggered)
 
     def _admitted(self, site_file: SiteFile, job: JobRun) -> None:

@@ -4,6 +4,8 @@ The sender's filter checks the parcel and encodes it; the receiver's checks the 
 parcel. FLARE runs a site's own privacy filters before a job's, so the order at a site is privacy, then codec.
 """
 
+from typing import Any
+
 import torch
 from nvflare.apis.dxo import DXO, DataKind
 from nvflare.apis.dxo_filter import DXOFilter
@@ -13,14 +15,13 @@ from nvflare.apis.shareable import Shareable
 from torch import Tensor
 
 from fedpeft.algebra.codec import decode, encode, nbytes
-from fedpeft.flare.job_run import job_run
-from fedpeft.flare.messages import BYTES, META, content, is_ok, meta_of, refusal, round_of, sender
-from fedpeft.model.parcel import Parcel, check
+from fedpeft.flare.job_run import JobRun, job_run
+from fedpeft.flare.messages import BYTES, META, content, is_ok, meta_of, refusal, round_of, sender, site_report
+from fedpeft.model.parcel import Parcel, check, named
 
 TENSORS = (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF)
-# What may stand beside the tensors. To the sites: which run and which initial model this is. To the server: numbers.
-DOWN = ("run_key", "checkpoint_sha256", "model_sha256")
-UP = ("cases", "loss", "seconds", "dice")
+# What may stand beside the tensors on their way to the sites: which run and which initial model this is.
+IDENTITY = ("run_key", "checkpoint_sha256", "model_sha256")
 
 
 def declared_bytes(parcel: Parcel, codec: str) -> int:
@@ -67,11 +68,10 @@ class EncodeParcel(CheckedFilter):
         Raises:
             ValueError: the content is not the declared parcel.
         """
-        job = job_run(fl_ctx)
-        check(dxo.data, job.parcel(round_of(shareable)), fl_ctx.get_identity_name())
-        meta = meta_of(dxo)
+        job, me = job_run(fl_ctx), fl_ctx.get_identity_name()
+        check(dxo.data, job.parcel(round_of(shareable)), me)
         encoded = DXO(dxo.data_kind, data=encode(dxo.data, job.run.codec))
-        encoded.set_meta_prop(META, {key: meta[key] for key in (*DOWN, *UP) if key in meta})
+        encoded.set_meta_prop(META, _declared(meta_of(dxo), job, me))
         return encoded
 
 
@@ -92,9 +92,9 @@ class DecodeParcel(CheckedFilter):
         tensors = {key: value for key, value in dxo.data.items() if isinstance(value, Tensor)}
         size, declared = nbytes(tensors), declared_bytes(parcel, job.run.codec)
         for key, value in dxo.data.items():
-            if key in parcel and key not in tensors:
-                got = type(value).__name__
-                raise ValueError(f"{who}: {key!r} is a {got}, expected a tensor of shape {parcel[key]}")
+            if key not in tensors:
+                shape = parcel.get(key, "no such key")
+                raise ValueError(f"{who}: {named(key)} is a {type(value).__name__}, expected a tensor: {shape}")
         # Before decoding, unless keys or shapes are wrong anyway: then their own message explains more.
         if size > declared and _shapes(tensors) == parcel:
             raise ValueError(f"{who}: {size:,} encoded bytes, expected {declared:,} for {job.run.codec}")
@@ -103,13 +103,13 @@ class DecodeParcel(CheckedFilter):
         except ValueError as fault:
             raise ValueError(f"{who}: {fault}") from fault
         check(decoded.data, parcel, who)
-        decoded.set_meta_prop(META, meta_of(dxo))
+        decoded.set_meta_prop(META, _declared(meta_of(dxo), job, who))
         shareable.set_header(BYTES, size)
         return decoded
 
 
 class CheckMetrics(CheckedFilter):
-    """At both ends of a validation's answer: numbers, and nothing but numbers."""
+    """At both ends of a validation's answer: the number of cases and a Dice per class, and nothing else."""
 
     def __init__(self) -> None:
         super().__init__((DataKind.METRICS,))
@@ -118,12 +118,18 @@ class CheckMetrics(CheckedFilter):
         """The same numbers, without anything that stood beside them.
 
         Raises:
-            ValueError: a value is no number.
+            ValueError: they are not what a validation answers.
         """
-        for name, value in dxo.data.items():
-            if not isinstance(value, int | float):
-                raise ValueError(f"{sender(fl_ctx)}: metric {name!r} is a {type(value).__name__}, expected a number")
-        return DXO(DataKind.METRICS, data=dict(dxo.data))
+        arriving = fl_ctx.get_prop(FLContextKey.FILTER_DIRECTION) == FilterKey.IN
+        who = sender(fl_ctx) if arriving else fl_ctx.get_identity_name()
+        return DXO(DataKind.METRICS, data=site_report(dxo.data, job_run(fl_ctx).run.classes, who))
+
+
+def _declared(meta: dict[str, Any], job: JobRun, who: str) -> dict[str, Any]:
+    """The identity of the run on the way down, a site's report on the way up; all else is left out."""
+    if "cases" in meta:
+        return site_report(meta, job.run.classes, who)
+    return {key: str(meta[key]) for key in IDENTITY if key in meta}
 
 
 def _shapes(tensors: dict[str, Tensor]) -> Parcel:

@@ -1,5 +1,6 @@
 """What our parts say to each other inside FLARE's messages: header names, replies, who sent what."""
 
+from math import inf
 from typing import Any
 
 from nvflare.apis.dxo import DXO, from_shareable
@@ -11,6 +12,9 @@ from nvflare.app_common.app_constant import AppConstants
 META = "fedpeft"
 REASON = "fedpeft_reason"
 BYTES = "fedpeft_encoded_bytes"
+MAX_REASON = 500
+MAX_CASES = 10**7
+MAX_LABEL = 64
 
 
 def refusal(code: str, reason: str) -> Shareable:
@@ -21,8 +25,9 @@ def refusal(code: str, reason: str) -> Shareable:
 
 
 def reason_of(shareable: Shareable) -> str:
-    """Why a reply is no result."""
-    return shareable.get_header(REASON) or f"{shareable.get_return_code()}: see the site's log"
+    """Why a reply is no result, as one printable line: whatever a site put there goes into logs and records."""
+    text = str(shareable.get_header(REASON) or f"{shareable.get_return_code()}: see the site's log")
+    return "".join(c if c.isprintable() else " " for c in text[:MAX_REASON])
 
 
 def is_ok(shareable: Shareable) -> bool:
@@ -63,6 +68,38 @@ def content(shareable: Shareable, kinds: tuple[str, ...]) -> DXO:
     if not isinstance(dxo.data, dict) or not dxo.data:
         raise ValueError("the message's DXO is empty, expected the round's parcel")
     return dxo
+
+
+def site_report(report: dict[str, Any], classes: int, who: str) -> dict[str, Any]:
+    """What a site says of its own round, in plain values of the expected ranges and nothing beside them.
+
+    Args:
+        report: "cases", "loss" (mean over the steps), "seconds", "dice" (class name -> mean validation Dice; empty
+            without validation cases). "loss" and "seconds" may be absent.
+        classes: foreground classes of the run.
+        who: the site, for the message.
+
+    Raises:
+        ValueError: a value is missing, of another type, out of range or not finite.
+    """
+    cases, dice = report.get("cases"), report.get("dice", {})
+    if type(cases) is not int or not 0 <= cases <= MAX_CASES:
+        raise ValueError(f"{who}: cases is a {type(cases).__name__} or out of range, expected 0 to {MAX_CASES}")
+    if not isinstance(dice, dict) or len(dice) > classes:
+        raise ValueError(f"{who}: dice is a {type(dice).__name__}, expected a dict of at most {classes} classes")
+    for label, value in dice.items():
+        plain = isinstance(label, str) and len(label) <= MAX_LABEL and label.isprintable() and "," not in label
+        if not plain or not _number(value) or not 0 <= value <= 1:
+            raise ValueError(f"{who}: dice holds an entry that is no class name with a number from 0 to 1")
+    for name in ("loss", "seconds"):
+        if name in report and (not _number(report[name]) or not 0 <= report[name] < inf):
+            raise ValueError(f"{who}: {name} is no finite number of 0 or more")
+    numbers = {name: float(report[name]) for name in ("loss", "seconds") if name in report}
+    return {"cases": cases, **numbers, "dice": {label: float(value) for label, value in dice.items()}}
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float)
 
 
 def meta_of(dxo: DXO) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext
@@ -36,7 +37,7 @@ class RunFolderPersistor(ModelPersistor):
         self._folder: RunFolder | None = None
         self._entered: dict[str, Tensor] = {}
         self._best = -1.0
-        self._ended = "stopped before the first round"
+        self._ended: str | None = None
         self._clock = 0.0
 
     def load_model(self, fl_ctx: FLContext) -> ModelLearnable:
@@ -54,7 +55,8 @@ class RunFolderPersistor(ModelPersistor):
             run, "federated", label_names(run), identity["checkpoint_sha256"], identity["model_sha256"]
         )
         self._entered = {key: tensor.detach().clone() for key, tensor in trainable(model).items()}
-        self._ended = "stopped before the last round"
+        self._ended = f"stopped after 0 of {run.rounds} rounds"
+        torch.set_num_threads(site_file.threads)
         self._clock = time.monotonic()
         return make_model_learnable(dict(self._entered), {META: identity})
 
@@ -67,36 +69,38 @@ class RunFolderPersistor(ModelPersistor):
         self._clock = now
         self._validated(round_, {site: item.get("dice", {}) for site, item in record["sites"].items()}, run)
         self._folder.record(round_, record, model[ModelLearnableKey.WEIGHTS])
+        self._ended = f"stopped after {round_ + 1} of {run.rounds} rounds"
         self._entered = model[ModelLearnableKey.WEIGHTS]
         self.log_info(fl_ctx, round_line(round_, run.rounds, record), fire_event=False)
 
-    def conclude(self, metrics: dict[str, dict[str, Any]], fl_ctx: FLContext) -> None:
+    def conclude(self, metrics: dict[str, dict[str, Any]], refused: dict[str, str], fl_ctx: FLContext) -> None:
         """Record the final model's validation, and that the run came to its end.
 
         Args:
-            metrics: site -> {"cases": n, class name: mean Dice}.
+            metrics: site -> its report, see ``messages.site_report``.
+            refused: site -> why it did not validate.
             fl_ctx: FLARE's context.
         """
         run = job_run(fl_ctx).run
-        dice = {site: {k: v for k, v in item.items() if k != "cases"} for site, item in metrics.items()}
+        dice = {site: report["dice"] for site, report in metrics.items()}
         self._validated(run.rounds, dice, run)
-        self._folder.finish("finished")
-        self._ended = "finished"
-        self.log_info(fl_ctx, final_line(run.rounds, dice), fire_event=False)
+        self._folder.finish("finished", validated=sorted(metrics), refused=refused)
+        self._ended = None
+        self.log_info(fl_ctx, final_line(run.rounds, dice, refused), fire_event=False)
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Keep run.json truthful when the run ends in another way."""
         if event_type == EventType.FATAL_SYSTEM_ERROR:
             self._ended = f"failed: {fl_ctx.get_prop(FLContextKey.EVENT_DATA)}"
-        elif event_type == EventType.END_RUN and self._folder is not None:
+        elif event_type == EventType.END_RUN and self._folder is not None and self._ended is not None:
             self._folder.finish(self._ended)
 
     def _validated(self, round_: int, dice: dict[str, dict[str, float]], run: Run) -> None:
-        for site, values in sorted(dice.items()):
-            self._folder.metrics(round_, site, "validation", values)
+        self._folder.metrics(round_, "validation", dice)
         means = [fmean(values.values()) for values in dice.values() if values]
         if means and fmean(means) > self._best:
             self._best = fmean(means)
+            # What was validated is what the sites decoded.
             self._folder.keep_best(roundtrip(self._entered, run.codec), round_, self._best)
 
 

@@ -12,28 +12,31 @@ def round_line(round_: int, rounds: int, record: dict[str, Any]) -> str:
     Args:
         round_: 0-based.
         rounds: of the run.
-        record: the round's record, with "sites", "refused" and "seconds".
+        record: the round's record, with "sites", "refused", "silent" and "seconds".
     """
     sites = record["sites"]
     dice = {site: item.get("dice", {}) for site, item in sites.items()}
     up, down = (sum(item[key] for item in sites.values()) for key in ("bytes_up", "bytes_down"))
-    refused = f" | refused: {', '.join(sorted(record['refused']))}" if record["refused"] else ""
+    missing = "".join(
+        f" | {word}: {', '.join(sorted(record[word]))}" for word in ("refused", "silent") if record[word]
+    )
     loss = fmean(item["loss"] for item in sites.values())
     return (
         f"{MARK} round {round_ + 1}/{rounds} | Dice at its start {_dice(dice)} | loss {loss:.3f} | "
-        f"up {_size(up)}, down {_size(down)} | {record['seconds']:.1f} s{refused}"
+        f"up {_size(up)}, down {_size(down)} | {record['seconds']:.1f} s{missing}"
     )
 
 
-def final_line(rounds: int, dice: dict[str, dict[str, float]]) -> str:
+def final_line(rounds: int, dice: dict[str, dict[str, float]], refused: dict[str, str]) -> str:
     """The line after the last round."""
-    return f"{MARK} after {rounds} rounds | Dice {_dice(dice)}"
+    missing = f" | refused: {', '.join(sorted(refused))}" if refused else ""
+    return f"{MARK} after {rounds} rounds | Dice {_dice(dice)}{missing}"
 
 
 def _dice(dice: dict[str, dict[str, float]]) -> str:
     means = {site: fmean(values.values()) for site, values in sorted(dice.items()) if values}
     if not means:
-        return "not measured (no validation case)"
+        return "not measured"
     return f"{fmean(means.values()):.3f} ({', '.join(f'{site} {value:.3f}' for site, value in means.items())})"
 
 

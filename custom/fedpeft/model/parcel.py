@@ -43,7 +43,7 @@ def check(tensors: dict[str, Tensor], expected: Parcel, who: str) -> None:
     """
     for key in tensors:
         if key not in expected:
-            raise ValueError(f"{who}: {key!r} is extra; the parcel has {len(expected)} declared tensors, not this one")
+            raise ValueError(f"{who}: {named(key)} is extra, not one of the parcel's {len(expected)} declared tensors")
     for key, shape in expected.items():
         if key not in tensors:
             raise ValueError(f"{who}: {key!r} is missing; expected a tensor of shape {shape}")
@@ -55,3 +55,8 @@ def check(tensors: dict[str, Tensor], expected: Parcel, who: str) -> None:
             raise ValueError(f"{who}: {key!r} has shape {tuple(tensor.shape)}, expected {shape}")
         if not tensor.isfinite().all():
             raise ValueError(f"{who}: {key!r} of shape {shape} is not finite; its sender must look at its training")
+
+
+def named(key: object) -> str:
+    """A key as it may stand in a message: quoted, and cut where a sender made it long."""
+    return repr(key)[:160]

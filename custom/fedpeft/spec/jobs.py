@@ -9,8 +9,8 @@ from fedpeft.spec.run import Run
 
 Files = dict[str, dict[str, Any]]
 
-# Seconds between a site's questions for work, and between the server's looks at a task: rounds may be short.
-POLL = 0.05
+# Seconds between the server's looks at a task; it costs nothing.
+TASK_CHECK = 0.05
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Job:
         min_sites: accepted results that a round needs, and sites that must be there for the job to start.
         round_seconds: a round goes on with the results it has after this time.
         straggler_seconds: time for the other sites once ``min_sites`` have answered.
+        poll_seconds: between a site's questions for work: short where rounds are, longer where many sites wait long.
     """
 
     name: str
@@ -30,27 +31,39 @@ class Job:
     min_sites: int = 2
     round_seconds: int = 4 * 3600
     straggler_seconds: int = 1800
+    poll_seconds: float = 2.0
 
 
 _ROWS = (
-    Job("flap_sam_phantom", Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=10)),
+    Job(
+        "flap_sam_phantom", Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=8, learning_rate=5e-3),
+        min_sites=3, round_seconds=600, straggler_seconds=60, poll_seconds=0.1,
+    ),
     Job("flap_sam_folder", Run("flap_sam", "folder", "sam_tiny", classes=1, rounds=20)),
 )
 
 JOBS: dict[str, Job] = {row.name: row for row in _ROWS}
 
 
-# All that a job without code of its own may name: our classes by their prefix, FLARE's exactly. Never "nvflare." as a
-# whole: its process executors would run commands that a job brings.
+# All that a job without code of its own may name, class by class. No prefix: FLARE calls whatever a job names with
+# arguments of the job's choice, and a prefix would open every function that a module happens to import; "nvflare." as a
+# whole would open executors that run commands.
 ALLOW_LIST = (
-    "fedpeft.flare.",
+    "fedpeft.flare.aggregator.AdapterAggregator",
+    "fedpeft.flare.controller.AdapterRounds",
+    "fedpeft.flare.executor.SiteExecutor",
+    "fedpeft.flare.filters.CheckMetrics",
+    "fedpeft.flare.filters.DecodeParcel",
+    "fedpeft.flare.filters.EncodeParcel",
+    "fedpeft.flare.job_run.JobRun",
+    "fedpeft.flare.persistor.RunFolderPersistor",
     "nvflare.app_common.shareablegenerators.full_model_shareable_generator.FullModelShareableGenerator",
 )
 
 
 def policy() -> dict[str, Any]:
-    """local/resources.json of a simulator's workspace."""
-    return {"format_version": 2, "class_allow_list": list(ALLOW_LIST)}
+    """local/resources.json of a simulator's workspace; a site's log stays at the site."""
+    return {"format_version": 2, "class_allow_list": list(ALLOW_LIST), "allow_log_streaming": False}
 
 
 def job(name: str) -> Job:
@@ -91,11 +104,11 @@ def write(row: Job, folder: Path) -> Path:
 def _server(row: Job) -> dict[str, Any]:
     rounds = {
         "num_rounds": row.run.rounds, "min_sites": row.min_sites, "train_timeout": row.round_seconds,
-        "wait_time_after_min_received": row.straggler_seconds, "task_check_period": POLL,
+        "wait_time_after_min_received": row.straggler_seconds, "task_check_period": TASK_CHECK,
     }
     return {
         "format_version": 2,
-        "server": {"task_request_interval": POLL},
+        "server": {"task_request_interval": row.poll_seconds},
         "workflows": [_part("rounds", "fedpeft.flare.controller.AdapterRounds", rounds)],
         "components": [
             _part("run", "fedpeft.flare.job_run.JobRun", {"run": row.run.to_dict()}),

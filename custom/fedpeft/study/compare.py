@@ -4,6 +4,7 @@ All settings run the same loop with the same number of rounds; the federated one
 that has finished is not repeated, so an interrupted comparison goes on where it was.
 """
 
+import hashlib
 import os
 import shutil
 import time
@@ -16,13 +17,14 @@ from typing import Any
 
 import torch
 
-from fedpeft.data.datalist import Site, pool, read_sites
-from fedpeft.flare.simulate import simulate
+from fedpeft.data.datalist import DATALIST, Site, pool, read_sites
+from fedpeft.model.checkpoint import sha256_of
 from fedpeft.model.initial import build
 from fedpeft.spec.datasets import DATASETS
 from fedpeft.spec.jobs import JOBS, Job, policy, write
 from fedpeft.spec.run import Run
 from fedpeft.study.results import write_results
+from fedpeft.study.simulate import simulate
 from fedpeft.train.alone import train_alone
 from fedpeft.train.evaluate import CaseScore, score
 from fedpeft.train.files import read_json, write_json
@@ -31,6 +33,7 @@ from fedpeft.train.site import read_volumes
 from fedpeft.train.site_file import register
 
 SPLIT = "test"
+MADE_FROM = "made_from.json"
 Report = Callable[[str], None]
 
 
@@ -132,19 +135,35 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _finished(cell: Cell, out: Path) -> bool:
-    """Whether the cell is done; what an interrupted attempt left behind is removed."""
-    folder = cell.folder(out)
+def _finished(plan: Plan, cell: Cell) -> bool:
+    """Whether the cell is done, with these data and this checkpoint; anything else that lies there is removed."""
+    folder = cell.folder(plan.out)
+    made_from = {"data": _fingerprint(plan.data), "checkpoint": sha256_of(plan.checkpoint)}
     if (folder / "run" / DESCRIPTION).is_file():
         found = RunFolder(folder / "run")
-        if found.description["status"] == "finished" and found.run == cell.run:
+        if (
+            found.description["status"] == "finished" and found.run == cell.run
+            and read_json(folder / MADE_FROM) == made_from
+        ):
             return True
     shutil.rmtree(folder, ignore_errors=True)
+    write_json(folder / MADE_FROM, made_from)
     return False
 
 
+def _fingerprint(data: Path) -> str:
+    """SHA-256 of the datalists and of the names, sizes and times of all files: seen without reading the images."""
+    sha = hashlib.sha256()
+    for file in sorted(data.rglob("*")):
+        if file.is_file():
+            status = file.stat()
+            sha.update(f"{file.relative_to(data)} {status.st_size} {status.st_mtime_ns}\n".encode())
+            sha.update(file.read_bytes() if file.name == DATALIST else b"")
+    return sha.hexdigest()
+
+
 def _train_alone(plan: Plan, cell: Cell) -> None:
-    if _finished(cell, plan.out):
+    if _finished(plan, cell):
         return
     sites = read_sites(plan.data)
     site = pool(sites) if cell.setting == "centralized" else next(site for site in sites if site.name == cell.site)
@@ -153,7 +172,7 @@ def _train_alone(plan: Plan, cell: Cell) -> None:
 
 
 def _train_federated(plan: Plan, cell: Cell, sites: list[Site], threads: int, report: Report) -> None:
-    if _finished(cell, plan.out):
+    if _finished(plan, cell):
         report(f"kept {cell.name}: it has finished before")
         return
     folder = cell.folder(plan.out)
@@ -168,7 +187,6 @@ def _train_federated(plan: Plan, cell: Cell, sites: list[Site], threads: int, re
 
 def make_workspace(folder: Path, plan: Plan, run: Run) -> Path:
     """A fresh simulator workspace: the allow-list, and a site file for the plan's data and checkpoint."""
-    (folder / "local").mkdir(parents=True)
     write_json(folder / "local" / "resources.json", policy())
     path = register(folder, run.dataset, plan.data)
     values = read_json(path)

@@ -5,12 +5,14 @@ that site's own product, brought into the balanced, aligned form. So the setting
 else.
 """
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from fedpeft.algebra.average import average_parcel
+from fedpeft.algebra.codec import roundtrip
 from fedpeft.data.datalist import Site
 from fedpeft.model.checkpoint import sha256_of
 from fedpeft.model.initial import build, digest
@@ -31,7 +33,7 @@ def train_alone(
         run: what to train.
         site: its cases.
         checkpoint: the backbone's.
-        out: the run folder; optimiser state is kept in ``out/state``.
+        out: the run folder; optimiser moments are kept beside it while the run lasts.
         setting: "local" or "centralized", for run.json.
         report: called with the record of every round.
         device: torch device.
@@ -39,24 +41,39 @@ def train_alone(
     model = build(run, checkpoint)
     folder = RunFolder(out)
     folder.start(run, setting, site.labels, sha256_of(checkpoint), digest(model))
-    trainer = SiteTrainer(run, site, model, out / "state", device)
-    tensors = {key: tensor.detach().clone() for key, tensor in trainable(model).items()}
+    state = out.parent / f"{out.name}.state"
+    try:
+        _rounds(SiteTrainer(run, site, model, state, device), folder, report)
+    except BaseException as fault:
+        folder.finish(f"failed: {fault or type(fault).__name__}")
+        raise
+    finally:
+        shutil.rmtree(state, ignore_errors=True)
+    folder.finish("finished")
+    return folder
+
+
+def _rounds(trainer: SiteTrainer, folder: RunFolder, report: Callable[[dict[str, Any]], None]) -> None:
+    """All rounds; the model that enters a round is validated before it, the last one after the last round."""
+    run, site = trainer.run, trainer.site
+    tensors = {key: tensor.detach().cpu().clone() for key, tensor in trainable(trainer.model).items()}
     best = -1.0
     for round_ in range(run.rounds + 1):
+        # As in a federation, a round starts from what the codec leaves of the tensors.
+        tensors = roundtrip(tensors, run.codec)
         dice = class_means(trainer.validate(tensors))
-        folder.metrics(round_, site.name, "validation", dice)
+        folder.metrics(round_, "validation", {site.name: dice})
         if dice and fmean(dice.values()) > best:
             best = fmean(dice.values())
             folder.keep_best(tensors, round_, best)
         if round_ == run.rounds:
-            break
+            return
         update = trainer.train(tensors, round_)
-        tensors, averaging = average_parcel(tensors, [update.difference], [1.0], run.method_row.rule_of)
+        difference = roundtrip(update.difference, run.codec)
+        tensors, averaging = average_parcel(tensors, [difference], [1.0], run.method_row.rule_of)
         record = {
             "sites": {site.name: {"dice": dice, "loss": update.loss, "cases": update.cases}},
             "seconds": update.seconds, "averaging": averaging,
         }
         folder.record(round_, record, tensors)
         report({"round": round_} | record)
-    folder.finish("finished")
-    return folder

@@ -56,9 +56,9 @@ class RunFolder:
             "status": "running", "rounds_done": 0,
         })
 
-    def finish(self, status: str) -> None:
+    def finish(self, status: str, **more: Any) -> None:
         """Record how the run truly ended: "finished", or what stopped it."""
-        self._update(status=status)
+        self._update(status=status, **more)
 
     def record(self, round_: int, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Append a finished round and its averaged tensors.
@@ -69,7 +69,7 @@ class RunFolder:
             tensors: the parcel after the round.
         """
         write_tensors(self.path / GLOBAL, tensors)
-        self._append(ROUNDS, json.dumps({"round": round_} | record) + "\n")
+        self._append(ROUNDS, json.dumps({"round": round_} | record, allow_nan=False) + "\n")
         self._update(rounds_done=round_ + 1)
 
     def keep_best(self, tensors: dict[str, Tensor], round_: int, dice: float) -> None:
@@ -77,9 +77,18 @@ class RunFolder:
         write_tensors(self.path / BEST, tensors)
         self._update(best={"rounds": round_, "validation_dice": dice})
 
-    def metrics(self, round_: int, site: str, split: str, dice: dict[str, float]) -> None:
-        """Append a site's mean Dice per class of the model after ``round_`` rounds (0: the initial model)."""
-        rows = [f"{round_},{site},{split},{label},{value:.6f}\n" for label, value in dice.items()]
+    def metrics(self, round_: int, split: str, dice: dict[str, dict[str, float]]) -> None:
+        """Append the sites' mean Dice per class of the model after ``round_`` rounds (0: the initial model).
+
+        Args:
+            round_: number of finished rounds.
+            split: whose cases.
+            dice: site -> class name -> mean Dice.
+        """
+        rows = [
+            f"{round_},{site},{split},{label},{value:.6f}\n"
+            for site, values in sorted(dice.items()) for label, value in values.items()
+        ]
         head = "" if (self.path / METRICS).exists() else "rounds,site,split,label,dice\n"
         self._append(METRICS, head + "".join(rows))
 

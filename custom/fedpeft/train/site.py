@@ -63,10 +63,17 @@ class SiteTrainer:
                 f"site {site.name}: its datalist has the labels {site.labels}, the run expects {run.classes} classes "
                 f"besides background; use the data set that the job names, or render the job with --classes"
             )
-        if not site.splits["training"]:
-            raise ValueError(f"site {site.name}: no training case; a site without any cannot take part")
+        declared = DATASETS[run.dataset].labels
+        if declared is not None and site.labels != dict(declared):
+            raise ValueError(
+                f"site {site.name}: its datalist has the labels {site.labels}, data set {run.dataset} has "
+                f"{dict(declared)}; the same number must mean the same class at every site"
+            )
+        for case in (*site.cases("training"), *site.splits["validation"]):
+            if case.label is None:
+                raise ValueError(f"site {site.name}: case {case.case} has no label; give it one or move it to test")
         self.run, self.site, self.should_stop = run, site, should_stop
-        self.model = model.to(device).train()
+        self.model = model.to(usable(device)).train()
         self.parameters = trainable(self.model)
         self.state = StateFolder(state / site.name)
         self._loss = make_loss(run)
@@ -107,8 +114,8 @@ class SiteTrainer:
         return Update(difference, len(self.site.splits["training"]), fmean(losses), time.monotonic() - started)
 
     def _step_size(self, round_: int, epoch: int, steps: int, index: int) -> float:
-        done = (epoch + (index + 1) / steps) / self.run.local_epochs
-        return step_size(self.run, min((round_ + done) / self.run.rounds, 1.0))
+        done = (epoch + (index + 0.5) / steps) / self.run.local_epochs
+        return step_size(self.run, (round_ + done) / self.run.rounds)
 
     def validate(self, received: dict[str, Tensor], split: str = "validation") -> list[CaseScore]:
         """Dice of the received model on one of the site's splits."""
@@ -124,6 +131,22 @@ class SiteTrainer:
         """Overwrite the model's trainable tensors."""
         for key, tensor in received.items():
             self.parameters[key].copy_(tensor)
+
+
+def usable(device: str) -> torch.device:
+    """The torch device of that name.
+
+    Raises:
+        RuntimeError: this machine does not have it; training elsewhere instead would hide that.
+    """
+    wanted = torch.device(device)
+    count = torch.cuda.device_count() if wanted.type == "cuda" else 1
+    if (wanted.index or 0) >= count:
+        raise RuntimeError(
+            f"device {device!r} asked for, but this machine shows {count} CUDA devices to torch {torch.__version__}: "
+            f"correct \"device\" in the site file, or mend driver and CUDA_VISIBLE_DEVICES"
+        )
+    return wanted
 
 
 def read_volumes(site: Site, split: str, preprocessing: Preprocessing) -> list[tuple[str, Volume]]:

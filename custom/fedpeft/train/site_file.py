@@ -4,6 +4,8 @@
 """
 
 import os
+import shutil
+import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from fedpeft.train.files import read_json, write_json
 
 NAME = "fedpeft_site.json"
 VERSION = 1
+STALE_DAYS = 30
+PERMITS = {"methods": list, "max_upload_bytes": int}
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,22 @@ class SiteFile:
             raise ValueError(f"an upload of {upload_bytes:,} bytes exceeds what the site permits, {limit:,}")
 
 
+def run_state(site_file: SiteFile, run_key: str) -> Path:
+    """Where a run's optimiser moments are kept; those of runs that nobody touched for ``STALE_DAYS`` are removed.
+
+    Raises:
+        ValueError: the site file names no ``state_dir``.
+    """
+    if not site_file.state_dir:
+        raise ValueError(f'{site_file.path}: no "state_dir"; add the absolute path of a folder that survives a restart')
+    root = Path(site_file.state_dir)
+    oldest = time.time() - STALE_DAYS * 86400
+    for folder in root.glob("*/"):
+        if folder.name != run_key and max(file.stat().st_mtime for file in (folder, *folder.rglob("*"))) < oldest:
+            shutil.rmtree(folder)
+    return root / run_key
+
+
 def verified(path: Path, sha256: str | None) -> Path:
     """``path`` if its SHA-256 is the stated one, or none is stated.
 
@@ -124,7 +144,25 @@ def read_site_file(path: Path, site: str) -> SiteFile:
         expected = getattr(types[name], "__origin__", types[name])
         if not isinstance(value, expected) or isinstance(value, bool):
             raise ValueError(f"{path}: {name} is {value!r}, expected {expected.__name__}")
+    _check_nested(path, values)
     return SiteFile(path=path, **{name: _expanded(value, site, f"{path}: {name}") for name, value in values.items()})
+
+
+def _check_nested(path: Path, values: dict[str, Any]) -> None:
+    """What a security officer wrote must mean what it says: no unknown or mistyped entry may be passed over."""
+    if values.get("threads", 1) < 1:
+        raise ValueError(f"{path}: threads is {values['threads']}, expected 1 or more")
+    for name, value in values.get("permit", {}).items():
+        if name not in PERMITS:
+            raise ValueError(f"{path}: permit has {name!r}, known: {', '.join(PERMITS)}")
+        if not isinstance(value, PERMITS[name]) or isinstance(value, bool):
+            raise ValueError(f"{path}: permit.{name} is {value!r}, expected a {PERMITS[name].__name__}")
+    for name, value in values.get("datasets", {}).items():
+        if not isinstance(value, str):
+            raise ValueError(f"{path}: datasets.{name} is {value!r}, expected a path")
+    for name, entry in values.get("checkpoints", {}).items():
+        if not isinstance(entry, dict) or "path" not in entry or not entry.keys() <= {"path", "sha256"}:
+            raise ValueError(f'{path}: checkpoints.{name} is {entry!r}, expected {{"path": ..., "sha256": ...}}')
 
 
 def _expanded(value: Any, site: str, where: str) -> Any:

@@ -1,22 +1,24 @@
-"""A job through FLARE's simulator, as a child process under a time limit.
+"""A job through FLARE's simulator, as child processes under a time limit.
 
 The simulator's exit code proves nothing and a dead client hangs it, so what counts is the run folder that the server
 wrote, and that its run.json says "finished".
 """
 
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from threading import Timer
+
+import psutil
 
 from fedpeft.flare.round_line import MARK
 from fedpeft.train.run_folder import RunFolder, find_run
 
 RUN = Path("server", "simulate_job", "app_server", "run")
+LOOK = 0.2
 
 
 def simulate(
@@ -44,27 +46,48 @@ def simulate(
         sys.executable, "-m", "nvflare.cli", "simulator", str(job.absolute()), "-w", str(workspace.absolute()),
         "-c", ",".join(sites), "-t", str(min(threads, len(sites))),
     ]
-    # A session of its own: the simulator's clients are its children and end with the group.
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
-        start_new_session=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
-    limit = Timer(seconds, _end, [process])
-    limit.start()
-    try:
-        with log.open("w") as stream:
-            for line in process.stdout:
-                stream.write(line)
-                if MARK in line:
-                    report(line[line.index(MARK) :].strip())
-        process.wait()
-    finally:
-        expired = not limit.is_alive()
-        limit.cancel()
-        _end(process)
+    end = time.monotonic() + seconds
+    with log.open("w") as output, log.open() as lines:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+        family = {psutil.Process(process.pid)}
+        try:
+            while process.poll() is None and time.monotonic() < end:
+                time.sleep(LOOK)
+                family |= set(_children(process.pid))
+                _pass_on(lines, report)
+            expired = process.poll() is None
+        finally:
+            _end(family)
+            process.wait()
+        _pass_on(lines, report)
     if expired:
         raise TimeoutError(f"the simulator did not end within {seconds:.0f} s and was stopped; its log is {log}")
     return _finished(workspace / RUN, log)
+
+
+def _pass_on(lines: Iterable[str], report: Callable[[str], None]) -> None:
+    for line in lines:
+        if MARK in line:
+            report(line[line.index(MARK) :].strip())
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    """The simulator's clients, each in a session of its own, so that no signal to a group reaches them."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _end(family: set[psutil.Process]) -> None:
+    """End what is left; psutil compares start times, so a process number used again is not hit."""
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, timeout=10)
 
 
 def _finished(path: Path, log: Path) -> RunFolder:
@@ -88,10 +111,3 @@ def _first_error(log: Path) -> str:
         if " ERROR " in line or "Error" in line:
             return line.strip()
     return "no error was logged"
-
-
-def _end(process: subprocess.Popen) -> None:
-    """End the simulator and every client it started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
