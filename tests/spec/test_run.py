@@ -18,6 +18,10 @@ def test_json_round_trip():
 
 def test_another_method_brings_its_own_step_size():
     assert Run("flap_sam", "phantom").with_(method="dec_ft").learning_rate == pytest.approx(4e-4)
+    assert Run("flap_sam", "phantom", learning_rate=0.01).with_(method="dec_ft").learning_rate == pytest.approx(5e-3)
+    assert Run("flap_sam", "phantom", learning_rate=0.01).with_(method="flap_sam", seed=3).learning_rate == 0.01
+    tiny = Run("flap_sam", "phantom", "sam_vit_b", learning_rate=0.01).with_(backbone="sam_tiny")
+    assert (tiny.rank, tiny.side, tiny.learning_rate) == (8, 96, 2e-3)
 
 
 @pytest.mark.parametrize(

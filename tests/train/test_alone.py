@@ -18,15 +18,22 @@ from fedpeft.train.run_folder import BEST, DESCRIPTION, GLOBAL, METRICS, RunFold
 def train(run, site, checkpoint, tmp_path):
     """A function that trains into a named folder."""
 
-    def trained(name, site=site, report=lambda record: None, **changes):
-        return train_alone(run.with_(**changes), site, checkpoint, tmp_path / name, "local", report)
+    def trained(name, site=site, **changes):
+        return train_alone(run.with_(**changes), site, checkpoint, tmp_path / name, "local", lambda record: None)
 
     return trained
 
 
-def test_two_rounds_finish_and_the_folder_tells_the_truth(train, run, checkpoint):
+@pytest.fixture(scope="module")
+def reported(run, site, checkpoint, tmp_path_factory):
+    """A finished run of two rounds, and what was reported meanwhile."""
     reports = []
-    folder = train("one", report=reports.append)
+    out = tmp_path_factory.mktemp("alone") / "run"
+    return train_alone(run, site, checkpoint, out, "local", reports.append), reports
+
+
+def test_two_rounds_finish_and_the_folder_tells_the_truth(reported, run, checkpoint):
+    folder, reports = reported
     found = folder.description
     assert (found["status"], found["rounds_done"], found["setting"]) == ("finished", 2, "local")
     assert found["checkpoint"] == {"backbone": "sam_tiny", "sha256": sha256_of(checkpoint)}
@@ -45,12 +52,12 @@ def test_moments_are_not_left_behind(train, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["one"]
 
 
-def test_moments_of_a_killed_run_are_not_taken_up(train, tmp_path):
-    folder = train("clean")
+def test_moments_of_a_killed_run_are_not_taken_up(reported, train, tmp_path):
+    folder, _ = reported
     left = StateFolder(tmp_path / "one.state" / "site-1")
     shapes = {key: tensor + 5 for key, tensor in folder.tensors().items()}
     kinds = {"exp_avg": shapes, "exp_avg_sq": shapes, "step": dict.fromkeys(shapes, torch.tensor(9.0))}
-    moments = {f"{kind}/{key}": value for kind, values in kinds.items() for key, value in values.items()}
+    moments = {f"{kind}/{key}": value.clone() for kind, values in kinds.items() for key, value in values.items()}
     for round_ in (1, 2):
         left.keep(round_, OptimiserState(moments, shapes))
     again = train("one")
@@ -59,12 +66,12 @@ def test_moments_of_a_killed_run_are_not_taken_up(train, tmp_path):
 
 def test_the_codec_is_that_of_a_federation(train):
     """Centralized and federated training differ in who averages, so the wire's rounding is in both."""
-    folder = train("half", codec="bfloat16", rounds=1)
-    assert any(not torch.equal(t, folder.tensors()[key]) for key, t in train("one", rounds=1).tensors().items())
+    half, full = (train(codec, codec=codec, rounds=1).tensors() for codec in ("bfloat16", "float32"))
+    assert all(not torch.equal(tensor, half[key]) for key, tensor in full.items())
 
 
-def test_the_best_parcel_is_that_of_the_best_validated_round(train, run, checkpoint):
-    folder = train("one")
+def test_the_best_parcel_is_that_of_the_best_validated_round(reported, run, checkpoint):
+    folder, _ = reported
     with (folder.path / METRICS).open() as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["rounds"], row["label"]) for row in rows] == [
@@ -80,8 +87,8 @@ def test_the_best_parcel_is_that_of_the_best_validated_round(train, run, checkpo
         assert all(torch.equal(tensor, expected[key]) for key, tensor in folder.tensors(BEST).items())
 
 
-def test_the_same_run_twice_gives_the_same_bytes(train):
-    one, two = train("one"), train("two")
+def test_the_same_run_twice_gives_the_same_bytes(reported, train):
+    one, two = reported[0], train("two")
     for name in ("global.safetensors", "best.safetensors", "metrics.csv"):
         assert (one.path / name).read_bytes() == (two.path / name).read_bytes(), name
     assert (one.path / DESCRIPTION).read_bytes() == (two.path / DESCRIPTION).read_bytes()

@@ -22,7 +22,7 @@ def tensors(run, checkpoint):
 @pytest.fixture
 def folder(run, checkpoint, tmp_path):
     made = RunFolder(tmp_path / "run")
-    made.start(run, "local", LABELS, sha256_of(checkpoint), "digest")
+    made.start(run, "local", sha256_of(checkpoint), "digest")
     return made
 
 
@@ -32,14 +32,14 @@ def test_a_run_that_begins_is_described_as_running(folder, run):
     assert folder.description["setting"] == "local"
     assert {"fedpeft", "python", "torch", "monai", "nvflare"} <= folder.description["versions"].keys()
     assert folder.run == run
-    assert folder.labels == LABELS
+    assert folder.run.label_table == LABELS
     assert folder.preprocessing.clip == (-3.0, 6.0)
 
 
 def test_a_folder_with_a_run_is_refused(folder, run):
     before = (folder.path / DESCRIPTION).read_text()
     with pytest.raises(FileExistsError, match="holds a run already"):
-        folder.start(run.with_(seed=1), "local", LABELS, "", "")
+        folder.start(run.with_(seed=1), "local", "", "")
     assert (folder.path / DESCRIPTION).read_text() == before
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     runs = [start.with_(method=method, seed=seed) for method in args.methods for seed in args.seed]
     checkpoint = checkpoint_of(start.backbone_row, args)
     plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split)
-    results = compare(plan, runs, args.settings, lambda line: print(line, flush=True))
+    progress = sys.stderr if args.json else sys.stdout
+    results = compare(plan, runs, args.settings, lambda line: print(line, file=progress, flush=True))
     picture = draw_first(plan, runs[0], args.settings, results)
     if args.json:
         print(json.dumps(results, indent=2))

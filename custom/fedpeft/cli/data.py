@@ -35,7 +35,10 @@ example:
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add ``data`` and its subcommands to the main parser's subparsers; returns its parser."""
-    parser = subparsers.add_parser("data", help="make, prepare and check folders of sites", description=__doc__)
+    parser = subparsers.add_parser(
+        "data", help="make, prepare and check folders of sites", description=__doc__, epilog=PHANTOM,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="data_command", required=True, metavar="phantom|prepare|check")
     phantom = _add(commands, "phantom", "synthetic multi-site NIfTI, deterministic", PHANTOM)
     phantom.add_argument("--out", type=Path, required=True, help="folder to make; an earlier phantom is replaced")

@@ -29,8 +29,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Write the mask and say how many voxels each class has."""
+    if args.out.exists() and args.out.samefile(args.image):
+        raise ValueError(f"--out {args.out} is the image itself; a mask needs a file of its own")
+    if not args.out.name.endswith((".nii", ".nii.gz")):
+        raise ValueError(f"--out is {args.out}, expected a name that ends in .nii or .nii.gz")
     folder = find_run(args.folder)
-    spec, labels = folder.run, folder.labels
+    spec = folder.run
+    labels = spec.label_table
     model = folder.model(checkpoint_of(spec.backbone_row, args), BEST if args.best else GLOBAL)
     # One volume stands alone: it is normalised by its own statistics.
     volume = read_volume(Case(args.image.name, args.image), labels, folder.preprocessing)

@@ -20,13 +20,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="print JSON")
     rendering = subparser(
         commands, "render", "write a job's folder, from its row or with changes",
-        "fedpeft job render flap_sam_folder --classes 2 --rounds 50 --name flap_sam_kidneys --out jobs",
+        "fedpeft job render flap_sam_folder --labels kidney,tumour --rounds 50 --name flap_sam_kidneys --out jobs",
     )
     rendering.add_argument("job", nargs="?", choices=sorted(JOBS), help="row to start from (default: all, unchanged)")
     rendering.add_argument("--out", type=Path, default=Path("jobs"), help="parent folder (default jobs)")
     rendering.add_argument("--name", help="name of the rendered job; needed as soon as anything is changed")
     rendering.add_argument("--method", choices=sorted(METHODS), help="method")
-    rendering.add_argument("--classes", type=int, help="classes besides background")
+    rendering.add_argument("--labels", type=lambda text: tuple(text.split(",")), help="names of the classes, from 1 on")
     rendering.add_argument("--seed", type=int, help="seed of the run")
     rendering.add_argument("--min-sites", type=int, help="accepted results that a round needs")
     add_run_options(rendering)
@@ -49,9 +49,12 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _render(args: argparse.Namespace) -> int:
+    if args.name and not args.job:
+        raise ValueError(f"--name {args.name} without a job to start from; name one of {', '.join(JOBS)}")
     rows = [JOBS[args.job]] if args.job else list(JOBS.values())
     for row in rows:
-        new = replace(row, run=_changed(row.run, args), min_sites=args.min_sites or row.min_sites)
+        needed = row.min_sites if args.min_sites is None else args.min_sites
+        new = replace(row, run=_changed(row.run, args), min_sites=needed)
         if new != row and not args.name:
             raise ValueError(f"the job is no longer the row {row.name}: give it a name of its own with --name")
         print(write(new if not args.name else replace(new, name=args.name), args.out))
@@ -59,7 +62,9 @@ def _render(args: argparse.Namespace) -> int:
 
 
 def _changed(run: Run, args: argparse.Namespace) -> Run:
-    given = {name: getattr(args, name) for name in ("method", "classes", "seed") if getattr(args, name) is not None}
+    given = {name: getattr(args, name) for name in ("method", "labels", "seed") if getattr(args, name) is not None}
+    if "labels" in given:
+        given["classes"] = len(given["labels"])
     return changed(run.with_(**given), args)
 
 

@@ -17,7 +17,7 @@ from fedpeft.train.site_file import read_site_file, verified
 # Option -> (type, help). Options that are not given leave the recipe as it is.
 RUN_OPTIONS: dict[str, tuple[type, str]] = {
     "rounds": (int, "rounds of the federation; local and centralized runs have as many"),
-    "local_epochs": (int, "epochs a round"),
+    "local_epochs": (float, "passes over a site's stacks in a round, may be a fraction"),
     "rank": (int, "adapter rank"),
     "side": (int, "input side in pixels"),
     "batch": (int, "stacks of slices in a step"),
@@ -44,11 +44,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def changed(run: Run, args: argparse.Namespace) -> Run:
-    """The run with the options that were given; another backbone brings its own side, rank and step size."""
+    """The run with the options that were given."""
     names = ("backbone", *RUN_OPTIONS, "weights", "codec")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if given.get("backbone", run.backbone) != run.backbone:
-        given = {"rank": 0, "side": 0, "learning_rate": 0.0} | given
     return run.with_(**given)
 
 

@@ -1,6 +1,5 @@
 """The site's executor: FLARE tasks in, tensors and numbers out. It only translates; ``fedpeft.train`` does the work."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,7 @@ from fedpeft.model.parcel import check
 from fedpeft.train.evaluate import class_means
 from fedpeft.train.loop import Stopped
 from fedpeft.train.site import SiteTrainer
-from fedpeft.train.site_file import NAME, SiteFile, read_site_file, run_state
-
-RUN_KEY = re.compile(r"[0-9a-f]{32}")
+from fedpeft.train.site_file import NAME, RUN_KEY, SiteFile, read_site_file, run_state
 
 
 class Refused(Exception):

@@ -23,7 +23,6 @@ from fedpeft.flare.round_line import final_line, round_line
 from fedpeft.model.checkpoint import sha256_of
 from fedpeft.model.initial import build, digest
 from fedpeft.model.parcel import trainable
-from fedpeft.spec.datasets import DATASETS
 from fedpeft.spec.run import Run
 from fedpeft.train.run_folder import RunFolder
 from fedpeft.train.site_file import NAME, read_site_file
@@ -51,9 +50,7 @@ class RunFolderPersistor(ModelPersistor):
             "run_key": uuid.uuid4().hex, "checkpoint_sha256": sha256_of(checkpoint), "model_sha256": digest(model),
         }
         self._folder = RunFolder(Path(workspace.get_app_dir(fl_ctx.get_job_id())) / "run")
-        self._folder.start(
-            run, "federated", label_names(run), identity["checkpoint_sha256"], identity["model_sha256"]
-        )
+        self._folder.start(run, "federated", identity["checkpoint_sha256"], identity["model_sha256"])
         self._entered = {key: tensor.detach().clone() for key, tensor in trainable(model).items()}
         self._ended = f"stopped after 0 of {run.rounds} rounds"
         torch.set_num_threads(site_file.threads)
@@ -102,9 +99,3 @@ class RunFolderPersistor(ModelPersistor):
             self._best = fmean(means)
             # What was validated is what the sites decoded.
             self._folder.keep_best(roundtrip(self._entered, run.codec), round_, self._best)
-
-
-def label_names(run: Run) -> dict[int, str]:
-    """Names of the classes as far as the server knows them: it has no data of its own."""
-    labels = DATASETS[run.dataset].labels
-    return dict(labels) if labels else {0: "background"} | {c: f"class {c}" for c in range(1, run.classes + 1)}

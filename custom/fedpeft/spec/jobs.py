@@ -33,13 +33,27 @@ class Job:
     straggler_seconds: int = 1800
     poll_seconds: float = 2.0
 
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ValueError: a value is out of range; the message names the field.
+        """
+        for name in ("min_sites", "round_seconds", "straggler_seconds", "poll_seconds"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"job {self.name}: {name} is {getattr(self, name)}, expected above 0")
+
 
 _ROWS = (
+    # Half an epoch a round: the phantoms' sites differ so much that they must be averaged before they drift apart.
     Job(
-        "flap_sam_phantom", Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=8, learning_rate=5e-3),
+        "flap_sam_phantom",
+        Run(
+            "flap_sam", "phantom", "sam_tiny", classes=2, rounds=10, local_epochs=0.5, batch=2, learning_rate=5e-3
+        ),
         min_sites=3, round_seconds=600, straggler_seconds=60, poll_seconds=0.1,
     ),
-    Job("flap_sam_folder", Run("flap_sam", "folder", "sam_tiny", classes=1, rounds=20)),
+    Job("flap_sam_folder", Run("flap_sam", "folder", "sam_tiny", classes=1, labels=("target",), rounds=20)),
 )
 
 JOBS: dict[str, Job] = {row.name: row for row in _ROWS}

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from fedpeft.spec.backbones import Backbone, backbone
+from fedpeft.spec.datasets import DATASETS
 from fedpeft.spec.methods import Method, method
 
 CODECS = ("float32", "bfloat16")
@@ -23,11 +24,14 @@ class Run:
     Attributes:
         method, dataset, backbone: names of rows.
         classes: foreground classes; the model has ``classes + 1`` outputs, 0 is background.
+        labels: names of the classes in the order of their indices from 1 on; sites must have the same. Empty means the
+            data set's own names where it has as many, else that names are not compared.
         rank: adapter rank; 0 means the backbone's default.
         side: input side in pixels; 0 means the backbone's default.
         seed: of the initial model, the order of the data and the augmentation.
         rounds: rounds of the federation; a local or centralized run has as many.
-        local_epochs: epochs over a site's training cases in a round.
+        local_epochs: passes over a site's training stacks in a round; a fraction takes that share of them, drawn anew
+            each round, so that sites whose data differ are averaged before they drift apart.
         batch: stacks of ``stack`` neighbouring slices in a step.
         stack: slices in a stack (the paper's N = 5).
         stride: slices between the starts of two stacks; 1 is the paper's, ``stack`` computes each slice once.
@@ -44,11 +48,12 @@ class Run:
     dataset: str
     backbone: str = "sam_vit_b"
     classes: int = 1
+    labels: tuple[str, ...] = ()
     rank: int = 0
     side: int = 0
     seed: int = 0
     rounds: int = 10
-    local_epochs: int = 1
+    local_epochs: float = 1.0
     batch: int = 4
     stack: int = 5
     stride: int = 5
@@ -67,16 +72,18 @@ class Run:
             ValueError: a value is unknown or out of range; the message names the field.
         """
         row, backbone_row = method(self.method), backbone(self.backbone)
+        object.__setattr__(self, "labels", tuple(self.labels) or _names(self.dataset, self.classes))
         object.__setattr__(self, "rank", self.rank or backbone_row.rank)
         object.__setattr__(self, "side", self.side or backbone_row.side)
         object.__setattr__(self, "learning_rate", self.learning_rate or backbone_row.learning_rate * row.rate)
         checks = (
             ("classes", self.classes >= 1, "at least 1"),
+            ("labels", len(self.labels) in (0, self.classes), f"{self.classes} names, one for each class, or none"),
             ("rank", self.rank >= 1, "at least 1"),
             ("side", self.side > 0 and self.side % backbone_row.patch == 0,
              f"a positive multiple of the patch side {backbone_row.patch} of {self.backbone}"),
             ("rounds", self.rounds >= 1, "at least 1"),
-            ("local_epochs", self.local_epochs >= 1, "at least 1"),
+            ("local_epochs", self.local_epochs > 0, "above 0"),
             ("batch", self.batch >= 1, "at least 1"),
             ("stack", self.stack >= 1, "at least 1"),
             ("stride", 1 <= self.stride <= self.stack, f"1 to stack ({self.stack})"),
@@ -102,15 +109,30 @@ class Run:
         """The backbone's row."""
         return backbone(self.backbone)
 
+    @property
+    def label_table(self) -> dict[int, str]:
+        """Index -> name, background included."""
+        names = self.labels or tuple(f"class {index}" for index in range(1, self.classes + 1))
+        return dict(enumerate(("background", *names)))
+
     def with_(self, **changes: Any) -> "Run":
-        """A copy with some fields changed; the learning rate of the rows follows a changed method or backbone."""
-        if {"method", "backbone"} & changes.keys() and "learning_rate" not in changes:
-            changes["learning_rate"] = 0.0
-        return replace(self, **changes)
+        """A copy with some fields changed.
+
+        What comes from rows follows: another method scales the learning rate by its row's factor, another backbone
+        brings its own rank, side and learning rate, another data set or number of classes its own names.
+        """
+        follow: dict[str, Any] = {}
+        if changes.get("method", self.method) != self.method:
+            follow["learning_rate"] = self.learning_rate * method(changes["method"]).rate / self.method_row.rate
+        if changes.get("backbone", self.backbone) != self.backbone:
+            follow |= {"rank": 0, "side": 0, "learning_rate": 0.0}
+        if {"dataset", "classes"} & changes.keys():
+            follow["labels"] = ()
+        return replace(self, **follow | changes)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return asdict(self)
+        return asdict(self) | {"labels": list(self.labels)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Run":
@@ -123,10 +145,20 @@ class Run:
         for name, value in values.items():
             if name not in known:
                 raise ValueError(f"run: unknown field {name!r}; known: {', '.join(known)}")
+            if name == "labels":
+                if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+                    raise ValueError(f"run: labels is {value!r}, expected a list of names")
+                continue
             expected = (int, float) if known[name] is float else known[name]
             if not isinstance(value, expected) or isinstance(value, bool):
                 raise ValueError(f"run: {name} is {value!r}, expected {known[name].__name__}")
         return cls(**values)
+
+
+def _names(dataset: str, classes: int) -> tuple[str, ...]:
+    row = DATASETS.get(dataset)
+    names = tuple(name for index, name in row.labels if index) if row and row.labels else ()
+    return names if len(names) == classes else ()
 
 
 def seed_of(*parts: object) -> int:

@@ -91,7 +91,7 @@ def recipe(data: Path) -> Run:
     name = site.dataset if site.dataset in DATASETS else "folder"
     for row in JOBS.values():
         if row.run.dataset == name:
-            return row.run.with_(classes=site.classes)
+            return row.run.with_(classes=site.classes, labels=tuple(site.labels.values())[1:])
     raise ValueError(f"{data}: no job has the data set {name!r}; known: {', '.join(JOBS)}")
 
 
@@ -108,8 +108,12 @@ def compare(plan: Plan, runs: list[Run], settings: list[str], report: Report) ->
         What results.json holds, see ``fedpeft.study.results``.
     """
     sites = read_sites(plan.data)
-    cells = [cell for run in runs for setting in settings for cell in _cells(run, setting, sites)]
-    workers = max(1, min(os.cpu_count() or 1, len(sites)))
+    for site in sites:
+        site.cases(plan.split)
+    runs = list(dict.fromkeys(runs))
+    cells = [cell for run in runs for setting in dict.fromkeys(settings) for cell in _cells(run, setting, sites)]
+    # One more than there are cores: trainings are of unequal length.
+    workers = min((os.cpu_count() or 1) + 1, len(cells))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as executor:
         alone = {executor.submit(_train_alone, plan, cell): cell for cell in cells if cell.setting != "federated"}
         started = time.monotonic()
@@ -118,7 +122,7 @@ def compare(plan: Plan, runs: list[Run], settings: list[str], report: Report) ->
             report(f"trained {cell.name} ({time.monotonic() - started:.0f} s)")
         for cell in cells:
             if cell.setting == "federated":
-                _train_federated(plan, cell, sites, workers, report)
+                _train_federated(plan, cell, sites, report)
         tested = {cell: executor.submit(_test, plan, cell) for cell in [Cell(run, "before") for run in runs] + cells}
         scores = {cell: future.result() for cell, future in tested.items()}
     return write_results(plan.out, plan.data, runs, {cell.key: items for cell, items in scores.items()})
@@ -171,7 +175,7 @@ def _train_alone(plan: Plan, cell: Cell) -> None:
     train_alone(cell.run, site, plan.checkpoint, folder / "run", cell.setting, lambda record: None, plan.device)
 
 
-def _train_federated(plan: Plan, cell: Cell, sites: list[Site], threads: int, report: Report) -> None:
+def _train_federated(plan: Plan, cell: Cell, sites: list[Site], report: Report) -> None:
     if _finished(plan, cell):
         report(f"kept {cell.name}: it has finished before")
         return
@@ -179,7 +183,8 @@ def _train_federated(plan: Plan, cell: Cell, sites: list[Site], threads: int, re
     workspace = make_workspace(folder / "workspace", plan, cell.run)
     job = write(Job(f"{cell.run.method}_{cell.run.dataset}", cell.run, min_sites=len(sites)), folder / "job")
     started = time.monotonic()
-    found = simulate(job, workspace, [site.name for site in sites], threads, plan.seconds, report)
+    # With fewer threads than sites the simulator starts a new process for every task, which costs seconds each time.
+    found = simulate(job, workspace, [site.name for site in sites], len(sites), plan.seconds, report)
     found.path.rename(folder / "run")
     shutil.rmtree(folder / "state", ignore_errors=True)
     report(f"trained {cell.name} ({time.monotonic() - started:.0f} s)")

@@ -66,13 +66,10 @@ def evaluate(folder: RunFolder, data: Path, split: str, checkpoint: Path, which:
     run, model = folder.run, folder.model(checkpoint, which)
     scores, normalised = [], {}
     for site in read_sites(data):
-        if site.classes != run.classes:
-            raise ValueError(f"site {site.name} has the labels {site.labels}, the run has {run.classes} classes")
+        if site.classes != run.classes or (run.labels and site.labels != run.label_table):
+            raise ValueError(f"site {site.name} has the labels {site.labels}, the run has {run.label_table}")
         site.cases(split)
         volumes = read_volumes(site, split, folder.preprocessing)
-        unlabelled = [case for case, volume in volumes if volume.label is None]
-        if unlabelled:
-            raise ValueError(f"site {site.name}: case {unlabelled[0]} has no label; it can be inferred, not evaluated")
         normalised[site.name] = volumes[0][1].normalised
         scores += score(model, volumes, run, site.labels, (site.name, split))
     return Evaluation(str(folder.path), which, normalised, scores)

@@ -54,7 +54,7 @@ def draw(
             _overlay(axes, volume, mask, index, f"{title}: {score:.2f}")
     names = list(sites[0].labels.values())[1:]
     right.legend(
-        handles=[Line2D([], [], color=COLOURS[i], label=name) for i, name in enumerate(names)],
+        handles=[Line2D([], [], color=COLOURS[i % len(COLOURS)], label=name) for i, name in enumerate(names)],
         loc="outside lower center", ncols=len(names), title="Dice of the whole volume above each picture",
     )
     replace(path, lambda file: figure.savefig(file, dpi=110))
@@ -82,6 +82,8 @@ def _foreground(item: tuple[str, Volume]) -> int:
 def _telling_slice(volume: Volume) -> int:
     """The slice with the most of the rarest class."""
     classes = [c for c in volume.label.unique().tolist() if c]
+    if not classes:
+        return volume.label.shape[-1] // 2
     rarest = min(classes, key=lambda c: int((volume.label == c).sum()))
     return int((volume.label == rarest).sum(dim=(0, 1)).argmax())
 
@@ -93,7 +95,7 @@ def _overlay(axes: Axes, volume: Volume, mask: torch.Tensor, index: int, title: 
     labels = np.rot90(mask[:, :, index].numpy()[::-1])
     for value in range(1, int(mask.max()) + 1):
         if (labels == value).any():
-            axes.contour(labels == value, levels=[0.5], colors=[COLOURS[value - 1]], linewidths=1.2)
+            axes.contour(labels == value, levels=[0.5], colors=[COLOURS[(value - 1) % len(COLOURS)]], linewidths=1.2)
     axes.set_title(title, fontsize=9)
     axes.axis("off")
 

@@ -40,8 +40,10 @@ def train_alone(
     """
     model = build(run, checkpoint)
     folder = RunFolder(out)
-    folder.start(run, setting, site.labels, sha256_of(checkpoint), digest(model))
+    folder.start(run, setting, sha256_of(checkpoint), digest(model))
     state = out.parent / f"{out.name}.state"
+    # A run that was killed before could not take its moments away.
+    shutil.rmtree(state, ignore_errors=True)
     try:
         _rounds(SiteTrainer(run, site, model, state, device), folder, report)
     except BaseException as fault:

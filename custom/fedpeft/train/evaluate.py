@@ -1,6 +1,6 @@
 """Whole volumes in, masks and Dice on the original grid out."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -72,7 +72,7 @@ def dice(mask: Tensor, label: Tensor, classes: int) -> list[float]:
 
 def score(
     model: nn.Module,
-    volumes: Iterable[tuple[str, Volume]],
+    volumes: Sequence[tuple[str, Volume]],
     run: Run,
     labels: dict[int, str],
     where: tuple[str, str],
@@ -89,6 +89,9 @@ def score(
         should_stop: as in ``predict``.
     """
     site, split = where
+    for case, volume in volumes:
+        if volume.label is None:
+            raise ValueError(f"site {site}: case {case} has no label; it can be inferred, not scored")
     mode = model.training
     model.eval()
     try:

@@ -117,7 +117,10 @@ class StateFolder:
         return OptimiserState(moments, last)
 
     def keep(self, round_: int, state: OptimiserState) -> None:
-        """Write the state after ``round_`` and delete all but the last two."""
+        """Write the state after ``round_``; keep two, and nothing later: a run may have gone back."""
+        for number in self._rounds():
+            if number > round_:
+                self._file(number).unlink()
         last = {f"last/{path}": tensor for path, tensor in state.last.items()}
         write_tensors(self._file(round_), state.moments | last)
         for number in sorted(self._rounds())[:-2]:

@@ -38,7 +38,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def start(self, run: Run, setting: str, labels: dict[int, str], checkpoint_sha256: str, model_sha256: str) -> None:
+    def start(self, run: Run, setting: str, checkpoint_sha256: str, model_sha256: str) -> None:
         """Describe a run that begins; a folder that holds one already is refused.
 
         Raises:
@@ -48,7 +48,6 @@ class RunFolder:
             raise FileExistsError(f"{self.path} holds a run already; give another folder, or delete it")
         write_json(self.path / DESCRIPTION, {
             "version": 1, "run": run.to_dict(), "setting": setting,
-            "labels": {str(index): name for index, name in labels.items()},
             "checkpoint": {"backbone": run.backbone, "sha256": checkpoint_sha256}, "model_sha256": model_sha256,
             "preprocessing": asdict(DATASETS[run.dataset].preprocessing),
             "versions": {"fedpeft": __version__, "python": platform.python_version()}
@@ -99,19 +98,21 @@ class RunFolder:
 
     @property
     def run(self) -> Run:
-        """The run."""
-        return Run.from_dict(self.description["run"])
+        """The run.
+
+        Raises:
+            ValueError: run.json is not what this package writes; the message names it.
+        """
+        try:
+            return Run.from_dict(self.description["run"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.path / DESCRIPTION} describes no run of fedpeft ({error})") from error
 
     @property
     def preprocessing(self) -> Preprocessing:
         """How volumes were normalised for training."""
         values = self.description["preprocessing"]
         return Preprocessing(**values | {"clip": tuple(values["clip"])})
-
-    @property
-    def labels(self) -> dict[int, str]:
-        """Class index -> name, background included."""
-        return {int(index): name for index, name in self.description["labels"].items()}
 
     def rounds(self) -> list[dict[str, Any]]:
         """The records of the finished rounds."""

@@ -1,9 +1,11 @@
 """One site's part of a run: receive tensors, train a round, send the difference. The same for every setting."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import count, islice
+from math import ceil
 from pathlib import Path
 from statistics import fmean
 
@@ -18,7 +20,7 @@ from fedpeft.model.parcel import trainable
 from fedpeft.spec.datasets import DATASETS, Preprocessing
 from fedpeft.spec.run import Run, seed_of
 from fedpeft.train.evaluate import CaseScore, score
-from fedpeft.train.loop import make_loss, train_epoch
+from fedpeft.train.loop import Batch, make_loss, train_epoch
 from fedpeft.train.optimiser import OptimiserState, StateFolder, make_optimiser, step_size
 
 
@@ -63,11 +65,10 @@ class SiteTrainer:
                 f"site {site.name}: its datalist has the labels {site.labels}, the run expects {run.classes} classes "
                 f"besides background; use the data set that the job names, or render the job with --classes"
             )
-        declared = DATASETS[run.dataset].labels
-        if declared is not None and site.labels != dict(declared):
+        if run.labels and tuple(site.labels.values())[1:] != run.labels:
             raise ValueError(
-                f"site {site.name}: its datalist has the labels {site.labels}, data set {run.dataset} has "
-                f"{dict(declared)}; the same number must mean the same class at every site"
+                f"site {site.name}: its datalist has the labels {site.labels}, the run has {run.label_table}; the same "
+                f"number must mean the same class at every site"
             )
         for case in (*site.cases("training"), *site.splits["validation"]):
             if case.label is None:
@@ -103,19 +104,21 @@ class SiteTrainer:
         optimiser = make_optimiser(self.run, self.parameters)
         if (before := self.state.before(round_)) is not None:
             before.restore(optimiser, self.parameters, {key: self.run.method_row.rule_of(key) for key in received})
-        losses = []
-        for epoch in range(self.run.local_epochs):
-            seed = seed_of(self.run.seed, self.site.name, round_, epoch)
-            steps = self._data.steps()
-            sizes = partial(self._step_size, round_, epoch, steps)
-            losses += train_epoch(self.model, optimiser, self._loss, self._data.epoch(seed), sizes, self.should_stop)
+        steps = ceil(self.run.local_epochs * self._data.steps())
+        sizes = partial(self._step_size, round_, steps)
+        batches = islice(self._batches(round_), steps)
+        losses = train_epoch(self.model, optimiser, self._loss, batches, sizes, self.should_stop)
         self.state.keep(round_, OptimiserState.of(optimiser, self.parameters))
         difference = {key: self.parameters[key].detach().cpu() - received[key] for key in received}
         return Update(difference, len(self.site.splits["training"]), fmean(losses), time.monotonic() - started)
 
-    def _step_size(self, round_: int, epoch: int, steps: int, index: int) -> float:
-        done = (epoch + (index + 0.5) / steps) / self.run.local_epochs
-        return step_size(self.run, (round_ + done) / self.run.rounds)
+    def _batches(self, round_: int) -> Iterator[Batch]:
+        """One epoch after the other, without end."""
+        for epoch in count():
+            yield from self._data.epoch(seed_of(self.run.seed, self.site.name, round_, epoch))
+
+    def _step_size(self, round_: int, steps: int, index: int) -> float:
+        return step_size(self.run, (round_ + (index + 0.5) / steps) / self.run.rounds)
 
     def validate(self, received: dict[str, Tensor], split: str = "validation") -> list[CaseScore]:
         """Dice of the received model on one of the site's splits."""

@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import shutil
 import time
 from dataclasses import dataclass, field, fields
@@ -17,6 +18,8 @@ from fedpeft.train.files import read_json, write_json
 NAME = "fedpeft_site.json"
 VERSION = 1
 STALE_DAYS = 30
+# What a server may call a run: it becomes a folder's name here.
+RUN_KEY = re.compile(r"[0-9a-f]{32}")
 PERMITS = {"methods": list, "max_upload_bytes": int}
 
 
@@ -100,7 +103,10 @@ def run_state(site_file: SiteFile, run_key: str) -> Path:
     root = Path(site_file.state_dir)
     oldest = time.time() - STALE_DAYS * 86400
     for folder in root.glob("*/"):
-        if folder.name != run_key and max(file.stat().st_mtime for file in (folder, *folder.rglob("*"))) < oldest:
+        # Only what we made: state_dir may be a folder that holds other things too.
+        if not RUN_KEY.fullmatch(folder.name) or folder.name == run_key:
+            continue
+        if max(file.stat().st_mtime for file in (folder, *folder.rglob("*"))) < oldest:
             shutil.rmtree(folder)
     return root / run_key
 
@@ -145,7 +151,7 @@ def read_site_file(path: Path, site: str) -> SiteFile:
         if not isinstance(value, expected) or isinstance(value, bool):
             raise ValueError(f"{path}: {name} is {value!r}, expected {expected.__name__}")
     _check_nested(path, values)
-    return SiteFile(path=path, **{name: _expanded(value, site, f"{path}: {name}") for name, value in values.items()})
+    return SiteFile(path=path, **{name: _expanded(value, site, path, (name,)) for name, value in values.items()})
 
 
 def _check_nested(path: Path, values: dict[str, Any]) -> None:
@@ -165,17 +171,16 @@ def _check_nested(path: Path, values: dict[str, Any]) -> None:
             raise ValueError(f'{path}: checkpoints.{name} is {entry!r}, expected {{"path": ..., "sha256": ...}}')
 
 
-def _expanded(value: Any, site: str, where: str) -> Any:
+def _expanded(value: Any, site: str, path: Path, keys: tuple[str, ...]) -> Any:
     """``{site}`` replaced in every string; values that name places must be absolute after that."""
     if isinstance(value, dict):
-        return {key: _expanded(item, site, f"{where}.{key}") for key, item in value.items()}
+        return {key: _expanded(item, site, path, (*keys, key)) for key, item in value.items()}
     if not isinstance(value, str):
         return value
     text = value.replace("{site}", site)
-    key = where.rsplit(" ", 1)[1]
-    is_path = key.startswith("datasets.") or key.endswith((".path", "state_dir", "cache_dir"))
-    if is_path and text and not os.path.isabs(text):
-        raise ValueError(f"{where} is {text!r}, expected an absolute path (FLARE changes its working directory)")
+    is_path = keys[0] == "datasets" or keys[-1] in ("path", "state_dir", "cache_dir")
+    if is_path and not os.path.isabs(text):
+        raise ValueError(f"{path}: {'.'.join(keys)} is {text!r}, expected an absolute path: FLARE changes its folder")
     return text
 
 
@@ -195,6 +200,6 @@ def register(workspace: Path, dataset: str, root: Path) -> Path:
         "version": VERSION, "datasets": {}, "checkpoints": {}, "device": "cpu", "threads": 1,
         "state_dir": str(workspace.absolute().parent / "state"),
     }
-    values["datasets"][dataset] = str(root.absolute() / "{site}" / "datalist.json")
+    values.setdefault("datasets", {})[dataset] = str(root.absolute() / "{site}" / "datalist.json")
     write_json(path, values)
     return path

@@ -1,0 +1,33 @@
+"""A finished run of one site, shared, and the command as a function."""
+
+import pytest
+
+from fedpeft.cli.main import main
+from fedpeft.data.datalist import read_sites
+from fedpeft.model.checkpoint import shipped
+from fedpeft.spec.run import Run
+from fedpeft.train.alone import train_alone
+from fedpeft.train.run_folder import RunFolder
+
+RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=1, side=32)
+
+
+@pytest.fixture(scope="session")
+def finished(small_phantom, tmp_path_factory) -> RunFolder:
+    out = tmp_path_factory.mktemp("finished") / "run"
+    return train_alone(RUN, read_sites(small_phantom)[0], shipped(RUN.backbone_row), out, "local", lambda record: None)
+
+
+@pytest.fixture
+def fedpeft(capsys):
+    """A function of arguments that gives (exit code, what was printed, what was complained of)."""
+
+    def called(*arguments):
+        capsys.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return called

@@ -1,0 +1,124 @@
+"""The commands that use a run: masks on the image's own grid, scores in files, a comparison as JSON."""
+
+import csv
+import json
+import shutil
+
+import nibabel
+import numpy as np
+import pytest
+
+from fedpeft.data.datalist import read_site
+from fedpeft.study import compare as study
+
+
+def first(root, site):
+    return read_site(root / site).splits["test"][0].image
+
+
+# The sites' files have other axes each; those of the third are oblique.
+@pytest.mark.parametrize(("site", "codes"), [("site-1", "RAS"), ("site-2", "LPS"), ("site-3", "PIR")])
+def test_infer_writes_the_mask_on_the_images_grid(fedpeft, finished, small_phantom, tmp_path, site, codes):
+    image, out = first(small_phantom, site), tmp_path / "mask.nii.gz"
+    before = image.read_bytes()
+    code, text, err = fedpeft("infer", "--run", finished.path.parent, "--image", image, "--out", out, "--json")
+    assert code == 0, err
+    given, mask = nibabel.load(image), nibabel.load(out)
+    assert "".join(nibabel.aff2axcodes(given.affine)) == codes
+    assert mask.shape == given.shape
+    assert np.array_equal(mask.affine, given.affine)
+    assert all(np.array_equal(mask.header[k], given.header[k]) for k in ("pixdim", "sform_code", "qform_code"))
+    values = np.asarray(mask.dataobj)
+    assert values.dtype == np.uint8
+    found = json.loads(text)
+    assert found == {
+        "mask": str(out), "voxels": {"organ": int((values == 1).sum()), "lesion": int((values == 2).sum())},
+        "normalised_by": "volume",
+    }
+    assert found["voxels"]["organ"] > 0
+    assert image.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_infer_of_one_case_is_the_same_in_other_axes(fedpeft, finished, small_phantom, tmp_path):
+    image = nibabel.load(first(small_phantom, "site-3"))
+    turn = nibabel.orientations.axcodes2ornt("LSA")
+    here = nibabel.io_orientation(image.affine)
+    nibabel.save(image, tmp_path / "one.nii.gz")
+    nibabel.save(image.as_reoriented(nibabel.orientations.ornt_transform(here, turn)), tmp_path / "two.nii")
+    masks = []
+    for name in ("one.nii.gz", "two.nii"):
+        out = tmp_path / f"mask-{name}"
+        assert fedpeft("infer", "--run", finished.path, "--image", tmp_path / name, "--out", out)[0] == 0
+        masks.append(np.asarray(nibabel.as_closest_canonical(nibabel.load(out)).dataobj))
+    assert np.array_equal(*masks)
+
+
+@pytest.mark.parametrize("name", ["mask.png", "mask.mgz", "mask"])
+def test_a_mask_that_is_no_nifti_is_refused_in_a_line(fedpeft, finished, small_phantom, tmp_path, name):
+    arguments = ["--image", first(small_phantom, "site-1"), "--out", tmp_path / name]
+    code, _, err = fedpeft("infer", "--run", finished.path, *arguments)
+    assert code == 1
+    assert name in err and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mask_does_not_replace_its_image(fedpeft, finished, small_phantom, tmp_path):
+    image = tmp_path / "image.nii.gz"
+    shutil.copy(first(small_phantom, "site-1"), image)
+    before = image.read_bytes()
+    code, _, err = fedpeft("infer", "--run", finished.path, "--image", image, "--out", image)
+    assert image.read_bytes() == before
+    assert code == 1 and "image.nii.gz" in err
+
+
+def test_evaluate_writes_and_prints_the_same(fedpeft, finished, small_phantom, tmp_path):
+    arguments = ["evaluate", "--run", finished.path, "--data", small_phantom, "--out", tmp_path / "out"]
+    code, text, err = fedpeft(*arguments, "--json")
+    assert code == 0, err
+    content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert json.loads(text) == content
+    assert content["run"] == str(finished.path)
+    assert list(content["sites"]) == ["site-1", "site-2", "site-3"]
+    with (tmp_path / "out" / "evaluation.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row | {"dice": float(row["dice"])} for row in rows] == content["cases"]
+    assert {row["split"] for row in rows} == {"test"}
+
+
+def test_evaluate_prints_a_table_and_writes_beside_the_run(fedpeft, finished, small_phantom, tmp_path):
+    shutil.copytree(finished.path, tmp_path / "copy" / "run")
+    arguments = ["--run", tmp_path / "copy", "--data", small_phantom, "--split", "validation", "--best"]
+    code, text, err = fedpeft("evaluate", *arguments)
+    assert code == 0, err
+    assert all(word in text for word in ("site-1", "site-3", "mean of sites", "organ", "lesion", "evaluation.csv"))
+    content = json.loads((tmp_path / "copy" / "run" / "evaluation.json").read_text())
+    assert content["parcel"] == "best.safetensors"
+    assert {row["split"] for row in content["cases"]} == {"validation"}
+
+
+@pytest.fixture
+def compared(fedpeft, small_phantom, tmp_path):
+    """A comparison of one site in processes of its own, as JSON: how it ended."""
+    shutil.copytree(small_phantom / "site-1", tmp_path / "data" / "site-1")
+    arguments = ["--settings", "local", "--rounds", 1, "--side", 32, "--seed", "3", "--out", tmp_path / "out"]
+    return fedpeft("compare", "--data", tmp_path / "data", *arguments, "--json")
+
+
+def test_compare_trains_in_processes_and_prints_nothing_but_json(compared, tmp_path):
+    code, text, err = compared
+    assert code == 0, err
+    (entry,) = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
+    assert (entry["run"]["rounds"], entry["run"]["side"], entry["run"]["seed"]) == (1, 32, 3)
+    assert list(entry["models"]) == ["before", "local/site-1"]
+    assert (tmp_path / "out" / "compare.png").stat().st_size > 10_000
+    assert json.loads(text)["runs"] == [entry]
+
+
+def test_compare_fails_in_a_line(fedpeft, small_phantom, tmp_path, monkeypatch):
+    def broken(*args):
+        raise ValueError("site-1: image.nii.gz is damaged")
+
+    monkeypatch.setattr(study, "read_sites", broken)
+    code, _, err = fedpeft("compare", "--data", small_phantom, "--out", tmp_path)
+    assert (code, err) == (1, "fedpeft compare: site-1: image.nii.gz is damaged\n")
