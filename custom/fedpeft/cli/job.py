@@ -26,7 +26,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     rendering.add_argument("--out", type=Path, default=Path("jobs"), help="parent folder (default jobs)")
     rendering.add_argument("--name", help="name of the rendered job; needed as soon as anything is changed")
     rendering.add_argument("--method", choices=sorted(METHODS), help="method")
-    rendering.add_argument("--labels", type=lambda text: tuple(text.split(",")), help="names of the classes, from 1 on")
+    names = rendering.add_mutually_exclusive_group()
+    names.add_argument("--labels", type=lambda text: tuple(text.split(",")), help="names of the classes, from 1 on")
+    names.add_argument("--classes", type=int, help="number of classes, where sites may name them as they like")
     rendering.add_argument("--seed", type=int, help="seed of the run")
     rendering.add_argument("--min-sites", type=int, help="accepted results that a round needs")
     add_run_options(rendering)
@@ -62,7 +64,7 @@ def _render(args: argparse.Namespace) -> int:
 
 
 def _changed(run: Run, args: argparse.Namespace) -> Run:
-    given = {name: getattr(args, name) for name in ("method", "labels", "seed") if getattr(args, name) is not None}
+    given = {name: getattr(args, name) for name in ("method", "labels", "classes", "seed") if getattr(args, name) is not None}
     if "labels" in given:
         given["classes"] = len(given["labels"])
     return changed(run.with_(**given), args)
