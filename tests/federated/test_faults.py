@@ -3,12 +3,14 @@
 import json
 
 import pytest
+import torch
 
 from fedpeft.spec.jobs import Job
 from fedpeft.spec.run import Run
+from fedpeft.train.files import read_tensors
 
 RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=1, side=48)
-ALLOWED = ["misbehaving.executor.MisbehavingExecutor"]
+ALLOWED = ["misbehaving.executor.MisbehavingExecutor", "misbehaving.controller.CollectingRounds"]
 
 
 def misbehave(content):
@@ -16,6 +18,13 @@ def misbehave(content):
     if "executors" in content:
         content["executors"][0]["executor"]["path"] = ALLOWED[0]
         content["task_result_filters"] = []
+
+
+def misbehave_and_submit(content):
+    """The same, and ask for the sites' own models at the end."""
+    misbehave(content)
+    if "workflows" in content:
+        content["workflows"][0]["path"] = ALLOWED[1]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,7 +39,7 @@ def importable(request):
 def one_good_site(federation, tmp_path_factory):
     sites = ["good", "extra", "missing", "nan", "shape"]
     folder = tmp_path_factory.mktemp("faults")
-    return federation(folder, Job("test", RUN, min_sites=1), sites, 5, misbehave, ALLOWED)
+    return federation(folder, Job("test", RUN, min_sites=1), sites, 5, misbehave_and_submit, ALLOWED)
 
 
 def test_the_round_goes_on_with_the_good_site(one_good_site):
@@ -40,6 +49,17 @@ def test_the_round_goes_on_with_the_good_site(one_good_site):
     assert record["sites"].keys() == {"good"}
     assert record["sites"]["good"]["weight"] == 1
     assert all(tensor.isfinite().all() for tensor in folder.tensors().values())
+
+
+def test_a_site_submits_its_own_trained_model(one_good_site):
+    """The good site alone made the average, so what it submits is the global model; others were trained elsewhere."""
+    _, folder = one_good_site
+    submitted = {site: read_tensors(folder.path / f"submitted-{site}.safetensors") for site in ("good", "nan")}
+    final = folder.tensors()
+    assert submitted["good"].keys() == final.keys()
+    means = [key for key in final if RUN.method_row.rule_of(key) == "mean"]
+    assert all(torch.allclose(submitted["good"][key], final[key], atol=1e-6) for key in means)
+    assert not all(torch.allclose(submitted["nan"][key], final[key], atol=1e-6) for key in means)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ def _render(args: argparse.Namespace) -> int:
 
 
 def _changed(run: Run, args: argparse.Namespace) -> Run:
-    given = {name: getattr(args, name) for name in ("method", "labels", "classes", "seed") if getattr(args, name) is not None}
+    names = ("method", "labels", "classes", "seed")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if "labels" in given:
         given["classes"] = len(given["labels"])
     return changed(run.with_(**given), args)

@@ -26,7 +26,8 @@ def refusal(code: str, reason: str) -> Shareable:
 
 def reason_of(shareable: Shareable) -> str:
     """Why a reply is no result, as one printable line: whatever a site put there goes into logs and records."""
-    text = str(shareable.get_header(REASON) or f"{shareable.get_return_code()}: see the site's log")
+    given = shareable.get_header(REASON)
+    text = given if isinstance(given, str) and given else f"{shareable.get_return_code()}: see the site's log"
     return "".join(c if c.isprintable() else " " for c in text[:MAX_REASON])
 
 

@@ -1,0 +1,127 @@
+"""What our parts accept of each other, without a federation: the engine here is a stand-in with one component."""
+
+import pytest
+import torch
+from nvflare.apis.dxo import DXO, DataKind
+from nvflare.apis.fl_constant import FilterKey, FLContextKey, ReservedKey, ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable
+from nvflare.app_common.app_constant import AppConstants
+
+from fedpeft.flare.executor import Refused, SiteExecutor
+from fedpeft.flare.filters import CheckMetrics, DecodeParcel, EncodeParcel
+from fedpeft.flare.job_run import JobRun
+from fedpeft.flare.messages import META, REASON, is_ok, reason_of, refusal, site_report
+
+RUN = {"method": "pdec_ft", "dataset": "phantom", "backbone": "sam_tiny", "classes": 2, "codec": "bfloat16"}
+GOOD = {"cases": 3, "loss": 0.5, "seconds": 1.0, "dice": {"organ": 0.9}}
+
+
+class Engine:
+    def __init__(self):
+        self.job = JobRun(RUN)
+
+    def fire_event(self, event_type, fl_ctx):
+        """Logging an error is an event in FLARE."""
+
+    def get_component(self, name):
+        return self.job
+
+
+@pytest.fixture
+def context():
+    fl_ctx = FLContext()
+    fl_ctx.set_prop(ReservedKey.ENGINE, Engine(), private=True, sticky=False)
+    fl_ctx.set_prop(ReservedKey.IDENTITY_NAME, "site-1", private=False, sticky=False)
+    fl_ctx.set_prop(FLContextKey.FILTER_DIRECTION, FilterKey.IN, private=True, sticky=False)
+    return fl_ctx
+
+
+@pytest.fixture
+def tensors(context):
+    return {key: torch.randn(shape) for key, shape in context.get_engine().job.parcel(0).items()}
+
+
+def message(data, meta=GOOD, kind=DataKind.WEIGHT_DIFF):
+    shareable = DXO(kind, data=data, meta={META: dict(meta)}).to_shareable()
+    shareable.set_header(AppConstants.CURRENT_ROUND, 0)
+    return shareable
+
+
+def test_there_and_back_rounds_to_the_codec_and_nothing_else(context, tensors):
+    sent = EncodeParcel().process(message(tensors), context)
+    assert {value.dtype for value in sent["DXO"]["data"].values()} == {torch.bfloat16}
+    got = DecodeParcel().process(sent, context)
+    assert is_ok(got)
+    assert all(torch.equal(got["DXO"]["data"][key], value.bfloat16().float()) for key, value in tensors.items())
+    assert got["DXO"]["meta"][META] == GOOD
+
+
+def test_only_the_declared_report_leaves(context, tensors):
+    sent = EncodeParcel().process(message(tensors, GOOD | {"patient": "Jane", "affine": [1, 2]}), context)
+    assert sent["DXO"]["meta"][META] == GOOD
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda data: {}, "empty"),
+        (lambda data: data | {"note": "patient 12"}, "'note'"),
+        (lambda data: data | {"x": torch.zeros(2)}, "'x' is extra"),
+        (lambda data: data | {next(iter(data)): None}, "expected a tensor"),
+        (lambda data: data | {next(iter(data)): torch.zeros(3, 64, dtype=torch.int8)}, "int8"),
+        (lambda data: {key: value.double() for key, value in data.items()}, "encoded bytes, expected"),
+        (lambda data: {key: value.float() for key, value in data.items()}, "encoded bytes, expected"),
+    ],
+)
+def test_anything_but_the_parcel_is_refused(context, tensors, change, word):
+    encoded = {key: value.bfloat16() for key, value in tensors.items()}
+    answer = DecodeParcel().process(message(change(encoded)), context)
+    assert not is_ok(answer) and word in reason_of(answer)
+
+
+@pytest.mark.parametrize("filter_", [EncodeParcel(), DecodeParcel(), CheckMetrics()])
+def test_what_is_no_dxo_is_refused(context, filter_):
+    assert not is_ok(filter_.process(Shareable({"weights": [1, 2]}), context))
+
+
+@pytest.mark.parametrize("kind", [DataKind.COLLECTION, DataKind.ANALYTIC])
+def test_another_kind_is_refused(context, tensors, kind):
+    assert not is_ok(EncodeParcel().process(message(tensors, kind=kind), context))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cases": -1}, {"cases": True}, {"cases": 1.5}, {"cases": 10**400}, {"cases": None}, {"loss": float("nan")},
+        {"loss": "low"}, {"seconds": float("inf")}, {"dice": [0.5]}, {"dice": {"organ": 1.1}},
+        {"dice": {"organ": float("nan")}}, {"dice": {"a,b": 0.5}}, {"dice": {"a\n": 0.5}}, {"dice": {1: 0.5}},
+        {"dice": {"a": 0.1, "b": 0.2, "c": 0.3}}, {"dice": {"x" * 100: 0.5}}, {"dice": {"a": torch.tensor(0.5)}},
+    ],
+)
+def test_a_report_out_of_range_is_refused(change):
+    with pytest.raises(ValueError, match="site-1: "):
+        site_report(GOOD | change, 2, "site-1")
+
+
+def test_a_validation_answers_numbers_alone(context):
+    report = {"cases": 3, "dice": {"organ": 0.5}, "who": "Jane"}
+    answer = CheckMetrics().process(message(report, {}, "METRICS"), context)
+    assert answer["DXO"]["data"] == {"cases": 3, "dice": {"organ": 0.5}}
+    assert not is_ok(CheckMetrics().process(message({"cases": 3, "dice": {"organ": "Jane"}}, {}, "METRICS"), context))
+
+
+@pytest.mark.parametrize("reason", ["x" * 10**6, "two\nlines\x00", {"a": 1}, torch.zeros(3)])
+def test_a_sites_reason_is_one_short_printable_line(reason):
+    reply = refusal(ReturnCode.BAD_TASK_DATA, "")
+    reply.set_header(REASON, reason)
+    text = reason_of(reply)
+    assert len(text) <= 500 and text.isprintable()
+
+
+def test_another_initial_model_is_refused_with_both_digests():
+    executor = SiteExecutor()
+    executor._trainer = object()
+    executor._digests = {"checkpoint_sha256": "aaaa", "model_sha256": "bbbb"}
+    with pytest.raises(Refused, match="model_sha256 at the server is cccc, at this site bbbb"):
+        executor._prepared({"checkpoint_sha256": "aaaa", "model_sha256": "cccc"}, FLContext())
