@@ -1,7 +1,7 @@
 """What the training loop draws: batches of stacks of neighbouring slices, determined by a seed alone."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +53,7 @@ class StackData:
         stride: int = 5,
         negatives: float = 0.5,
         augment: bool = True,
+        before_read: Callable[[], None] = lambda: None,
     ) -> None:
         """Read the cases.
 
@@ -66,6 +67,7 @@ class StackData:
             stride: slices between the starts of neighbouring stacks, 1 to ``stack``.
             negatives: stacks without foreground as a share of those with it.
             augment: whether stacks are augmented.
+            before_read: called before each case is read, which takes a while; what it raises ends the reading.
 
         Raises:
             FileNotFoundError, ValueError: a case is faulty or has no label, or an argument is out of range.
@@ -78,7 +80,10 @@ class StackData:
                 "1 <= stride <= stack, negatives >= 0"
             )
         self.batch, self.stack, self.stride, self.negatives = batch, stack, stride, negatives
-        self.volumes = [read_slices(case, labels, preprocessing, side) for case in cases]
+        self.volumes = []
+        for case in cases:
+            before_read()
+            self.volumes.append(read_slices(case, labels, preprocessing, side))
         self._augment = Augment() if augment else None
         self._steps = self._count_steps()
 

@@ -20,7 +20,7 @@ from fedpeft.model.parcel import trainable
 from fedpeft.spec.datasets import DATASETS, Preprocessing
 from fedpeft.spec.run import Run, seed_of
 from fedpeft.train.evaluate import CaseScore, score
-from fedpeft.train.loop import Batch, make_loss, train_epoch
+from fedpeft.train.loop import Batch, Stopped, make_loss, train_epoch
 from fedpeft.train.optimiser import OptimiserState, StateFolder, make_optimiser, step_size
 
 
@@ -85,8 +85,13 @@ class SiteTrainer:
     def _data(self) -> StackData:
         return StackData(
             self.site.splits["training"], self.site.labels, self._preprocessing, self.run.side, batch=self.run.batch,
-            stack=self.run.stack, stride=self.run.stride, negatives=self.run.negatives,
+            stack=self.run.stack, stride=self.run.stride, negatives=self.run.negatives, before_read=self._go_on,
         )
+
+    def _go_on(self) -> None:
+        """Raise Stopped when asked to stop."""
+        if self.should_stop():
+            raise Stopped(f"site {self.site.name}: stopped while reading")
 
     def train(self, received: dict[str, Tensor], round_: int) -> Update:
         """Train one round.
@@ -124,7 +129,7 @@ class SiteTrainer:
         """Dice of the received model on one of the site's splits."""
         self.load(received)
         if split not in self._volumes:
-            self._volumes[split] = read_volumes(self.site, split, self._preprocessing)
+            self._volumes[split] = read_volumes(self.site, split, self._preprocessing, self._go_on)
         return score(
             self.model, self._volumes[split], self.run, self.site.labels, (self.site.name, split), self.should_stop
         )
@@ -152,6 +157,12 @@ def usable(device: str) -> torch.device:
     return wanted
 
 
-def read_volumes(site: Site, split: str, preprocessing: Preprocessing) -> list[tuple[str, Volume]]:
-    """A split's volumes by case, normalised as the data set says."""
-    return [(case.case, read_volume(case, site.labels, preprocessing)) for case in site.splits[split]]
+def read_volumes(
+    site: Site, split: str, preprocessing: Preprocessing, before_read: Callable[[], None] = lambda: None
+) -> list[tuple[str, Volume]]:
+    """A split's volumes by case, normalised as the data set says; ``before_read`` is called before each."""
+    volumes = []
+    for case in site.splits[split]:
+        before_read()
+        volumes.append((case.case, read_volume(case, site.labels, preprocessing)))
+    return volumes

@@ -8,13 +8,13 @@ which the body is the unit disc, so that fresh images for every step cost little
 The generator stands alone: nothing here is used for, or taken from, the data on which methods are compared.
 """
 
-from copy import copy
 from dataclasses import dataclass, fields
-from functools import cache
-from math import log, pi
+from math import pi
 
 import torch
 from torch import Tensor
+
+from fedpeft.train.pretrain.shapes import SHAPES, Random, coordinates, ellipse
 
 CLASSES = ("outside", "body", "bright", "dark", "textured", "tube", "ring", "enclosed")
 OUTSIDE, BODY, BRIGHT, DARK, TEXTURED, TUBE, RING, ENCLOSED = range(len(CLASSES))
@@ -56,52 +56,6 @@ KINDS = (
 )
 # What other objects enclose; its size is a share of theirs.
 CORE = Kind(ENCLOSED, "ellipse", (0.25, 0.6), 0.4)
-
-
-class Random:
-    """Draws for every image of a batch, from one seed.
-
-    Args:
-        seed: of the batch.
-        count: images.
-        side: of an image in pixels.
-    """
-
-    def __init__(self, seed: int, count: int, side: int) -> None:
-        self.count, self.side = count, side
-        self._generator = torch.Generator().manual_seed(seed)
-
-    def some(self, share: float) -> tuple[Tensor, "Random"]:
-        """Indices of about a share of the images, and the draws for them."""
-        chosen = self.chance(share).flatten().nonzero().flatten()
-        part = copy(self)
-        part.count = len(chosen)
-        return chosen, part
-
-    def uniform(self, low: float, high: float) -> Tensor:
-        """One number per image, (count, 1, 1)."""
-        return low + (high - low) * torch.rand(self.count, 1, 1, generator=self._generator)
-
-    def log_uniform(self, low: float, high: float) -> Tensor:
-        """One number per image whose logarithm is uniform, (count, 1, 1)."""
-        return self.uniform(log(low), log(high)).exp()
-
-    def chance(self, share: float) -> Tensor:
-        """True for a share of the images, (count, 1, 1)."""
-        return self.uniform(0, 1) < share
-
-    def sign(self) -> Tensor:
-        """1 or -1 per image, (count, 1, 1)."""
-        return torch.where(self.chance(0.5), 1.0, -1.0)
-
-    def white(self) -> Tensor:
-        """Independent normal pixels, (count, side, side)."""
-        return torch.randn(self.count, self.side, self.side, generator=self._generator)
-
-    def smooth(self, knots: int) -> Tensor:
-        """A normal random field that varies over side / knots pixels, unit variance, (count, side, side)."""
-        basis = _basis(knots, self.side)
-        return basis @ torch.randn(self.count, knots + 4, knots + 4, generator=self._generator) @ basis.T
 
 
 @dataclass
@@ -163,17 +117,9 @@ def draw(count: int, seed: int, side: int = 96) -> tuple[Tensor, Tensor]:
     return _normalised(random, _acquired(random, image)).unsqueeze(1), label
 
 
-@cache
-def _basis(knots: int, side: int) -> Tensor:
-    """Gaussian bumps at ``knots`` places and two more beyond either border, rows of unit norm, (side, knots + 4)."""
-    pixel = (torch.arange(side) + 0.5) * knots / side
-    bump = torch.exp(-((pixel[:, None] - torch.arange(-2, knots + 2) - 0.5) ** 2) / (2 * 0.6**2))
-    return bump / bump.norm(dim=1, keepdim=True)
-
-
 def _body(random: Random) -> Canvas:
     """Air and a body with two compartments, folds along its surface, texture and a rim."""
-    u, v = _coordinates(random)
+    u, v = coordinates(random)
     square = random.uniform(0, 0.6)
     radius = (1 - square) * (u * u + v * v).sqrt() + square * torch.maximum(u.abs(), v.abs())
     inside = 1 - radius + random.uniform(0, 0.08) * random.smooth(6)
@@ -191,18 +137,6 @@ def _body(random: Random) -> Canvas:
     image = air + torch.sigmoid(inside / 0.015) * (tissue - air)
     room = inside > width.clamp(min=0.01)
     return Canvas(u, v, room, base, image, (inside > 0).long())
-
-
-def _coordinates(random: Random) -> tuple[Tensor, Tensor]:
-    """Pixel centres moved, turned, scaled and warped so that the body is the unit disc."""
-    line = (torch.arange(random.side) + 0.5) * 2 / random.side - 1
-    x = line[None, None, :] - random.uniform(-0.2, 0.2) + random.uniform(0, 0.06) * random.smooth(5)
-    y = line[None, :, None] - random.uniform(-0.2, 0.2) + random.uniform(0, 0.06) * random.smooth(5)
-    # One body in ten fills the frame, as in a cropped volume; the small ones are a body's first and last slices.
-    size = torch.where(random.chance(0.1), random.uniform(1.3, 2.0), random.uniform(0.5, 1.1))
-    angle = random.uniform(0, pi)
-    u, v = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
-    return u / size, v / (size * random.uniform(0.65, 1))
 
 
 def _object(random: Random, canvas: Canvas, kind: Kind) -> None:
@@ -225,7 +159,7 @@ def _object(random: Random, canvas: Canvas, kind: Kind) -> None:
 def _core(random: Random, canvas: Canvas, u: Tensor, v: Tensor, parent: Tensor, size: Tensor) -> None:
     """Something within an object of radius ``size`` round the origin of u, v, 0.02 or more away from its edge."""
     angle, away = random.uniform(0, 2 * pi), 0.4 * size * random.uniform(0, 1)
-    form = _ellipse(random, u - away * angle.cos(), v - away * angle.sin(), size * random.log_uniform(*CORE.size))
+    form = ellipse(random, u - away * angle.cos(), v - away * angle.sin(), size * random.log_uniform(*CORE.size))
     value = _filling(random, canvas, CORE)
     canvas.paint(torch.minimum(form, parent - 0.02), random.log_uniform(0.003, 0.03), value, ENCLOSED)
 
@@ -252,49 +186,6 @@ def _coarse(random: Random, canvas: Canvas) -> Tensor:
     along = canvas.u * angle.cos() + canvas.v * angle.sin()
     stripes = 1.4 * torch.sin(2 * pi * (random.uniform(4, 8) * along + 0.3 * random.smooth(6)))
     return torch.where(random.chance(0.4), stripes, random.smooth(30))
-
-
-def _ellipse(random: Random, u: Tensor, v: Tensor, size: Tensor) -> Tensor:
-    """Roughly the distance to the edge of an ellipse."""
-    a, b = _turned(random, u, v)
-    return size * (1 + _roughness(random)) - (a * a + b * b).sqrt()
-
-
-def _polygon(random: Random, u: Tensor, v: Tensor, size: Tensor) -> Tensor:
-    """Roughly the distance to the edge of a convex polygon of three to six sides."""
-    k = torch.arange(6)[None, :, None]
-    turn = 2 * pi * k / torch.floor(random.uniform(3, 7)) + random.uniform(-0.3, 0.3) * (k % 3 - 1)
-    normals = torch.cat([turn.cos(), turn.sin()], dim=2)
-    pixels = torch.stack(_turned(random, u, v), dim=1).flatten(2)
-    return size * (0.8 + _roughness(random)) - (normals @ pixels).amax(dim=1).view_as(u)
-
-
-def _tube(random: Random, u: Tensor, v: Tensor, size: Tensor) -> Tensor:
-    """Roughly the distance to the edge of a bent tube that tapers: a quadratic curve, sampled at 24 points."""
-    t = torch.linspace(-1, 1, 24)[None, :, None]
-    angle, length = random.uniform(0, 2 * pi), random.uniform(0.3, 0.8)
-    along, across = length * t, random.uniform(-0.6, 0.6) * length * t * t
-    pu, pv = along * angle.cos() - across * angle.sin(), along * angle.sin() + across * angle.cos()
-    width = size * (1 + random.uniform(-0.6, 0.6) * t)
-    points = torch.cat([-2 * pu, -2 * pv, pu * pu + pv * pv - width * width], dim=2)
-    pixels = torch.stack([u, v, torch.ones_like(u)], dim=1).flatten(2)
-    # |pixel - point|^2 - width^2, the squared excess over the surface, divided by its slope there is a distance.
-    return -((points @ pixels).amin(dim=1).view_as(u) + u * u + v * v) / (2 * size)
-
-
-SHAPES = {"ellipse": _ellipse, "polygon": _polygon, "tube": _tube}
-
-
-def _turned(random: Random, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Coordinates turned and squeezed along one axis."""
-    angle = random.uniform(0, pi)
-    a, b = u * angle.cos() + v * angle.sin(), v * angle.cos() - u * angle.sin()
-    return a, b / random.uniform(0.5, 1)
-
-
-def _roughness(random: Random) -> Tensor:
-    """What an outline deviates from its shape, as a share of the radius."""
-    return random.uniform(0, 0.25) * random.smooth(8) + random.uniform(0, 0.12) * random.smooth(20)
 
 
 def _inverted(random: Random, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
