@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from fedpeft.spec.lookup import find
+
 # A checkpoint's tensors under these prefixes never fit: they depend on the number of classes and the upscaling factor.
 OUTPUT_HEAD = (
     "mask_decoder.mask_tokens.",
@@ -71,11 +73,5 @@ BACKBONES: dict[str, Backbone] = {row.name: row for row in _ROWS}
 
 
 def backbone(name: str) -> Backbone:
-    """The row called ``name``.
-
-    Raises:
-        ValueError: there is none; the message lists those that exist.
-    """
-    if name not in BACKBONES:
-        raise ValueError(f"unknown backbone {name!r}; known: {', '.join(BACKBONES)}")
-    return BACKBONES[name]
+    """The row called ``name``; ValueError if there is none."""
+    return find(BACKBONES, name, "backbone")

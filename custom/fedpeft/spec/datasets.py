@@ -6,6 +6,8 @@ A data set is a row. Where its files lie is the site's business (the site file),
 
 from dataclasses import dataclass, field
 
+from fedpeft.spec.lookup import find
+
 SCOPES = ("site", "volume")
 
 
@@ -83,11 +85,5 @@ DATASETS: dict[str, Dataset] = {
 
 
 def dataset(name: str) -> Dataset:
-    """The row called ``name``.
-
-    Raises:
-        ValueError: there is none; the message lists those there are.
-    """
-    if name not in DATASETS:
-        raise ValueError(f"data set {name!r} is unknown, expected one of {', '.join(DATASETS)}")
-    return DATASETS[name]
+    """The row called ``name``; ValueError if there is none."""
+    return find(DATASETS, name, "data set")

@@ -84,17 +84,6 @@ def policy() -> dict[str, Any]:
     return {"format_version": 2, "class_allow_list": list(ALLOW_LIST), "allow_log_streaming": False}
 
 
-def job(name: str) -> Job:
-    """The row called ``name``.
-
-    Raises:
-        ValueError: there is none; the message lists those that exist.
-    """
-    if name not in JOBS:
-        raise ValueError(f"unknown job {name!r}; known: {', '.join(JOBS)}")
-    return JOBS[name]
-
-
 def render(row: Job) -> Files:
     """The job's files: path below the job's folder -> content."""
     return {

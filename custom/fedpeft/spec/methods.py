@@ -8,6 +8,8 @@ Tensors are named by their parameter path in the model; patterns are ``fnmatch``
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from fedpeft.spec.lookup import find
+
 ENCODER_ATTENTION = "image_encoder.blocks.*.attn.*"
 DECODER_ATTENTION = "mask_decoder.transformer.*attn*_proj.*"
 DECODER = "mask_decoder.*"
@@ -111,11 +113,5 @@ METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
 
 
 def method(name: str) -> Method:
-    """The row called ``name``.
-
-    Raises:
-        ValueError: there is none; the message lists those that exist.
-    """
-    if name not in METHODS:
-        raise ValueError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
-    return METHODS[name]
+    """The row called ``name``; ValueError if there is none."""
+    return find(METHODS, name, "method")
