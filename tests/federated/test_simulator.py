@@ -79,6 +79,14 @@ def test_one_thread_and_bfloat16_give_the_weights_of_the_algebra_bit_for_bit(
     assert [key for key, tensor in folder.tensors().items() if not torch.equal(tensor, expected[key])] == []
 
 
+@pytest.mark.slow
+def test_one_thread_and_three_give_the_same_file(three_threads, federation, tmp_path):
+    """The same job twice, to the letter; slow, since one thread starts a new client process for every task."""
+    _, three = three_threads
+    _, one = federation(tmp_path, Job("test", RUN, min_sites=3), SITES, threads=1)
+    assert (one.path / "global.safetensors").read_bytes() == (three.path / "global.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize(("fixture", "width", "sites"), [("three_threads", 4, 3), ("one_thread_bfloat16", 2, 2)])
 def test_the_wire_carries_the_declared_bytes(fixture, width, sites, request):
     workspace, folder = request.getfixturevalue(fixture)
