@@ -65,14 +65,12 @@ class Dataset:
         title: for people.
         labels: (index, name) pairs from background, 0, on; None if the datalists bring the table.
         preprocessing: how volumes are normalised.
-        stack: neighbouring slices in a training sample.
     """
 
     name: str
     title: str
     labels: tuple[tuple[int, str], ...] | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    stack: int = 5
 
 
 DATASETS: dict[str, Dataset] = {
