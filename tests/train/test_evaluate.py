@@ -9,7 +9,7 @@ import torch
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from fedpeft.data.datalist import Case
-from fedpeft.data.volumes import read_volume, to_original_grid
+from fedpeft.data.volumes import Volume, read_volume, to_original_grid
 from fedpeft.spec.datasets import DATASETS
 from fedpeft.train.evaluate import CaseScore, class_means, dice, mean_dice, predict, score
 from fedpeft.train.loop import Stopped
@@ -144,3 +144,50 @@ def test_no_case_has_no_mean():
     assert class_means([]) == {}
     with pytest.raises(ValueError, match="empty"):
         mean_dice([])
+
+
+class StackMean(torch.nn.Module):
+    """Class 1 where the mean over the stack of five is positive: a network that mixes slices."""
+
+    def __init__(self):
+        super().__init__()
+        self.parameter = torch.nn.Parameter(torch.zeros(()))
+        self.seen = []
+
+    def forward(self, x):
+        assert len(x) % 5 == 0
+        self.seen += x.unflatten(0, (-1, 5))[:, :, 0, 0, 0].tolist()
+        mean = x.unflatten(0, (-1, 5)).mean(dim=1, keepdim=True).expand(-1, 5, -1, -1, -1).flatten(0, 1)
+        return torch.cat([torch.zeros_like(mean), mean + self.parameter, torch.full_like(mean, -9.0)], 1)
+
+
+@pytest.mark.parametrize(("depth", "stride", "starts"), [
+    (7, 5, [0, 2]), (7, 2, [0, 2]), (7, 1, [0, 1, 2]), (12, 5, [0, 5, 7]), (12, 2, [0, 2, 4, 6, 7]), (3, 5, [-1]),
+])
+def test_a_row_that_mixes_slices_predicts_overlapping_stacks(run, depth, stride, starts):
+    mixing = run.with_(method="ma_sam", stride=stride, side=32)
+    values = torch.randn(depth, generator=torch.Generator().manual_seed(3))
+    image = values.reshape(1, 1, -1).expand(32, 32, depth).clone()
+    volume = replace(volume_of(image), spacing=(1.0, 1.0, 1.0))
+    model = StackMean()
+    mask = predict(model, volume, mixing)
+    padded = torch.cat([torch.zeros(1), values, torch.zeros(1)]) if depth < 5 else values
+    first = 1 if depth < 5 else 0
+    expected, count = torch.zeros(len(padded), 3), torch.zeros(len(padded), 1)
+    for start in starts:
+        window = slice(start + first, start + first + 5)
+        logits = torch.tensor([0.0, padded[window].mean(), -9.0])
+        expected[window] += logits.softmax(dim=0)
+        count[window] += 1
+    expected = (expected / count).argmax(dim=1)[first : first + depth]
+    assert mask.shape == image.shape
+    assert torch.equal(mask[0, 0].long(), expected)
+    assert len(model.seen) == len(starts)
+
+
+def volume_of(image):
+    """A volume in memory, without a file."""
+    return Volume(
+        case="c", image=image, label=None, spacing=(1.0, 1.0, 1.0), normalised="volume", statistics=None, grid=None,
+        affine=np.eye(4),
+    )

@@ -163,3 +163,18 @@ def test_validation_scores_every_class_of_every_case_and_changes_nothing(trainer
 def test_a_device_that_is_not_there_is_refused(trainer):
     with pytest.raises(RuntimeError, match="cuda:0"):
         usable("cuda:0")
+
+
+def test_dropout_is_the_sites_own_and_leaves_torchs_generator_alone(trainer):
+    """MA-SAM drops; the same seed, site and round must drop the same, whatever was drawn before."""
+    changes = {"method": "ma_sam", "rounds": 1}
+    torch.manual_seed(1)
+    first = trainer("one", **changes)
+    update = first.train(received(first), 0)
+    torch.manual_seed(2)
+    drawn = torch.rand(1)
+    torch.manual_seed(2)
+    second = trainer("two", **changes)
+    again = second.train(received(second), 0)
+    assert equal(update.difference, again.difference)
+    assert torch.equal(torch.rand(1), drawn)

@@ -1,19 +1,29 @@
-"""Adapters as modules of their own, under the linear layer that they adapt.
+"""Adapters as modules of their own, under the layer that they adapt.
 
 An adapted layer keeps its own parameter paths (``...attn.qkv.weight``), so published checkpoints load unchanged; the
-adapter's are below it (``...attn.qkv.lora.q.A``). A new kind of adapter is one module and one entry in ``ADAPTERS``.
+adapter's are below it (``...attn.qkv.lora.q.A``), or below the module whose layers share them (``image_encoder.fact.U``).
+A new kind of adapter is one module and one entry in ``ADAPTERS``.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from math import sqrt
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import dropout, linear
 
+from fedpeft.model.added import Added
+from fedpeft.model.slices import Block, MixingBlock
 from fedpeft.spec.methods import Adapter
+from fedpeft.spec.run import Run
+
+EXPERTS = 3
+DROPOUT = 0.1
 
 
-class LowRank(nn.Module):
+class LowRank(Added):
     """The product B A of LoRA (Hu et al. 2022; FLAP-SAM, equation 1 with alpha = 1).
 
     Args:
@@ -31,66 +41,291 @@ class LowRank(nn.Module):
         self.A = nn.Parameter(torch.empty(rank, inputs))
         self.B = nn.Parameter(torch.empty(outputs, rank))
 
+    def deviation(self, leaf: str) -> float:
+        """Standard deviation of a tensor's gaussian at the start."""
+        return 1 / sqrt(self.A.shape[1]) if leaf == "A" else 0.0
+
     def forward(self, x: Tensor) -> Tensor:
         """Return x A^T B^T, (..., inputs) -> (..., outputs)."""
-        return nn.functional.linear(nn.functional.linear(x, self.A), self.B)
+        return linear(linear(x, self.A), self.B)
 
 
-class LoRALinear(nn.Linear):
-    """A linear layer W x + b with low-rank updates on all or on some parts of its output.
+class AdaptedLinear(nn.Linear):
+    """A linear layer W x + b of which all or some parts of the output are adapted.
 
     Args:
         layer: the layer to adapt; its weight and bias become this module's, unchanged.
         adapter: the row that says which parts of a fused output are adapted.
-        rank: the updates' rank.
+        part: makes the adapter of one part from the features of its input and output.
+
+    Attributes:
+        lora: one adapter, or for a fused output one for each adapted part by its name.
 
     Raises:
         ValueError: the output cannot be split into the row's parts.
     """
 
-    def __init__(self, layer: nn.Linear, adapter: Adapter, rank: int) -> None:
+    def __init__(self, layer: nn.Linear, adapter: Adapter, part: Callable[[int, int], nn.Module] | None) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self.weight, self.bias = layer.weight, layer.bias
-        self.parts = adapter.of
-        if adapter.of and layer.out_features % len(adapter.of):
+        self.parts = adapter.of or ("",)
+        self.slots = adapter.slots or ("",)
+        if layer.out_features % len(self.parts):
             raise ValueError(f"an output of {layer.out_features} features cannot be split into {adapter.of}")
-        if adapter.slots:
-            width = layer.out_features // len(adapter.of)
-            self.lora = nn.ModuleDict({slot: LowRank(layer.in_features, width, rank) for slot in adapter.slots})
-        else:
-            self.lora = LowRank(layer.in_features, layer.out_features, rank)
+        self.width = layer.out_features // len(self.parts)
+        if part is None:
+            return
+        made = {slot: part(layer.in_features, self.width) for slot in self.slots}
+        self.lora = nn.ModuleDict(made) if adapter.slots else made[""]
+
+    def adapters(self) -> dict[str, nn.Module]:
+        """The adapter of each adapted part."""
+        return dict(self.lora.items()) if isinstance(self.lora, nn.ModuleDict) else {"": self.lora}
+
+    def add(self, y: Tensor, updates: dict[str, Tensor]) -> Tensor:
+        """Add the parts' updates, each (..., width), to the layer's own output y (..., out_features)."""
+        if len(self.parts) == 1:
+            return y + updates[""]
+        nothing = y.new_zeros(()).expand(*y.shape[:-1], self.width)
+        return y + torch.cat([updates.get(part, nothing) for part in self.parts], dim=-1)
+
+
+class LoRALinear(AdaptedLinear):
+    """W x + b + B A x (Hu et al. 2022)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """W x + b + B A x, (..., in_features) -> (..., out_features)."""
-        y = super().forward(x)
-        if isinstance(self.lora, LowRank):
-            return y + self.lora(x)
-        width = self.out_features // len(self.parts)
-        updates = [
-            self.lora[part](x) if part in self.lora else y.new_zeros(()).expand(*y.shape[:-1], width)
-            for part in self.parts
-        ]
-        return y + torch.cat(updates, dim=-1)
+        """(..., in_features) -> (..., out_features)."""
+        return self.add(super().forward(x), {part: pair(x) for part, pair in self.adapters().items()})
 
 
-ADAPTERS: dict[str, Callable[[nn.Linear, Adapter, int], nn.Module]] = {"lora": LoRALinear}
+class Directed(LowRank):
+    """LoRA's factors with DoRA's magnitude.
+
+    Attributes:
+        magnitude: (inputs,), the length of each column; ``DoRALinear.measure`` sets it from the frozen weight.
+    """
+
+    def __init__(self, inputs: int, outputs: int, rank: int) -> None:
+        super().__init__(inputs, outputs, rank)
+        self.magnitude = nn.Parameter(torch.empty(inputs))
 
 
-def adapt(model: nn.Module, adapters: tuple[Adapter, ...], rank: int) -> None:
-    """Put the rows' adapters into ``model``, in place.
+class DoRALinear(AdaptedLinear):
+    """W' x + b with W' = m (W + B A) / ||W + B A||, norms over each column (Liu et al. 2024, equation 5).
+
+    The gradient goes through the norm, as in the paper's experiments.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        adapters, rows = self.adapters(), self.weight.split(self.width)
+        weights = [self._directed(w, adapters.get(part)) for part, w in zip(self.parts, rows, strict=True)]
+        return linear(x, torch.cat(weights), self.bias)
+
+    @staticmethod
+    def _directed(weight: Tensor, pair: Directed | None) -> Tensor:
+        if pair is None:
+            return weight
+        direction = weight + pair.B @ pair.A
+        return direction * (pair.magnitude / torch.linalg.vector_norm(direction, dim=0))
+
+    @torch.no_grad()
+    def measure(self) -> None:
+        """Set the magnitudes to the lengths of the frozen weight's columns: the adapted layer begins unchanged."""
+        adapters = self.adapters()
+        for part, rows in zip(self.parts, self.weight.split(self.width), strict=True):
+            if part in adapters:
+                adapters[part].magnitude.copy_(torch.linalg.vector_norm(rows.double(), dim=0))
+
+
+class Gate(Added):
+    """Mixing weights of an attention's experts, whatever the input: softmax(sigmoid(theta)) (MoLE).
+
+    Attributes:
+        theta: (experts,), zero at the start: all experts weigh the same.
+    """
+
+    def __init__(self, experts: int) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(torch.empty(experts))
+
+    def forward(self) -> Tensor:
+        """The weights, (experts,), sum 1."""
+        return torch.softmax(torch.sigmoid(self.theta), dim=0)
+
+
+class MoLELinear(AdaptedLinear):
+    """W x + b + sum_e g_e B_e A_e x (Wu et al. 2024); the gate g is shared by the layers of an attention."""
+
+    def __init__(self, layer: nn.Linear, adapter: Adapter, rank: int, gate: Gate) -> None:
+        super().__init__(
+            layer, adapter, lambda inputs, outputs: nn.ModuleList(LowRank(inputs, outputs, rank) for _ in range(EXPERTS))
+        )
+        # In a tuple, so that the gate's parameter has one path, that of the attention.
+        self._gate = (gate,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        weights = self._gate[0]()
+        updates = {}
+        for part, experts in self.adapters().items():
+            hidden = linear(x, torch.cat([expert.A for expert in experts]))
+            hidden = hidden * weights.repeat_interleave(experts[0].A.shape[0])
+            updates[part] = linear(hidden, torch.cat([expert.B for expert in experts], dim=1))
+        return self.add(super().forward(x), updates)
+
+
+class TensorTrain(Added):
+    """FacT in tensor-train form: dW_l = V S_l U for all slots l together (Jie and Deng 2023; MA-SAM).
+
+    Args:
+        inputs, outputs: features on either side of every adapted part.
+        rank: of the bases.
+        slots: adapted parts, in the order of the layers.
+
+    Attributes:
+        U: (rank, inputs), gaussian at the start. V: (outputs, rank), zero at the start.
+        S: (slots, rank, rank), gaussian at the start.
+    """
+
+    def __init__(self, inputs: int, outputs: int, rank: int, slots: int) -> None:
+        super().__init__()
+        self.rank = rank
+        self.U = nn.Parameter(torch.empty(rank, inputs))
+        self.V = nn.Parameter(torch.empty(outputs, rank))
+        self._make_core(slots)
+
+    def _make_core(self, slots: int) -> None:
+        self.S = nn.Parameter(torch.empty(slots, self.rank, self.rank))
+
+    def deviation(self, leaf: str) -> float:
+        """Standard deviation of a tensor's gaussian at the start; a core's keeps the size of what passes it."""
+        return {"U": 1 / sqrt(self.U.shape[1]), "V": 0.0}.get(leaf, 1 / sqrt(self.rank))
+
+    def core(self, slot: int) -> Tensor:
+        """S_l, (rank, rank)."""
+        return self.S[slot]
+
+
+class Tucker(TensorTrain):
+    """FacT in Tucker form: S_l = sum_k C[:, :, k] P[k, l].
+
+    Attributes:
+        C: (rank, rank, rank) and P: (rank, slots), gaussian at the start.
+    """
+
+    def _make_core(self, slots: int) -> None:
+        self.C = nn.Parameter(torch.empty(self.rank, self.rank, self.rank))
+        self.P = nn.Parameter(torch.empty(self.rank, slots))
+
+    def core(self, slot: int) -> Tensor:
+        """S_l, (rank, rank)."""
+        return self.C @ self.P[:, slot]
+
+
+class FacTLinear(AdaptedLinear):
+    """W x + b + V dropout(S_l U x); U and V are shared by all layers (MA-SAM: scale 1, dropout 0.1)."""
+
+    def __init__(self, layer: nn.Linear, adapter: Adapter, fact: TensorTrain, first: int) -> None:
+        super().__init__(layer, adapter, None)
+        self._fact, self._first = (fact,), first
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        fact = self._fact[0]
+        hidden = linear(x, fact.U)
+        updates = {
+            part: linear(dropout(linear(hidden, fact.core(self._first + index)), DROPOUT, self.training), fact.V)
+            for index, part in enumerate(self.slots)
+        }
+        return self.add(super().forward(x), updates)
+
+
+Layers = dict[str, nn.Module]
+
+
+def _lora(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> None:
+    for path, layer in layers.items():
+        _replace(model, path, LoRALinear(layer, adapter, lambda n, m: LowRank(n, m, run.rank)))
+
+
+def _dora(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> None:
+    for path, layer in layers.items():
+        _replace(model, path, DoRALinear(layer, adapter, lambda n, m: Directed(n, m, run.rank)))
+
+
+def _mole(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> None:
+    for path, layer in layers.items():
+        attention = model.get_submodule(path.rpartition(".")[0])
+        if not hasattr(attention, "gate"):
+            attention.gate = Gate(EXPERTS)
+        _replace(model, path, MoLELinear(layer, adapter, run.rank, attention.gate))
+
+
+def _fact(form: type[TensorTrain]) -> Callable[[nn.Module, Layers, Adapter, Run], None]:
+    def put(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> None:
+        first = next(iter(layers.values()))
+        width = first.out_features // len(adapter.of)
+        fact = form(first.in_features, width, run.rank, len(layers) * len(adapter.slots))
+        # The module that contains all the layers, one level below the model.
+        model.get_submodule(next(iter(layers)).partition(".")[0]).fact = fact
+        for number, (path, layer) in enumerate(layers.items()):
+            _replace(model, path, FacTLinear(layer, adapter, fact, number * len(adapter.slots)))
+
+    return put
+
+
+def _slices(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> None:
+    for path, block in layers.items():
+        _replace(model, path, MixingBlock(block, run.backbone_row.dim, run.stack))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of adapter: the layers that it adapts, and the function that puts it into a model."""
+
+    layer: type[nn.Module]
+    put: Callable[[nn.Module, Layers, Adapter, Run], None]
+
+
+ADAPTERS: dict[str, Kind] = {
+    "lora": Kind(nn.Linear, _lora),
+    "dora": Kind(nn.Linear, _dora),
+    "mole": Kind(nn.Linear, _mole),
+    "fact_tt": Kind(nn.Linear, _fact(TensorTrain)),
+    "fact_tk": Kind(nn.Linear, _fact(Tucker)),
+    "slices": Kind(Block, _slices),
+}
+
+
+def adapt(model: nn.Module, run: Run) -> None:
+    """Put the adapters of the run's method into ``model``, in place.
 
     Raises:
-        ValueError: a row matches no linear layer of the model, so the method would silently train less than it says.
+        ValueError: a row matches no layer of the model, so the method would silently train less than it says.
     """
-    for adapter in adapters:
-        layers = [
-            (path, layer)
+    for adapter in run.method_row.adapters:
+        kind = ADAPTERS[adapter.kind]
+        layers = {
+            path: layer
             for path, layer in model.named_modules()
-            if isinstance(layer, nn.Linear) and fnmatchcase(path, adapter.layer)
-        ]
+            if isinstance(layer, kind.layer) and fnmatchcase(path, adapter.layer)
+        }
         if not layers:
-            raise ValueError(f"no linear layer matches {adapter.layer!r}; check the adapter's row against the backbone")
-        for path, layer in layers:
-            parent, _, name = path.rpartition(".")
-            setattr(model.get_submodule(parent), name, ADAPTERS[adapter.kind](layer, adapter, rank))
+            raise ValueError(
+                f"no {kind.layer.__name__} matches {adapter.layer!r}; check the adapter's row against the backbone"
+            )
+        kind.put(model, layers, adapter, run)
+
+
+def finish(model: nn.Module) -> None:
+    """Set what depends on the frozen weights, once these are in place."""
+    for module in model.modules():
+        if isinstance(module, DoRALinear):
+            module.measure()
+
+
+def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, module)

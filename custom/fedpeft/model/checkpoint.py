@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from fedpeft.model.added import added
 from fedpeft.spec.backbones import Backbone
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -48,8 +49,7 @@ def read_checkpoint(file: Path, model: nn.Module, row: Backbone) -> dict[str, Te
             the file and the first offending key.
     """
     wanted = {
-        key: tensor for key, tensor in model.state_dict().items()
-        if not key.startswith(row.fresh) and ".lora." not in key
+        key: tensor for key, tensor in model.state_dict().items() if not key.startswith((*row.fresh, *added(model)))
     }
     found = _load(file, next(iter(wanted)))
     given = {}

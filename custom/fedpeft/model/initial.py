@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fedpeft.model.adapters import LowRank, adapt
+from fedpeft.model.adapters import adapt, finish
+from fedpeft.model.added import Added, Closed
 from fedpeft.model.checkpoint import read_checkpoint
 from fedpeft.model.sam import SegmentationSam
 from fedpeft.spec.run import Run, seed_of
@@ -21,8 +22,8 @@ from fedpeft.spec.run import Run, seed_of
 def skeleton(run: Run) -> SegmentationSam:
     """The run's model on the meta device: names and shapes without memory; trainable tensors require gradients."""
     with torch.device("meta"):
-        model = SegmentationSam(run.backbone_row, run.classes, run.side)
-        adapt(model, run.method_row.adapters, run.rank)
+        model = SegmentationSam(run)
+        adapt(model, run)
     for path, parameter in model.named_parameters():
         parameter.requires_grad_(run.method_row.trains_tensor(path))
     return model
@@ -49,6 +50,7 @@ def build(run: Run, checkpoint: Path | None) -> SegmentationSam:
                 owner, _, leaf = path.rpartition(".")
                 generator = torch.Generator().manual_seed(seed_of(run.seed, path))
                 tensor.copy_(_drawn(model.get_submodule(owner), leaf, tensor, generator))
+        finish(model)
     return model
 
 
@@ -76,9 +78,12 @@ def _drawn(owner: nn.Module, leaf: str, like: Tensor, generator: torch.Generator
     def normal(deviation: float) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64) * deviation
 
-    if isinstance(owner, LowRank):
-        return normal(1 / sqrt(shape[1])) if leaf == "A" else torch.zeros(shape)
-    if isinstance(owner, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and leaf in ("weight", "bias"):
+    if isinstance(owner, Added):
+        deviation = owner.deviation(leaf)
+        return normal(deviation) if deviation else torch.zeros(shape)
+    if isinstance(owner, Closed):
+        return torch.zeros(shape)
+    if isinstance(owner, nn.Linear | nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d) and leaf in ("weight", "bias"):
         return uniform(1 / sqrt(owner.weight[0].numel()))
     if isinstance(owner, nn.Embedding) or leaf == "positional_encoding_gaussian_matrix":
         return normal(1.0)

@@ -1,7 +1,8 @@
 """SAM for fully automatic segmentation of slices, from segment_anything's own modelling classes.
 
 Three things differ from the published network, as in the FLAP-SAM paper: no prompts are given, the mask decoder has
-``classes + 1`` tokens (token 0 is background), and it upscales by the patch side, back to the input's resolution.
+``classes + 1`` tokens (token 0 is background), and the logits come back at the input's resolution: by as many
+transposed convolutions as the run says, the rest bilinearly.
 """
 
 import importlib
@@ -12,8 +13,9 @@ from types import ModuleType
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
-from fedpeft.spec.backbones import Backbone
+from fedpeft.spec.run import Run
 
 
 def _modeling() -> ModuleType:
@@ -38,6 +40,7 @@ def _modeling() -> ModuleType:
 
 
 _sam = _modeling()
+_encoder = importlib.import_module("segment_anything.modeling.image_encoder")
 _common = importlib.import_module("segment_anything.modeling.common")
 _mask_decoder = importlib.import_module("segment_anything.modeling.mask_decoder")
 
@@ -99,13 +102,12 @@ class SegmentationSam(nn.Module):
     """Image encoder, prompt encoder and mask decoder under the published names.
 
     Args:
-        row: the backbone.
-        classes: foreground classes.
-        side: input side in pixels, a multiple of ``row.patch``.
+        run: gives backbone, classes, input side and the decoder's upscaling.
     """
 
-    def __init__(self, row: Backbone, classes: int, side: int) -> None:
+    def __init__(self, run: Run) -> None:
         super().__init__()
+        row, side = run.backbone_row, run.side
         grid = side // row.patch
         self.image_encoder = _sam.ImageEncoderViT(
             img_size=side, patch_size=row.patch, embed_dim=row.dim, depth=row.depth, num_heads=row.heads,
@@ -116,7 +118,7 @@ class SegmentationSam(nn.Module):
             embed_dim=row.neck, image_embedding_size=(grid, grid), input_image_size=(side, side), mask_in_chans=16
         )
         self.mask_decoder = AutomaticMaskDecoder(
-            row.neck, row.decoder_heads, row.decoder_mlp, row.upscaling, classes + 1
+            row.neck, row.decoder_heads, row.decoder_mlp, run.upscaling, run.classes + 1
         )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -130,4 +132,7 @@ class SegmentationSam(nn.Module):
         """
         embedding = self.image_encoder(images.expand(-1, 3, -1, -1))
         dense = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
-        return self.mask_decoder(embedding, self.prompt_encoder.get_dense_pe(), dense)
+        logits = self.mask_decoder(embedding, self.prompt_encoder.get_dense_pe(), dense)
+        if logits.shape[-1] == images.shape[-1]:
+            return logits
+        return interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)

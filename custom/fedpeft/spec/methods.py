@@ -20,14 +20,19 @@ OUTPUT_LAYERS = (
     "mask_decoder.mask_tokens.*",
 )
 LORA = "*.lora.*"
+MAGNITUDES = "*.lora.*magnitude"
+GATES = "*.gate.theta"
+FACT = "image_encoder.fact.*"
+SLICE_MIXERS = "image_encoder.blocks.*.slices.*"
+PROMPT_ENCODER = "prompt_encoder.*"
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """One kind of adapter on every linear layer whose module path matches ``layer``.
+    """One kind of adapter on every layer whose module path matches ``layer``.
 
     Attributes:
-        kind: key of ``fedpeft.model.adapters.ADAPTERS``.
+        kind: key of ``fedpeft.model.adapters.ADAPTERS``, which says what layers it can adapt.
         layer: glob of module paths.
         slots: for a fused projection, the parts of its output that get an adapter, out of ``of``; empty for a
             plain layer, which gets one adapter for its whole output.
@@ -40,11 +45,16 @@ class Adapter:
     of: tuple[str, ...] = ()
 
 
-LORA_ADAPTERS = (
-    Adapter("lora", "image_encoder.blocks.*.attn.qkv", slots=("q", "v"), of=("q", "k", "v")),
-    Adapter("lora", "mask_decoder.transformer.*.q_proj"),
-    Adapter("lora", "mask_decoder.transformer.*.v_proj"),
-)
+def _encoder(kind: str) -> Adapter:
+    return Adapter(kind, "image_encoder.blocks.*.attn.qkv", slots=("q", "v"), of=("q", "k", "v"))
+
+
+def _everywhere(kind: str) -> tuple[Adapter, ...]:
+    """On q and v of every attention of encoder and decoder (FLAP-SAM, section 2)."""
+    return (_encoder(kind), Adapter(kind, "mask_decoder.transformer.*.[qv]_proj"))
+
+
+LORA_ADAPTERS = _everywhere("lora")
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,12 @@ class Method:
         adapters: adapters that are put into the backbone; none means the backbone as it is.
         rules: (glob, averaging rule) pairs; the first match decides (keys of ``fedpeft.algebra.average.RULES``).
         rate: factor on the backbone's learning rate: full-size tensors take smaller steps than adapters.
+        rank: default adapter rank; 0 means the backbone's.
+        side: default input side in pixels, at most the side at which the backbone was trained; 0 means the backbone's.
+        stages: how many of the backbone's upscaling stages the mask decoder has, a factor 2 each; 0 means all. What
+            is missing up to the input's resolution is interpolated bilinearly, as SAM does with its own 4x decoder.
+        mixes_slices: whether a slice's mask depends on its neighbours in the stack; such a row predicts overlapping
+            stacks, ``stride`` apart, and averages their probabilities.
         note: the rule in a sentence, shown by ``fedpeft methods``.
         task: "segmentation" or "classification".
     """
@@ -69,6 +85,10 @@ class Method:
     adapters: tuple[Adapter, ...] = ()
     rules: tuple[tuple[str, str], ...] = ((LORA, "product"), ("*", "mean"))
     rate: float = 1.0
+    rank: int = 0
+    side: int = 0
+    stages: int = 0
+    mixes_slices: bool = False
     task: str = "segmentation"
 
     def trains_tensor(self, path: str) -> bool:
@@ -106,6 +126,33 @@ _ROWS = (
     Method(
         "lora_dec_ft", "LoRADecFT (SAMed)", (LORA, DECODER), adapters=LORA_ADAPTERS, rate=0.5,
         note="LoRA + the whole mask decoder",
+    ),
+    # Zhang and Liu 2023 as they published it; the paper's row of that name is lora_dec_ft.
+    Method(
+        "samed", "SAMed proper", (LORA, DECODER, PROMPT_ENCODER), adapters=(_encoder("lora"),), rate=0.5,
+        rank=4, side=512, stages=2,
+        note="LoRA on q, v of the encoder, rank 4 + mask decoder (4x) and prompt encoder, at 512 px",
+    ),
+    Method(
+        "dora", "DoRA", (LORA, *OUTPUT_LAYERS), adapters=_everywhere("dora"),
+        rules=((MAGNITUDES, "mean"), (LORA, "product"), ("*", "mean")),
+        note="flap_sam with weight-decomposed LoRA: a magnitude for each input feature",
+    ),
+    Method(
+        "mole", "MoLE", (LORA, GATES, *OUTPUT_LAYERS), adapters=_everywhere("mole"),
+        note="flap_sam with three LoRA experts and a gate for each attention",
+    ),
+    Method(
+        "ma_sam", "MA-SAM", (FACT, SLICE_MIXERS, DECODER, PROMPT_ENCODER), rate=0.5, mixes_slices=True,
+        adapters=(_encoder("fact_tt"), Adapter("slices", "image_encoder.blocks.*")),
+        rules=((FACT, "tensor_train"), ("*", "mean")),
+        note="FacT (tensor train) on q, v of the encoder, 3-D adapters + mask decoder, prompt encoder",
+    ),
+    Method(
+        "ma_sam_tk", "MA-SAM, FacT-TK", (FACT, SLICE_MIXERS, DECODER, PROMPT_ENCODER), rate=0.5, mixes_slices=True,
+        adapters=(_encoder("fact_tk"), Adapter("slices", "image_encoder.blocks.*")),
+        rules=((FACT, "tucker"), ("*", "mean")),
+        note="the same with FacT in Tucker form",
     ),
 )
 

@@ -14,6 +14,7 @@ from fedpeft.spec.methods import Method, method
 
 CODECS = ("float32", "bfloat16")
 WEIGHTS = ("cases", "uniform")
+DECAYS = ("cosine", "power7")
 SETTINGS = ("local", "federated", "centralized")
 
 
@@ -26,8 +27,8 @@ class Run:
         classes: foreground classes; the model has ``classes + 1`` outputs, 0 is background.
         labels: names of the classes in the order of their indices from 1 on; sites must have the same. Empty means the
             data set's own names where it has as many, else that names are not compared.
-        rank: adapter rank; 0 means the backbone's default.
-        side: input side in pixels; 0 means the backbone's default.
+        rank: adapter rank; 0 means the method's default, or else the backbone's.
+        side: input side in pixels; 0 means the method's default, or else the backbone's.
         seed: of the initial model, the order of the data and the augmentation.
         rounds: rounds of the federation; a local or centralized run has as many.
         local_epochs: passes over a site's training stacks in a round; a fraction takes that share of them, drawn anew
@@ -38,7 +39,9 @@ class Run:
         negatives: stacks without foreground, as a share of those with it.
         learning_rate: 0 means backbone's rate times the method's factor.
         weight_decay: AdamW's, on tensors of two and more dimensions.
-        warmup: share of the run with a linearly growing step size; after it a cosine to zero.
+        warmup: share of the run with a linearly growing step size.
+        decay: of the step size after the warm-up, to zero at the run's end: half a "cosine", or the paper's "power7",
+            (1 - t)^7.
         dice_weight: the loss is (1 - dice_weight) CE + dice_weight Dice (FLAP-SAM: 0.2, 0.8).
         weights: how sites are weighted: by their number of training cases, or all alike (the paper's equation 2).
         codec: how tensors are encoded on the wire.
@@ -61,6 +64,7 @@ class Run:
     learning_rate: float = 0.0
     weight_decay: float = 0.1
     warmup: float = 0.05
+    decay: str = "cosine"
     dice_weight: float = 0.8
     weights: str = "cases"
     codec: str = "float32"
@@ -73,8 +77,8 @@ class Run:
         """
         row, backbone_row = method(self.method), backbone(self.backbone)
         object.__setattr__(self, "labels", tuple(self.labels) or _names(self.dataset, self.classes))
-        object.__setattr__(self, "rank", self.rank or backbone_row.rank)
-        object.__setattr__(self, "side", self.side or backbone_row.side)
+        for name, value in _defaults(row, backbone_row).items():
+            object.__setattr__(self, name, getattr(self, name) or value)
         object.__setattr__(self, "learning_rate", self.learning_rate or backbone_row.learning_rate * row.rate)
         checks = (
             ("classes", self.classes >= 1, "at least 1"),
@@ -91,6 +95,7 @@ class Run:
             ("learning_rate", self.learning_rate > 0, "positive"),
             ("weight_decay", self.weight_decay >= 0, "0 or more"),
             ("warmup", 0 <= self.warmup < 1, "0 to below 1"),
+            ("decay", self.decay in DECAYS, f"one of {', '.join(DECAYS)}"),
             ("dice_weight", 0 <= self.dice_weight <= 1, "0 to 1"),
             ("weights", self.weights in WEIGHTS, f"one of {', '.join(WEIGHTS)}"),
             ("codec", self.codec in CODECS, f"one of {', '.join(CODECS)}"),
@@ -110,6 +115,11 @@ class Run:
         return backbone(self.backbone)
 
     @property
+    def upscaling(self) -> tuple[int, ...]:
+        """Channels after each transposed convolution of the mask decoder."""
+        return self.backbone_row.upscaling[: self.method_row.stages or None]
+
+    @property
     def label_table(self) -> dict[int, str]:
         """Index -> name, background included."""
         names = self.labels or tuple(f"class {index}" for index in range(1, self.classes + 1))
@@ -118,12 +128,15 @@ class Run:
     def with_(self, **changes: Any) -> "Run":
         """A copy with some fields changed.
 
-        What comes from rows follows: another method scales the learning rate by its row's factor, another backbone
-        brings its own rank, side and learning rate, another data set or number of classes its own names.
+        What comes from rows follows: another method scales the learning rate by its row's factor and brings its own
+        rank and side where the old one had its own, another backbone brings all three, another data set or number of
+        classes its own names.
         """
         follow: dict[str, Any] = {}
         if changes.get("method", self.method) != self.method:
             follow["learning_rate"] = self.learning_rate * method(changes["method"]).rate / self.method_row.rate
+            own = _defaults(self.method_row, self.backbone_row)
+            follow |= {name: 0 for name, value in own.items() if getattr(self, name) == value}
         if changes.get("backbone", self.backbone) != self.backbone:
             follow |= {"rank": 0, "side": 0, "learning_rate": 0.0}
         if {"dataset", "classes"} & changes.keys():
@@ -153,6 +166,11 @@ class Run:
             if not isinstance(value, expected) or isinstance(value, bool):
                 raise ValueError(f"run: {name} is {value!r}, expected {known[name].__name__}")
         return cls(**values)
+
+
+def _defaults(row: Method, backbone_row: Backbone) -> dict[str, int]:
+    side = min(row.side, backbone_row.published_side) or backbone_row.side
+    return {"rank": row.rank or backbone_row.rank, "side": side}
 
 
 def _names(dataset: str, classes: int) -> tuple[str, ...]:

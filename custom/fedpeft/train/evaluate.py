@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from monai.inferers import sliding_window_inference
 from monai.metrics import compute_dice
 from torch import Tensor, nn
 
@@ -42,12 +43,12 @@ def predict(model: nn.Module, volume: Volume, run: Run, should_stop: Callable[[]
     Args:
         model: in evaluation mode.
         volume: normalised, slices along its last axis, (H, W, D).
-        run: gives the input side and the number of slices in a forward pass (batch * stack).
+        run: gives the input side, and how many slices make a stack and a forward pass (batch * stack).
         should_stop: asked before every forward pass.
 
     Returns:
-        uint8 labels (H, W, D) on the volume's own grid: the arg max is taken after the logits came back to the native
-        in-plane resolution, as the paper's evaluation does.
+        uint8 labels (H, W, D) on the volume's own grid: the arg max is taken after the model's output came back to the
+        native in-plane resolution, as the paper's evaluation does.
 
     Raises:
         Stopped: ``should_stop`` said so.
@@ -55,13 +56,32 @@ def predict(model: nn.Module, volume: Volume, run: Run, should_stop: Callable[[]
     device = next(model.parameters()).device
     height, width, _ = volume.image.shape
     slices = fit(volume.image.permute(2, 0, 1).contiguous(), volume.spacing[:2], run.side, "image")
-    masks = []
-    for chunk in slices.unsqueeze(1).split(run.batch * run.stack):
+
+    def forward(images: Tensor) -> Tensor:
         if should_stop():
             raise Stopped("stopped while predicting")
-        logits = model(chunk.to(device)).float().cpu()
-        masks.append(unfit(logits, (height, width), volume.spacing[:2]).argmax(dim=1).to(torch.uint8))
+        return model(images.to(device)).float().cpu()
+
+    chunks = slices.unsqueeze(1).split(run.batch * run.stack)
+    # A network without mixing gives a slice the same logits in every stack: each is computed once.
+    outputs = [_overlapping(forward, slices, run)] if run.method_row.mixes_slices else map(forward, chunks)
+    masks = [unfit(values, (height, width), volume.spacing[:2]).argmax(dim=1).to(torch.uint8) for values in outputs]
     return torch.cat(masks).permute(1, 2, 0)
+
+
+def _overlapping(forward: Callable[[Tensor], Tensor], slices: Tensor, run: Run) -> Tensor:
+    """Probabilities (D, classes + 1, side, side): their mean over the stacks, ``stride`` apart, that hold a slice."""
+
+    def stacks(images: Tensor) -> Tensor:
+        # (n, 1, stack, side, side) -> slices of whole stacks, and back to (n, classes + 1, stack, side, side).
+        logits = forward(images.transpose(1, 2).flatten(0, 1))
+        return logits.softmax(dim=1).unflatten(0, (-1, run.stack)).transpose(1, 2)
+
+    # MONAI rounds the distance of two windows down: a little less overlap keeps it at the stride.
+    overlap = max(0.0, 1 - (run.stride + 1e-3) / run.stack)
+    roi = (run.stack, run.side, run.side)
+    found = sliding_window_inference(slices[None, None], roi, run.batch, stacks, overlap=overlap)
+    return found[0].transpose(0, 1)
 
 
 def dice(mask: Tensor, label: Tensor, classes: int) -> list[float]:

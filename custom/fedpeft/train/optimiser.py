@@ -30,15 +30,17 @@ def make_optimiser(run: Run, parameters: dict[str, nn.Parameter]) -> AdamW:
 
 
 def step_size(run: Run, progress: float) -> float:
-    """Step size at a share of the run: a linear warm-up, then half a cosine to zero.
+    """Step size at a share of the run: a linear warm-up, then the run's decay to zero.
 
     Args:
-        run: gives the peak and the warm-up's share.
+        run: gives the peak, the warm-up's share and the decay.
         progress: (round + share of the round done) / rounds, 0 to 1. It counts the run, not a site's own steps, so
             that every site and setting is at the same place of the schedule.
     """
     if progress < run.warmup:
         return run.learning_rate * progress / run.warmup
+    if run.decay == "power7":
+        return run.learning_rate * ((1 - progress) / (1 - run.warmup)) ** 7
     return run.learning_rate * 0.5 * (1 + cos(pi * (progress - run.warmup) / (1 - run.warmup)))
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import count, islice
@@ -112,7 +113,8 @@ class SiteTrainer:
         steps = ceil(self.run.local_epochs * self._data.steps())
         sizes = partial(self._step_size, round_, steps)
         batches = islice(self._batches(round_), steps)
-        losses = train_epoch(self.model, optimiser, self._loss, batches, sizes, self.should_stop)
+        with _seeded(seed_of(self.run.seed, self.site.name, round_, "dropout"), self.parameters):
+            losses = train_epoch(self.model, optimiser, self._loss, batches, sizes, self.should_stop)
         self.state.keep(round_, OptimiserState.of(optimiser, self.parameters))
         difference = {key: self.parameters[key].detach().cpu() - received[key] for key in received}
         return Update(difference, len(self.site.splits["training"]), fmean(losses), time.monotonic() - started)
@@ -139,6 +141,15 @@ class SiteTrainer:
         """Overwrite the model's trainable tensors."""
         for key, tensor in received.items():
             self.parameters[key].copy_(tensor)
+
+
+@contextmanager
+def _seeded(seed: int, parameters: dict[str, Tensor]) -> Iterator[None]:
+    """Dropout draws from torch's own generators: the site's seed decides what, and nobody else's draws change."""
+    devices = {tensor.device for tensor in parameters.values() if tensor.device.type == "cuda"}
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
 
 
 def usable(device: str) -> torch.device:
