@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from fedpeft.model.adapters import DoRALinear, FacTLinear, Gate, MoLELinear, TensorTrain, Tucker
 from fedpeft.model.added import Added
 from fedpeft.model.checkpoint import shipped
+from fedpeft.model.fact import FacTLinear, TensorTrain, Tucker
 from fedpeft.model.initial import build
+from fedpeft.model.lora import Directed, DoRALinear, Gate, MoLELinear
 from fedpeft.model.parcel import trainable
-from fedpeft.model.slices import SliceMixer
+from fedpeft.model.slices import Block, MixingBlock, SliceMixer
 from fedpeft.spec.methods import METHODS, Adapter
 from fedpeft.spec.run import Run
 
@@ -42,7 +43,7 @@ def test_an_adapted_model_begins_as_the_foundation_model(method):
 
 @pytest.mark.parametrize(("adapter", "width"), [(FUSED, 4), (PLAIN, 12)])
 def test_dora_scales_every_column_of_the_updated_weight(adapter, width):
-    layer = filled(DoRALinear(nn.Linear(6, 12), adapter, lambda n, m: _directed(n, m)))
+    layer = filled(DoRALinear(nn.Linear(6, 12), adapter, _directed))
     rows = []
     for part, weight in zip(adapter.of or ("",), layer.weight.split(width), strict=True):
         if part in layer.adapters():
@@ -55,8 +56,6 @@ def test_dora_scales_every_column_of_the_updated_weight(adapter, width):
 
 
 def _directed(inputs, outputs):
-    from fedpeft.model.adapters import Directed
-
     return Directed(inputs, outputs, 2)
 
 
@@ -155,8 +154,6 @@ def test_ma_sam_mixes_the_slices_of_a_stack_and_never_two_stacks():
 
 def test_windowed_blocks_mix_as_global_ones_do():
     """At 512 px the published windows of 14 tokens are no no-op: the block must attend as SAM's own does."""
-    from fedpeft.model.slices import Block, MixingBlock
-
     torch.manual_seed(0)
     block = Block(dim=8, num_heads=2, use_rel_pos=True, window_size=3, input_size=(7, 7)).double().eval()
     tokens = x(5, 7, 7, 8)
