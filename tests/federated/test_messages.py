@@ -12,6 +12,7 @@ from fedpeft.flare.executor import Refused, SiteExecutor
 from fedpeft.flare.filters import CheckMetrics, DecodeParcel, EncodeParcel
 from fedpeft.flare.job_run import JobRun
 from fedpeft.flare.messages import META, REASON, is_ok, reason_of, refusal, site_report
+from fedpeft.flare.round_line import round_line
 
 RUN = {"method": "pdec_ft", "dataset": "phantom", "backbone": "sam_tiny", "classes": 2, "codec": "bfloat16"}
 GOOD = {"cases": 3, "loss": 0.5, "seconds": 1.0, "dice": {"organ": 0.9}}
@@ -125,3 +126,25 @@ def test_another_initial_model_is_refused_with_both_digests():
     executor._digests = {"checkpoint_sha256": "aaaa", "model_sha256": "bbbb"}
     with pytest.raises(Refused, match="model_sha256 at the server is cccc, at this site bbbb"):
         executor._prepared({"checkpoint_sha256": "aaaa", "model_sha256": "cccc"}, FLContext())
+
+
+RECORD = {
+    "sites": {"site-1": {"loss": 0.5, "bytes_up": 1500, "bytes_down": 2_000_000, "dice": {"organ": 0.25}}},
+    "refused": {}, "silent": ["site-2"], "seconds": 1.25,
+}
+
+
+@pytest.mark.parametrize(("averaging", "fit"), [
+    ({}, ""),
+    ({"a": {"truncation_error": 0.0, "factor_mean_error": None}}, "fit 100.00% | "),
+    (
+        {"a": {"truncation_error": 0.01, "factor_mean_error": 0.03}, "b": {"truncation_error": 0.02,
+         "factor_mean_error": 0.025}},
+        "fit 98.00% (mean of factors 97.00%) | ",
+    ),
+])
+def test_a_rounds_line_shows_the_worst_fit_of_what_was_refactored(averaging, fit):
+    assert round_line(2, 10, RECORD | {"averaging": averaging}) == (
+        f"fedpeft | round 3/10 | Dice at its start 0.250 (site-1 0.250) | loss 0.500 | {fit}up 1.5 kB, down 2.00 MB | "
+        "1.2 s | silent: site-2"
+    )

@@ -5,17 +5,14 @@ from math import prod
 
 import pytest
 import torch
+from by_hand import by_hand
 from wire import wire_bytes
 
-from fedpeft.algebra.average import average_parcel, normalised
-from fedpeft.algebra.codec import roundtrip
-from fedpeft.data.datalist import read_sites
 from fedpeft.model.checkpoint import shipped
 from fedpeft.model.initial import build
 from fedpeft.model.parcel import parcel, trainable
 from fedpeft.spec.jobs import Job
 from fedpeft.spec.run import Run
-from fedpeft.train.site import SiteTrainer
 
 SITES = ["site-1", "site-2", "site-3"]
 RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=2, side=48)
@@ -31,21 +28,6 @@ def one_thread_bfloat16(federation, tmp_path_factory):
     """One client process at a time, made anew for every task: two sites, since each change costs seconds."""
     run = RUN.with_(codec="bfloat16")
     return federation(tmp_path_factory.mktemp("one"), Job("test", run, min_sites=2), SITES[:2], threads=1)
-
-
-def by_hand(run, data, state, names):
-    """The same federation without FLARE: sites in turn, the average, nothing else."""
-    sites = [site for site in read_sites(data) if site.name in names]
-    checkpoint = shipped(run.backbone_row)
-    trainers = [SiteTrainer(run, site, build(run, checkpoint), state) for site in sites]
-    tensors = {key: p.detach().clone() for key, p in trainable(build(run, checkpoint)).items()}
-    for round_ in range(run.rounds):
-        base = roundtrip(tensors, run.codec)
-        updates = [trainer.train(base, round_) for trainer in trainers]
-        differences = [roundtrip(update.difference, run.codec) for update in updates]
-        weights = normalised([update.cases for update in updates])
-        tensors, _ = average_parcel(base, differences, weights, run.method_row.rule_of)
-    return tensors
 
 
 def test_the_run_finished_and_its_parcel_is_the_declared_one(three_threads):
@@ -131,7 +113,7 @@ def test_a_person_can_read_every_round(three_threads):
     workspace, _ = three_threads
     lines = [line for line in (workspace / "server" / "log.txt").read_text().splitlines() if "fedpeft |" in line]
     assert len(lines) == 3
-    assert all(word in lines[0] for word in ("round 1/2", "Dice", "site-1", "up", "down", " s"))
+    assert all(word in lines[0] for word in ("round 1/2", "Dice", "site-1", "fit", "up", "down", " s"))
     assert "after 2 rounds" in lines[2]
 
 

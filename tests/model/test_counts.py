@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedpeft.cli.methods import counted
+from fedpeft.cli import methods
 from fedpeft.model.initial import skeleton
 from fedpeft.model.parcel import parcel
 from fedpeft.spec.run import Run
@@ -22,6 +22,10 @@ PUBLISHED = {
     # 134,153.
     "ma_sam": {1: (28_666_678, 115_291_190), 2: (28_666_678 + 134_153, 115_425_343)},
 }
+
+
+def counted(method, backbone, classes, rank):
+    return methods.counted(Run(method, "folder", backbone, classes=classes, rank=rank))
 
 
 @pytest.mark.parametrize(

@@ -42,25 +42,34 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Print the table. No checkpoint is needed: names and shapes are enough."""
     rows = [
-        counted(name, args.backbone, args.classes, args.rank)
+        counted(_run(name, args))
         for name, method in METHODS.items() if args.task in (None, method.task)
     ]
     if args.json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
         return 0
     cells = [
-        [row.name, METHODS[row.name].title, METHODS[row.name].note, f"{row.trainable:,}", f"{row.total:,}",
-         f"{row.payload_bytes / 1e6:,.2f} MB"]
+        [row.name, METHODS[row.name].title, METHODS[row.name].note, *_on(_run(row.name, args)), f"{row.trainable:,}",
+         f"{row.total:,}", f"{row.payload_bytes / 1e6:,.2f} MB"]
         for row in rows
     ]
     title = f"{args.backbone}, {args.classes} class{'es' if args.classes > 1 else ''}"
-    print_table(["method", "in the paper", "what trains", "trainable", "total", "upload a round"], cells, title)
+    head = ["method", "in the paper", "what trains", "rank", "px", "decoder", "trainable", "total", "upload a round"]
+    print_table(head, cells, title)
     return 0
 
 
-def counted(method: str, backbone: str, classes: int, rank: int) -> Row:
-    """A method's counts on a backbone."""
-    spec = Run(method, "folder", backbone, classes=classes, rank=rank)
-    trainable = sum(prod(shape) for shape in parcel(spec).values())
-    total = sum(parameter.numel() for parameter in skeleton(spec).parameters())
-    return Row(method, METHODS[method].task, trainable, total, 4 * trainable)
+def _run(method: str, args: argparse.Namespace) -> Run:
+    return Run(method, "folder", args.backbone, classes=args.classes, rank=args.rank)
+
+
+def _on(run: Run) -> list[str]:
+    """What the row becomes on the backbone: rank of its adapters, input side, how far the decoder upscales."""
+    return [str(run.rank) if run.method_row.adapters else "", str(run.side), f"{2 ** len(run.upscaling)}x"]
+
+
+def counted(run: Run) -> Row:
+    """A run's counts."""
+    trainable = sum(prod(shape) for shape in parcel(run).values())
+    total = sum(parameter.numel() for parameter in skeleton(run).parameters())
+    return Row(run.method, run.method_row.task, trainable, total, 4 * trainable)

@@ -12,7 +12,7 @@ def round_line(round_: int, rounds: int, record: dict[str, Any]) -> str:
     Args:
         round_: 0-based.
         rounds: of the run.
-        record: the round's record, with "sites", "refused", "silent" and "seconds".
+        record: the round's record, with "sites", "refused", "silent", "seconds" and "averaging".
     """
     sites = record["sites"]
     dice = {site: item.get("dice", {}) for site, item in sites.items()}
@@ -23,7 +23,7 @@ def round_line(round_: int, rounds: int, record: dict[str, Any]) -> str:
     loss = fmean(item["loss"] for item in sites.values())
     return (
         f"{MARK} round {round_ + 1}/{rounds} | Dice at its start {_dice(dice)} | loss {loss:.3f} | "
-        f"up {_size(up)}, down {_size(down)} | {record['seconds']:.1f} s{missing}"
+        f"{_fit(record['averaging'])}up {_size(up)}, down {_size(down)} | {record['seconds']:.1f} s{missing}"
     )
 
 
@@ -31,6 +31,19 @@ def final_line(rounds: int, dice: dict[str, dict[str, float]], refused: dict[str
     """The line after the last round."""
     missing = f" | refused: {', '.join(sorted(refused))}" if refused else ""
     return f"{MARK} after {rounds} rounds | Dice {_dice(dice)}{missing}"
+
+
+def _fit(averaging: dict[str, dict[str, float | None]]) -> str:
+    """How well the worst of the re-factored updates fits the sites' average, 1 - relative error; "" without any."""
+    errors = {
+        name: max((report[name] for report in averaging.values() if report[name] is not None), default=None)
+        for name in ("truncation_error", "factor_mean_error")
+    }
+    if errors["truncation_error"] is None:
+        return ""
+    mean = errors["factor_mean_error"]
+    beside = "" if mean is None else f" (mean of factors {1 - mean:.2%})"
+    return f"fit {1 - errors['truncation_error']:.2%}{beside} | "
 
 
 def _dice(dice: dict[str, dict[str, float]]) -> str:

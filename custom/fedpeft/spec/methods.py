@@ -131,7 +131,7 @@ _ROWS = (
     Method(
         "samed", "SAMed proper", (LORA, DECODER, PROMPT_ENCODER), adapters=(_encoder("lora"),), rate=0.5,
         rank=4, side=512, stages=2,
-        note="LoRA on q, v of the encoder, rank 4 + mask decoder (4x) and prompt encoder, at 512 px",
+        note="LoRA on q, v of the encoder + SAM's own mask decoder, prompt encoder",
     ),
     Method(
         "dora", "DoRA", (LORA, *OUTPUT_LAYERS), adapters=_everywhere("dora"),

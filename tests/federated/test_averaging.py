@@ -1,0 +1,41 @@
+"""Every kind of averaging through the real simulator; products and means are those of test_simulator.py."""
+
+import pytest
+import torch
+from by_hand import by_hand
+
+from fedpeft.model.checkpoint import shipped
+from fedpeft.model.initial import build
+from fedpeft.model.parcel import parcel, trainable
+from fedpeft.spec.jobs import Job
+from fedpeft.spec.methods import METHODS
+from fedpeft.spec.run import Run
+
+SITES = ["site-1", "site-2"]
+# One row for each rule that flap_sam does not have; the other rows run in `make check-all`.
+ALWAYS = ("ma_sam", "ma_sam_tk")
+SLOW = [name for name, row in METHODS.items() if row.task == "segmentation" and name not in (*ALWAYS, "flap_sam")]
+
+
+@pytest.mark.parametrize("method", [*ALWAYS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def test_a_rows_round_gives_the_weights_of_the_algebra_bit_for_bit(method, federation, small_phantom, tmp_path):
+    run = Run(method, "phantom", "sam_tiny", classes=2, rounds=1, side=48)
+    workspace, folder = federation(tmp_path, Job("test", run, min_sites=2), SITES, threads=2)
+    assert folder.description["status"] == "finished"
+    found, expected = folder.tensors(), by_hand(run, small_phantom, tmp_path / "hand", SITES)
+    assert {key: tuple(value.shape) for key, value in found.items()} == parcel(run)
+    assert [key for key, value in found.items() if not torch.equal(value, expected[key])] == []
+    initial = trainable(build(run, shipped(run.backbone_row)))
+    still = [key for key, value in found.items() if torch.equal(value, initial[key])]
+    unused = ("mask_decoder.iou_prediction_head.", "prompt_encoder.")
+    assert all(key.startswith(unused) for key in still)
+    for group, report in folder.rounds()[0]["averaging"].items():
+        assert 0 <= report["truncation_error"] < 1, group
+        assert report["truncation_error"] <= report["factor_mean_error"] + 1e-6, group
+
+
+def test_every_rule_of_the_rows_is_run_here_or_with_flap_sam():
+    def rules(name):
+        return {rule for _, rule in METHODS[name].rules}
+
+    assert set().union(*map(rules, METHODS)) == set().union(*map(rules, (*ALWAYS, "flap_sam")))

@@ -1,0 +1,178 @@
+"""Every row through the same executor, filters and aggregator, in one process and through FLARE's serialisation.
+
+Test doubles: the engine and its workspace, which here only hand out the job's run component and a site's files.
+"""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from nvflare.apis.dxo import from_shareable
+from nvflare.apis.fl_constant import FilterKey, FLContextKey, ReservedKey
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.signal import Signal
+from nvflare.app_common.abstract.model import ModelLearnableKey
+from nvflare.app_common.app_constant import AppConstants
+from nvflare.app_common.shareablegenerators.full_model_shareable_generator import FullModelShareableGenerator
+from nvflare.fuel.utils import fobs
+
+from fedpeft.algebra.codec import nbytes
+from fedpeft.flare.aggregator import RECORD, AdapterAggregator
+from fedpeft.flare.executor import SiteExecutor
+from fedpeft.flare.filters import DecodeParcel, EncodeParcel, declared_bytes
+from fedpeft.flare.job_run import JobRun
+from fedpeft.flare.messages import is_ok, reason_of
+from fedpeft.flare.persistor import RunFolderPersistor
+from fedpeft.model.checkpoint import shipped
+from fedpeft.model.initial import build
+from fedpeft.model.parcel import parcel, trainable
+from fedpeft.spec.methods import METHODS, method
+from fedpeft.spec.run import Run
+from fedpeft.train.site_file import register
+
+# What no mask depends on: the quality head, and prompts that are not given. The published counts include them.
+WITHOUT_GRADIENT = (
+    "mask_decoder.iou_prediction_head.", "prompt_encoder.point_embeddings.", "prompt_encoder.not_a_point_embed.",
+    "prompt_encoder.mask_downscaling.",
+)
+
+
+class Engine:
+    """The double: a component, a workspace, the clients' names."""
+
+    def __init__(self, job, local, app):
+        self._job = job
+        self._workspace = SimpleNamespace(get_site_config_dir=lambda: str(local), get_app_dir=lambda job_id: str(app))
+
+    def get_component(self, name):
+        return self._job
+
+    def get_workspace(self):
+        return self._workspace
+
+    def get_clients(self):
+        return [SimpleNamespace(name="site-1")]
+
+    def fire_event(self, event_type, fl_ctx):
+        """Logging an error is an event in FLARE."""
+
+
+def context(engine, me, peer):
+    fl_ctx = FLContext()
+    fl_ctx.set_prop(ReservedKey.ENGINE, engine, private=True, sticky=False)
+    fl_ctx.set_prop(ReservedKey.IDENTITY_NAME, me, private=False, sticky=False)
+    fl_ctx.set_prop(FLContextKey.FILTER_DIRECTION, FilterKey.IN, private=True, sticky=False)
+    fl_ctx.set_prop(FLContextKey.CURRENT_JOB_ID, "job", private=False, sticky=False)
+    fl_ctx.set_prop(AppConstants.CURRENT_ROUND, 0, private=True, sticky=False)
+    other = FLContext()
+    other.set_prop(ReservedKey.IDENTITY_NAME, peer, private=False, sticky=False)
+    fl_ctx.set_peer_context(other)
+    return fl_ctx
+
+
+def travel(shareable, sender, receiver):
+    """Encoded by the sender's filter, written and read by FLARE, decoded by the receiver's."""
+    sent = EncodeParcel().process(shareable, sender)
+    assert is_ok(sent), reason_of(sent)
+    payload = nbytes(from_shareable(sent).data)
+    got = DecodeParcel().process(fobs.loads(fobs.dumps(sent)), receiver)
+    assert is_ok(got), reason_of(got)
+    return got, payload
+
+
+class Round:
+    """One round with one site: what entered it, what the site sent, what the server made of it."""
+
+    def __init__(self, run, data, folder):
+        site_file = register(folder / "workspace", run.dataset, data)
+        engine = Engine(JobRun(run.to_dict()), site_file.parent, folder / "app")
+        server, site = context(engine, "server", "site-1"), context(engine, "site-1", "server")
+        persistor, aggregator, executor = RunFolderPersistor(), AdapterAggregator(), SiteExecutor()
+        learnable = persistor.load_model(server)
+        self.before = {key: value.clone() for key, value in learnable[ModelLearnableKey.WEIGHTS].items()}
+        server.set_prop(AppConstants.GLOBAL_MODEL, learnable, private=True, sticky=True)
+        task = FullModelShareableGenerator().learnable_to_shareable(learnable, server)
+        task.set_header(AppConstants.CURRENT_ROUND, 0)
+        received, self.down = travel(task, server, site)
+        answer = executor.execute(AppConstants.TASK_TRAIN, received, site, Signal())
+        assert is_ok(answer), reason_of(answer)
+        self.model = executor._trainer.model
+        result, self.up = travel(answer, site, server)
+        self.difference = from_shareable(result).data
+        aggregator.reset(server)
+        assert aggregator.accept(result, server)
+        self.after = from_shareable(aggregator.aggregate(server)).data
+        self.record = server.get_prop(RECORD)
+
+
+@pytest.fixture(scope="module", params=[name for name, row in METHODS.items() if row.task == "segmentation"])
+def played(request, small_phantom, tmp_path_factory):
+    run = Run(request.param, "phantom", "sam_tiny", classes=2, side=32, rounds=1, batch=2)
+    return run, Round(run, small_phantom, tmp_path_factory.mktemp(request.param))
+
+
+def test_the_payload_is_the_declared_one(played):
+    run, round_ = played
+    declared = parcel(run)
+    for tensors in (round_.before, round_.difference, round_.after):
+        assert {key: tuple(value.shape) for key, value in tensors.items()} == declared
+    assert round_.up == round_.down == declared_bytes(declared, "float32")
+
+
+def test_what_is_declared_moves_and_all_else_is_bit_identical(played):
+    run, round_ = played
+    still = {key for key, value in round_.difference.items() if not value.any()}
+    assert still == {key for key in round_.difference if key.startswith(WITHOUT_GRADIENT)}
+    initial, trained = build(run, shipped(run.backbone_row)).state_dict(), round_.model.state_dict()
+    moved = {key for key in initial if not torch.equal(initial[key], trained[key])}
+    assert moved == round_.difference.keys() - still
+
+
+def effective(tensors, rule_of):
+    """What the network sees: products instead of factors, everything else as it is; float64."""
+    seen = {}
+    for key, value in tensors.items():
+        module, _, leaf = key.rpartition(".")
+        rule = rule_of(key)
+        if rule == "mean":
+            seen[key] = value.double()
+        elif rule == "product" and leaf == "A":
+            seen[module] = tensors[f"{module}.B"].double() @ value.double()
+        elif rule in ("tensor_train", "tucker") and leaf == "U":
+            if rule == "tensor_train":
+                core = tensors[f"{module}.S"].double()
+            else:
+                core = torch.einsum("abk,kl->lab", tensors[f"{module}.C"].double(), tensors[f"{module}.P"].double())
+            seen[module] = tensors[f"{module}.V"].double() @ core @ value.double()
+    return seen
+
+
+def test_one_site_alone_gets_its_own_training_back(played):
+    run, round_ = played
+    rule_of = method(run.method).rule_of
+    local = {key: round_.before[key].double() + value.double() for key, value in round_.difference.items()}
+    expected, found = effective(local, rule_of), effective(round_.after, rule_of)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert (found[key] - value).norm() <= 1e-6 * value.norm(), key
+
+
+def test_the_round_reports_the_fit_of_what_is_refactored(played):
+    run, round_ = played
+    groups = {key.rpartition(".")[0] for key in round_.before if method(run.method).rule_of(key) != "mean"}
+    assert round_.record["averaging"].keys() == groups
+    for report in round_.record["averaging"].values():
+        assert 0 <= report["truncation_error"] <= 1e-5 and report["energy_kept"] > 1 - 1e-9
+
+
+def test_the_mean_of_a_site_alone_is_exact(played):
+    run, round_ = played
+    for key, value in round_.after.items():
+        if method(run.method).rule_of(key) == "mean":
+            assert torch.equal(value, (round_.before[key].double() + round_.difference[key].double()).float()), key
+
+
+def test_the_round_began_with_the_sites_own_initial_model(played):
+    run, round_ = played
+    initial = trainable(build(run, shipped(run.backbone_row)))
+    assert all(torch.equal(value, initial[key]) for key, value in round_.before.items())
