@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from sources import KITS_ROWS, write_kits, write_prostate
 from toy import arrays
 
 from fedpeft.data.datalist import Case
@@ -31,6 +32,16 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_phantom(tmp_path_factory.mktemp("phantom") / "sites", sites=3, seed=0)
+
+
+@pytest.fixture(scope="session")
+def kits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_kits(tmp_path_factory.mktemp("kits") / "kits", KITS_ROWS)
+
+
+@pytest.fixture(scope="session")
+def prostate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_prostate(tmp_path_factory.mktemp("prostate"))
 
 
 @pytest.fixture

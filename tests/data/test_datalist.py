@@ -120,7 +120,7 @@ def test_files_outside_the_folder_are_not_listed(tmp_path: Path, make_case: Call
 def test_rows() -> None:
     assert dataset("phantom") is DATASETS["phantom"]
     assert [name for _, name in DATASETS["phantom"].labels] == ["background", "organ", "lesion"]
-    with pytest.raises(ValueError, match="unknown data set 'kits'; known: phantom, folder"):
+    with pytest.raises(ValueError, match="unknown data set 'kits'; known: phantom, folder, kits19, ixi, prostate"):
         dataset("kits")
     with pytest.raises(ValueError, match="clip is"):
         Preprocessing(clip=(1.0, 0.0))

@@ -142,7 +142,7 @@ def test_a_failure_while_copying_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("fedpeft.data.folder.write_datalist", full)
+    monkeypatch.setattr("fedpeft.data.writing.write_datalist", full)
     with pytest.raises(OSError, match="No space"):
         prepare_folder(tree(source), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]

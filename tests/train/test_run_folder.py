@@ -8,6 +8,7 @@ import torch
 from fedpeft.model.checkpoint import sha256_of
 from fedpeft.model.initial import build
 from fedpeft.model.parcel import trainable
+from fedpeft.spec.datasets import DATASETS
 from fedpeft.train.files import read_tensors, write_tensors
 from fedpeft.train.run_folder import BEST, DESCRIPTION, GLOBAL, RunFolder, find_run
 
@@ -34,6 +35,23 @@ def test_a_run_that_begins_is_described_as_running(folder, run):
     assert folder.run == run
     assert folder.run.label_table == LABELS
     assert folder.preprocessing.clip == (-3.0, 6.0)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_preprocessing_is_what_the_run_was_trained_with(run, tmp_path, name):
+    made = RunFolder(tmp_path / "run")
+    made.start(run.with_(dataset=name), "local", "", "")
+    assert made.preprocessing == DATASETS[name].preprocessing
+
+
+@pytest.mark.parametrize("change", [lambda values: values.pop("preprocessing"),
+                                    lambda values: values["preprocessing"].update(colour="red")])
+def test_another_preprocessing_is_refused_and_its_file_named(folder, change):
+    values = folder.description
+    change(values)
+    (folder.path / DESCRIPTION).write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=f"{DESCRIPTION} describes no preprocessing"):
+        _ = folder.preprocessing
 
 
 def test_a_folder_with_a_run_is_refused(folder, run):

@@ -1,7 +1,7 @@
 """Is a folder of sites fit for training? Geometry, labels, intensities and counts, every fault named by its file."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from fedpeft.data.datalist import DATALIST, SPLITS, Case, Site, read_site
 from fedpeft.data.inspection import inspect_case
 from fedpeft.data.volumes import Volume, site_statistics
-from fedpeft.spec.datasets import Preprocessing
+from fedpeft.spec.datasets import DATASETS, Preprocessing
 
 # Relative difference between kept and recomputed statistics that rounding can explain.
 TOLERANCE = 1e-4
@@ -39,6 +39,17 @@ class SiteSummary:
     share: dict[str, float]
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """What is kept of a volume: a site's volumes together may be larger than memory."""
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    codes: str
+    identity: bool
+    share: dict[int, float] | None
+
+
 @dataclass
 class Report:
     """What ``check`` found.
@@ -58,12 +69,17 @@ class Report:
         return asdict(self)
 
 
-def check(root: str | Path, preprocessing: Preprocessing | None = None) -> Report:
+def check(
+    root: str | Path,
+    preprocessing: Preprocessing | None = None,
+    before_read: Callable[[Case], None] = lambda case: None,
+) -> Report:
     """Read everything below a folder of sites.
 
     Args:
         root: folder of ``<site>/datalist.json``.
-        preprocessing: the data set's; None: the default.
+        preprocessing: None: that of the data set that the datalist names, or that of folders if it is no row's name.
+        before_read: called with each case before its files are read.
 
     Raises:
         FileNotFoundError: there is no site below ``root``.
@@ -78,7 +94,8 @@ def check(root: str | Path, preprocessing: Preprocessing | None = None) -> Repor
         except ValueError as error:
             report.faults.append(str(error))
             continue
-        _check_site(sites[-1], preprocessing or Preprocessing(), report, seen)
+        row = DATASETS.get(sites[-1].dataset, DATASETS["folder"])
+        _check_site(sites[-1], preprocessing or row.preprocessing, report, seen, before_read)
     for site in sites[1:]:
         if site.labels != sites[0].labels:
             first = sites[0]
@@ -86,17 +103,24 @@ def check(root: str | Path, preprocessing: Preprocessing | None = None) -> Repor
     return report
 
 
-def _check_site(site: Site, preprocessing: Preprocessing, report: Report, seen: dict[str, Path]) -> None:
-    volumes: dict[Case, Volume] = {}
+def _check_site(
+    site: Site,
+    preprocessing: Preprocessing,
+    report: Report,
+    seen: dict[str, Path],
+    before_read: Callable[[Case], None],
+) -> None:
+    volumes: dict[Case, _Facts] = {}
     for split in SPLITS:
         for case in site.splits[split]:
+            before_read(case)
             volume, faults = inspect_case(case, site.labels, preprocessing)
             report.faults += faults
             if case.label is None and split != "test":
                 report.faults.append(f"{case.image}: has no label in the datalist, expected one for {split}")
             if volume is not None:
                 report.faults += _duplicate(case, seen)
-                volumes[case] = volume
+                volumes[case] = _facts(volume, site.labels)
         if not site.splits[split]:
             lines = report.faults if split == "training" else report.warnings
             lines.append(f"{site.root / DATALIST}: {split} is empty")
@@ -108,6 +132,19 @@ def _check_site(site: Site, preprocessing: Preprocessing, report: Report, seen: 
         report.sites.append(_summary(site, list(volumes.values())))
 
 
+def _facts(volume: Volume, labels: Mapping[int, str]) -> _Facts:
+    label, share = None if volume.label is None else volume.label[volume.content], None
+    if label is not None:
+        share = {index: (label == index).float().mean().item() for index in labels if index}
+    return _Facts(
+        shape=tuple(volume.image[volume.content].shape),
+        spacing=volume.spacing,
+        codes="".join(nibabel.aff2axcodes(volume.grid.affine)),
+        identity=np.array_equal(volume.grid.affine, np.eye(4)),
+        share=share,
+    )
+
+
 def _duplicate(case: Case, seen: dict[str, Path]) -> list[str]:
     """A case in training and in test under two names would make every result look better than it is."""
     digest = hashlib.sha256(case.image.read_bytes()).hexdigest()
@@ -115,10 +152,10 @@ def _duplicate(case: Case, seen: dict[str, Path]) -> list[str]:
     return [] if first == case.image else [f"{case.image}: same file as {first}, expected different cases"]
 
 
-def _warnings(site: Site, volumes: Mapping[Case, Volume]) -> list[str]:
+def _warnings(site: Site, volumes: Mapping[Case, _Facts]) -> list[str]:
     """One line for each thing that is odd about some of a site's cases, naming the cases."""
-    identity = [case.case for case, volume in volumes.items() if np.array_equal(volume.grid.affine, np.eye(4))]
-    empty = [case.case for case, volume in volumes.items() if volume.label is not None and not volume.label.any()]
+    identity = [case.case for case, volume in volumes.items() if volume.identity]
+    empty = [case.case for case, volume in volumes.items() if volume.share and not any(volume.share.values())]
     odd = (
         (identity, "affine is the identity, so spacing and orientation are probably unknown"),
         (empty, "no foreground, so the Dice of the case is 1 or 0"),
@@ -129,6 +166,8 @@ def _warnings(site: Site, volumes: Mapping[Case, Volume]) -> list[str]:
 
 def _check_statistics(site: Site, preprocessing: Preprocessing, report: Report) -> None:
     file, kept = site.root / DATALIST, site.statistics
+    if preprocessing.scope == "volume":
+        return
     if kept is None:
         report.warnings.append(f"{file}: no statistics, each volume will be normalised by itself; prepare again")
         return
@@ -136,25 +175,26 @@ def _check_statistics(site: Site, preprocessing: Preprocessing, report: Report) 
         report.faults.append(f"{file}: statistics are {kept.rule!r}, expected {preprocessing.rule!r}; prepare again")
         return
     found = site_statistics(site.splits["training"], preprocessing)
-    if not np.allclose((kept.mean, kept.std), (found.mean, found.std), rtol=TOLERANCE) or kept.cases != found.cases:
+    numbers = [(item.mean, item.std, item.low or 0.0, item.high or 0.0) for item in (kept, found)]
+    if not np.allclose(*numbers, rtol=TOLERANCE) or kept.cases != found.cases:
         report.faults.append(
             f"{file}: statistics are {kept.mean:.6g} +- {kept.std:.6g} of {kept.cases} cases, the training cases have "
             f"{found.mean:.6g} +- {found.std:.6g} of {found.cases}; prepare again"
         )
 
 
-def _summary(site: Site, volumes: Sequence[Volume]) -> SiteSummary:
-    shapes = np.array([tuple(volume.image.shape) for volume in volumes])
+def _summary(site: Site, volumes: Sequence[_Facts]) -> SiteSummary:
+    shapes = np.array([volume.shape for volume in volumes])
     spacings = np.array([volume.spacing for volume in volumes]).round(4)
-    labels = [volume.label for volume in volumes if volume.label is not None]
+    shares = [volume.share for volume in volumes if volume.share is not None]
     return SiteSummary(
         site=site.name,
         cases={split: len(site.splits[split]) for split in SPLITS},
         shape=(tuple(shapes.min(axis=0).tolist()), tuple(shapes.max(axis=0).tolist())),
         spacing=(tuple(spacings.min(axis=0).tolist()), tuple(spacings.max(axis=0).tolist())),
-        orientation=tuple(sorted({"".join(nibabel.aff2axcodes(volume.grid.affine)) for volume in volumes})),
+        orientation=tuple(sorted({volume.codes for volume in volumes})),
         share={
-            name: float(np.mean([(label == index).float().mean().item() for label in labels])) if labels else 0.0
+            name: float(np.mean([share[index] for share in shares])) if shares else 0.0
             for index, name in site.labels.items()
             if index
         },

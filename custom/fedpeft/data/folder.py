@@ -1,20 +1,16 @@
 """``<site>/<case>/{image,label}`` trees to site folders with a datalist."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from fedpeft.data.datalist import SPLITS, Case, Site, read_sites, write_datalist
-from fedpeft.data.faults import FaultError
-from fedpeft.data.folders import building, refuse_existing
-from fedpeft.data.inspection import inspect_case
-from fedpeft.data.table import Columns, Key, draw_splits, read_table, write_table
-from fedpeft.data.volumes import site_statistics
-from fedpeft.spec.datasets import Dataset, dataset
+from fedpeft.data.datalist import Site
+from fedpeft.data.folders import refuse_existing
+from fedpeft.data.table import Columns, Key, draw_splits, read_table
+from fedpeft.data.writing import Item, Progress, Source, no_progress, write_sites
+from fedpeft.spec.datasets import dataset
 
 BINARY = {0: "background", 1: "target"}
-SPLIT_FILE = "split.csv"
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Tree:
     seed: int = 0
 
 
-def prepare_folder(tree: Tree, out: str | Path) -> list[Site]:
+def prepare_folder(tree: Tree, out: str | Path, progress: Progress = no_progress) -> list[Site]:
     """Copy a tree into one folder a site, each with its datalist and statistics, and record the splits.
 
     Every file is read first. ``out`` is complete or not there at all.
@@ -48,6 +44,7 @@ def prepare_folder(tree: Tree, out: str | Path) -> list[Site]:
     Args:
         tree: where and what.
         out: folder to make.
+        progress: see ``writing``.
 
     Returns:
         The sites as read back from ``out``.
@@ -58,7 +55,6 @@ def prepare_folder(tree: Tree, out: str | Path) -> list[Site]:
         FaultError: the tree, the table or a file is faulty; all faults are listed, nothing is written.
         ValueError: an argument cannot be used.
     """
-    row = dataset("folder")
     for name in (tree.image, tree.label):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise ValueError(f"file name is {name!r}, expected a path within the case folder")
@@ -68,17 +64,11 @@ def prepare_folder(tree: Tree, out: str | Path) -> list[Site]:
         splits, faults = draw_splits(folders, tree.seed)
     else:
         splits, faults = read_table(tree.table, tree.columns, folders)
-    faults += _empty_training(splits)
-    for key in sorted(splits.keys() & folders.keys()):
-        case = Case(key[1], folders[key] / tree.image, folders[key] / tree.label, key[0])
-        faults += inspect_case(case, tree.labels, row.preprocessing)[1]
-    if faults:
-        raise FaultError(f"{tree.source} cannot be prepared", faults)
-    with building(out) as draft:
-        for site in sorted({site for site, _ in splits}):
-            _write_site(draft / site, tree, row, {key: splits[key] for key in splits if key[0] == site})
-        write_table(draft / SPLIT_FILE, splits)
-    return read_sites(out)
+    items = [
+        Item(*key, splits[key], folders[key] / tree.image, folders[key] / tree.label, (tree.image, tree.label))
+        for key in sorted(splits.keys() & folders.keys())
+    ]
+    return write_sites(Source(tree.source, dataset("folder"), tree.labels, items), out, faults, progress).sites
 
 
 def _scan(source: Path) -> dict[Key, Path]:
@@ -94,20 +84,3 @@ def _scan(source: Path) -> dict[Key, Path]:
     if not folders:
         raise FileNotFoundError(f"{source}: no <site>/<case>/ folder in it, expected at least one")
     return folders
-
-
-def _empty_training(splits: Mapping[Key, str]) -> list[str]:
-    trained = {site for (site, _), split in splits.items() if split == "training"}
-    return [f"{site}: no training case, expected at least one" for site in sorted({key[0] for key in splits} - trained)]
-
-
-def _write_site(folder: Path, tree: Tree, row: Dataset, splits: Mapping[Key, str]) -> None:
-    cases: dict[str, list[Case]] = {split: [] for split in SPLITS}
-    for (site, name), split in sorted(splits.items()):
-        for file in (tree.image, tree.label):
-            target = folder / name / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(tree.source / site / name / file, target)
-        cases[split].append(Case(name, folder / name / tree.image, folder / name / tree.label, site))
-    statistics = site_statistics(cases["training"], row.preprocessing)
-    write_datalist(folder, row.name, tree.labels, cases, statistics)

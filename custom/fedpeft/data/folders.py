@@ -1,7 +1,9 @@
 """Folders that are there completely or not at all."""
 
+import glob
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,8 @@ def refuse_existing(out: str | Path) -> None:
 def building(out: str | Path) -> Iterator[Path]:
     """A temporary sibling of ``out`` to write into; it becomes ``out`` when the block ends, and goes if it fails.
 
+    A killed process cannot tidy up; what it left behind goes when ``out`` is built again on the same machine.
+
     Args:
         out: the folder to make; its parents are made too.
 
@@ -34,7 +38,11 @@ def building(out: str | Path) -> Iterator[Path]:
     refuse_existing(out)
     out = Path(os.path.abspath(out))
     out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
+    stem = f".{out.name}.{socket.gethostname()}."
+    for old in out.parent.glob(glob.escape(stem) + "*"):
+        if not _runs(old.name.removeprefix(stem)):
+            shutil.rmtree(old, ignore_errors=True)
+    draft = out.with_name(f"{stem}{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
     try:
@@ -43,3 +51,16 @@ def building(out: str | Path) -> Iterator[Path]:
         os.rename(draft, out)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _runs(pid: str) -> bool:
+    """Whether there is such a process; what is no number is not ours to judge."""
+    if not pid.isdecimal():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

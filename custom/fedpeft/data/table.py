@@ -53,7 +53,7 @@ def read_table(table: Path, columns: Columns, on_disk: Iterable[Key]) -> tuple[d
         FileNotFoundError: there is no such table.
         ValueError: it lacks a column.
     """
-    rows = _rows(table, columns)
+    rows = read_rows(table, {columns.case: "--case-column", columns.split: "--split-column"})
     keys = list(on_disk)
     found: dict[Key, str] = {}
     faults: list[str] = []
@@ -94,8 +94,7 @@ def draw_splits(cases: Iterable[Key], seed: int) -> tuple[dict[Key, str], list[s
     for site, keys in sites.items():
         if len(keys) < len(SPLITS):
             faults.append(f"{site}: {len(keys)} cases, expected at least {len(SPLITS)} to split; give a --table")
-        word = int.from_bytes(hashlib.sha256(site.encode()).digest()[:8], "big")
-        order = [keys[index] for index in np.random.default_rng((seed, word)).permutation(len(keys))]
+        order = _shuffled(site, keys, seed)
         for split, share in SHARES.items():
             count = max(1, round(share * len(keys)))
             splits.update(dict.fromkeys(order[:count], split))
@@ -112,13 +111,56 @@ def write_table(path: Path, splits: Mapping[Key, str]) -> None:
         writer.writerows((*key, splits[key]) for key in sorted(splits))
 
 
-def _rows(table: Path, columns: Columns) -> Sequence[dict[str, str]]:
+def draw_validation(splits: Mapping[Key, str], share: float, seed: int) -> tuple[dict[Key, str], list[str]]:
+    """Move a seeded share of each site's training cases to validation, at least one; the others stay where they are.
+
+    Args:
+        splits: split by (site, case).
+        share: of the training cases, above 0 and below 1.
+        seed: 0 or more.
+
+    Returns:
+        Split by (site, case), and as faults the sites that would be left without a training case.
+
+    Raises:
+        ValueError: ``share`` or ``seed`` is out of range.
+    """
+    if not 0 < share < 1 or seed < 0:
+        raise ValueError(f"share of validation is {share}, seed {seed}; expected a share between 0 and 1, a seed >= 0")
+    moved, faults = dict(splits), []
+    for site in sorted({site for site, _ in splits}):
+        keys = sorted(key for key, split in splits.items() if key[0] == site and split == "training")
+        count = max(1, round(share * len(keys)))
+        if count >= len(keys):
+            faults.append(f"{site}: {len(keys)} training cases, {count} of them for validation; give a smaller share")
+        moved.update(dict.fromkeys(_shuffled(site, keys, seed)[:count], "validation"))
+    return moved, faults
+
+
+def read_rows(table: Path, columns: Mapping[str, str]) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header line.
+
+    Args:
+        table: the file; further columns do not matter.
+        columns: columns that it must have -> the option that names another one; "" if there is none.
+
+    Raises:
+        FileNotFoundError: there is no such table.
+        ValueError: it lacks a column.
+    """
     if not table.is_file():
         raise FileNotFoundError(f"{table}: not found, expected a CSV table of splits")
     with table.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
         rows, header = list(reader), reader.fieldnames or []
-    for option, name in (("--case-column", columns.case), ("--split-column", columns.split)):
+    for name, option in columns.items():
         if name not in header:
-            raise ValueError(f"{table}: no column {name!r}, it has {', '.join(header)}; name one by {option}")
+            remedy = f"name one by {option}" if option else f"expected {', '.join(columns)}"
+            raise ValueError(f"{table}: no column {name!r}, it has {', '.join(header)}; {remedy}")
     return rows
+
+
+def _shuffled(site: str, keys: Sequence[Key], seed: int) -> list[Key]:
+    """Determined by site and seed alone, so that a site's order does not depend on the others."""
+    word = int.from_bytes(hashlib.sha256(site.encode()).digest()[:8], "big")
+    return [keys[index] for index in np.random.default_rng((seed, word)).permutation(len(keys))]

@@ -1,9 +1,10 @@
 """A case as the network sees it, and the way back to the file's own grid.
 
-Axes are only flipped and permuted, never resampled: what goes in as NIfTI comes out as NIfTI on the same grid.
+Axes are only flipped and permuted and slices padded, never resampled: what goes in as NIfTI comes out as NIfTI on the
+same grid.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import nibabel
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Orientation
+from monai.transforms import Orientation, SpatialPad
 from torch import Tensor
 
 from fedpeft.data.datalist import Case
@@ -36,6 +37,7 @@ class Volume:
         statistics: those statistics.
         grid: of the image file.
         affine: (4, 4) float64 of the canonical axes.
+        content: where the file's voxels lie along H and W; the rest is the canvas that they were padded to.
     """
 
     case: str
@@ -46,20 +48,22 @@ class Volume:
     statistics: Statistics
     grid: Grid
     affine: np.ndarray
+    content: tuple[slice, slice] = (slice(None), slice(None))
 
 
 def read_volume(case: Case, labels: Mapping[int, str], preprocessing: Preprocessing) -> Volume:
-    """Read, check, orient and normalise one case.
+    """Read, check, normalise, orient and pad one case.
 
     Args:
         case: its files; its statistics, if any, are used where the preprocessing's scope is "site".
         labels: index -> name; a label file may hold these indices only.
-        preprocessing: orientation and normalisation.
+        preprocessing: orientation, normalisation and canvas.
 
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a file is unreadable or not three-dimensional, intensities are not finite or constant, the label
-            has another shape or affine than the image or a value outside ``labels``. The message names the file.
+            has another shape or affine than the image or a value outside ``labels``, or slices are larger than the
+            canvas. The message names the file.
     """
     image, grid = read_image(case.image)
     label = _read_label(case, image.shape, grid, labels) if case.label else None
@@ -69,6 +73,11 @@ def read_volume(case: Case, labels: Mapping[int, str], preprocessing: Preprocess
         scope, statistics = "volume", _statistics(case.image, image, preprocessing)
     canonical = _orient(normalise(image, statistics, preprocessing), grid.affine, preprocessing.orientation)
     classes = None if label is None else _orient(label, grid.affine, preprocessing.orientation)
+    content = (slice(None), slice(None))
+    if preprocessing.canvas is not None:
+        content = _centre(case.image, tuple(canonical.shape[:2]), preprocessing.canvas)
+        canonical = _pad(canonical, preprocessing.canvas, float(canonical.min()))
+        classes = None if classes is None else _pad(classes, preprocessing.canvas, 0)
     spacing = tuple(float(size) for size in nibabel.affines.voxel_sizes(canonical.affine.numpy()))
     return Volume(
         case=case.case,
@@ -79,6 +88,7 @@ def read_volume(case: Case, labels: Mapping[int, str], preprocessing: Preprocess
         statistics=statistics,
         grid=grid,
         affine=canonical.affine.numpy().astype(np.float64),
+        content=content,
     )
 
 
@@ -98,21 +108,29 @@ def read_image(path: Path) -> tuple[np.ndarray, Grid]:
     return image.astype(np.float32), grid
 
 
-def site_statistics(cases: Sequence[Case], preprocessing: Preprocessing) -> Statistics:
+def site_statistics(
+    cases: Sequence[Case], preprocessing: Preprocessing, before_read: Callable[[Case], None] = lambda case: None
+) -> Statistics:
     """Statistics of a site's training images: what a datalist keeps.
 
     Args:
         cases: the training cases, and no others.
-        preprocessing: the foreground rule.
+        preprocessing: which voxels count, and whether they are clipped to percentiles.
+        before_read: called with each case before its image is read.
 
     Raises:
         FileNotFoundError, ValueError: a file is faulty, or there is no variation.
     """
-    return statistics_of((read_image(case.image)[0] for case in cases), preprocessing)
+
+    def image(case: Case) -> np.ndarray:
+        before_read(case)
+        return read_image(case.image)[0]
+
+    return statistics_of(map(image, cases), preprocessing)
 
 
 def to_original_grid(mask: Tensor | np.ndarray, volume: Volume) -> np.ndarray:
-    """Undo the orientation of a mask.
+    """Undo the canvas and the orientation of a mask.
 
     Args:
         mask: (H, W, D) integers in the volume's canonical axes.
@@ -126,7 +144,7 @@ def to_original_grid(mask: Tensor | np.ndarray, volume: Volume) -> np.ndarray:
     """
     if tuple(mask.shape) != tuple(volume.image.shape):
         raise ValueError(f"{volume.case}: mask has shape {tuple(mask.shape)}, expected {tuple(volume.image.shape)}")
-    array = torch.as_tensor(mask).to(torch.uint8)
+    array = torch.as_tensor(mask).to(torch.uint8)[volume.content]
     codes = "".join(nibabel.aff2axcodes(volume.grid.affine))
     return np.ascontiguousarray(_orient(array, volume.affine, codes).as_tensor().numpy())
 
@@ -148,6 +166,22 @@ def save_mask(path: str | Path, mask: Tensor | np.ndarray, volume: Volume) -> No
 def _orient(array: np.ndarray | Tensor, affine: np.ndarray, codes: str) -> MetaTensor:
     tensor = MetaTensor(torch.as_tensor(np.ascontiguousarray(array))[None], affine=torch.as_tensor(affine))
     return Orientation(axcodes=codes, labels=AXES)(tensor)[0]
+
+
+def _pad(canonical: MetaTensor, canvas: tuple[int, int], value: float) -> MetaTensor:
+    # The affine moves along: a voxel's place in the body does not change.
+    return SpatialPad((*canvas, -1), value=value)(canonical[None])[0]
+
+
+def _centre(path: Path, size: tuple[int, int], canvas: tuple[int, int]) -> tuple[slice, slice]:
+    """Where slices of ``size`` lie when ``_pad`` has put them on the canvas."""
+    if size[0] > canvas[0] or size[1] > canvas[1]:
+        raise ValueError(
+            f"{path}: slices have {size[0]} x {size[1]} voxels, the data set's canvas {canvas[0]} x {canvas[1]}; bring "
+            "the file to the data set's own resolution, or prepare it as another data set"
+        )
+    starts = [(full - part) // 2 for full, part in zip(canvas, size, strict=True)]
+    return slice(starts[0], starts[0] + size[0]), slice(starts[1], starts[1] + size[1])
 
 
 def _statistics(path: Path, image: np.ndarray, preprocessing: Preprocessing) -> Statistics:

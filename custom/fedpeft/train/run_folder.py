@@ -110,9 +110,15 @@ class RunFolder:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How volumes were normalised for training."""
-        values = self.description["preprocessing"]
-        return Preprocessing(**values | {"clip": tuple(values["clip"])})
+        """How volumes were normalised for training.
+
+        Raises:
+            ValueError: run.json is not what this package writes; the message names it.
+        """
+        try:
+            return Preprocessing.from_dict(self.description["preprocessing"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.path / DESCRIPTION} describes no preprocessing of fedpeft ({error})") from error
 
     def rounds(self) -> list[dict[str, Any]]:
         """The records of the finished rounds."""
