@@ -13,8 +13,7 @@ from fedpeft.data.datalist import SPLITS, Case, read_sites
 from fedpeft.data.faults import FaultError
 from fedpeft.data.folder import Tree, prepare_folder
 from fedpeft.data.table import Columns, draw_splits
-from fedpeft.data.volumes import read_image, site_statistics
-from fedpeft.spec.datasets import DATASETS
+from fedpeft.data.volumes import read_image
 
 COUNT = 6
 
@@ -72,8 +71,7 @@ def test_a_table_decides(source: Path, tmp_path: Path) -> None:
     assert counts(tmp_path / "out") == {"east": [3, 2, 1], "west": [3, 2, 1]}
     assert [case.case for case in sites[0].cases("test")] == ["east-3"]
     for site in sites:
-        training = [Case(case.case, source / site.name / case.case / "image.nii.gz") for case in site.cases("training")]
-        assert site.statistics == site_statistics(training, DATASETS["folder"].preprocessing)
+        assert site.statistics is None  # each volume is normalised by itself
         for case in (case for split in SPLITS for case in site.splits[split]):
             assert not case.image.is_symlink()
             assert case.image.read_bytes() == (source / site.name / case.case / "image.nii.gz").read_bytes()

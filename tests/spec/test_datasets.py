@@ -19,7 +19,7 @@ def test_preprocessing_survives_json(name):
 
 def test_what_an_earlier_version_wrote_means_what_it_meant():
     assert Preprocessing.from_dict(FIRST) == Preprocessing() == dataset("phantom").preprocessing
-    assert dataset("folder").preprocessing == Preprocessing()
+    assert dataset("folder").preprocessing == Preprocessing(scope="volume")
     assert Preprocessing().rule == "mean and std of voxels > min + 0.05 (p99.5 - min)"
 
 

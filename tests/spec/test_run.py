@@ -3,6 +3,7 @@ import json
 import pytest
 
 from fedpeft.spec.run import Run, seed_of
+from fedpeft.train.optimiser import step_size
 
 
 def test_defaults_come_from_the_rows():
@@ -51,3 +52,23 @@ def test_seeds_differ_by_every_part_and_are_stable():
     assert len(seeds) == 4
     assert seed_of(0, "site-1", 0) == 2635062178199976256
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_another_method_brings_its_own_rank_and_side_unless_they_were_chosen():
+    run = Run("flap_sam", "folder", "sam_vit_b")
+    assert (run.rank, run.side) == (32, 224)
+    samed = run.with_(method="samed")
+    assert (samed.rank, samed.side, samed.upscaling) == (4, 512, (64, 32))
+    assert samed.with_(method="flap_sam") == run
+    chosen = run.with_(rank=16, side=256).with_(method="samed")
+    assert (chosen.rank, chosen.side) == (16, 256)
+
+
+@pytest.mark.parametrize(("decay", "progress", "share"), [
+    ("cosine", 0.05, 1.0), ("cosine", 0.525, 0.5), ("cosine", 1.0, 0.0),
+    ("power7", 0.05, 1.0), ("power7", 0.525, 0.5**7), ("power7", 1.0, 0.0),
+])
+def test_the_step_size_decays_over_the_run(decay, progress, share):
+    run = Run("flap_sam", "folder", "sam_tiny", decay=decay, warmup=0.05)
+    assert step_size(run, progress) == pytest.approx(share * run.learning_rate, abs=1e-12)
+    assert step_size(run, 0.025) == pytest.approx(run.learning_rate / 2)

@@ -41,10 +41,11 @@ def run(args: argparse.Namespace) -> int:
     volume = read_volume(Case(args.image.name, args.image), labels, folder.preprocessing)
     mask = predict(model, volume, spec)
     save_mask(args.out, mask, volume)
-    voxels = {name: int((mask == index).sum()) for index, name in labels.items() if index}
+    inside = mask[volume.content]
+    voxels = {name: int((inside == index).sum()) for index, name in labels.items() if index}
     if args.json:
         print(json.dumps({"mask": str(args.out), "voxels": voxels, "normalised_by": volume.normalised}, indent=2))
         return 0
     found = ", ".join(f"{name} {count:,}" for name, count in voxels.items())
-    print(f"{args.out}: {found} voxels of {mask.numel():,}; normalised by the {volume.normalised}'s own statistics")
+    print(f"{args.out}: {found} voxels of {inside.numel():,}; normalised by the {volume.normalised}'s own statistics")
     return 0

@@ -127,7 +127,11 @@ DATASETS: dict[str, Dataset] = {
     row.name: row
     for row in (
         Dataset("phantom", "Synthetic organs with lesions", ((0, "background"), (1, "organ"), (2, "lesion"))),
-        Dataset("folder", "A tree of <site>/<case>/ folders prepared by fedpeft data prepare folder"),
+        # By the volume: nothing is known of the scanners, and one dark scan must not shift its whole site.
+        Dataset(
+            "folder", "A tree of <site>/<case>/ folders prepared by fedpeft data prepare folder",
+            preprocessing=Preprocessing(scope="volume"),
+        ),
         # The next three as FLAP-SAM's paper describes them. Its code clips Fed-KiTS to 0.5 and 99.5 instead.
         Dataset(
             "kits19", "Fed-KiTS: kidneys with tumours in CT, six sites",

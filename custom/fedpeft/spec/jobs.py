@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedpeft.spec.datasets import dataset
+from fedpeft.spec.methods import METHODS
+from fedpeft.spec.presets import TRAININGS
 from fedpeft.spec.run import Run
 
 Files = dict[str, dict[str, Any]]
@@ -44,6 +47,16 @@ class Job:
                 raise ValueError(f"job {self.name}: {name} is {getattr(self, name)}, expected above 0")
 
 
+
+def _of_the_paper(method: str, name: str, sites: int) -> Job:
+    """A method on a data set of the FLAP-SAM paper, trained as the paper trains; every site must take part."""
+    training = TRAININGS["paper"]
+    classes = len(dataset(name).labels) - 1
+    rate = {"learning_rate": training.learning_rate}
+    run = Run(method, name, "sam_vit_b", classes=classes, **rate, **training.fields())
+    return Job(f"{method}_{name}", run, min_sites=sites)
+
+
 _ROWS = (
     # Half an epoch a round: sites that differ are averaged before they drift apart. The phantoms' step size was chosen
     # on their validation cases; that of the folder is the backbone's default.
@@ -58,6 +71,9 @@ _ROWS = (
         "flap_sam_folder",
         Run("flap_sam", "folder", "sam_tiny", labels=("target",), rounds=20, local_epochs=0.5, batch=2),
     ),
+    *(_of_the_paper(name, "kits19", 6) for name, row in METHODS.items() if row.task == "segmentation"),
+    _of_the_paper("flap_sam", "ixi", 3),
+    _of_the_paper("flap_sam", "prostate", 6),
 )
 
 JOBS: dict[str, Job] = {row.name: row for row in _ROWS}
