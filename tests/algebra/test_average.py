@@ -13,6 +13,9 @@ Q = "image_encoder.blocks.0.attn.qkv.lora.q"
 V = "image_encoder.blocks.0.attn.qkv.lora.v"
 SHAPES = {f"{Q}.A": (4, 30), f"{Q}.B": (20, 4), f"{V}.B": (8, 4), f"{V}.A": (4, 8), "head.bias": (3,)}
 
+# Rule -> the leaves beside V (20, 4) and U (4, 30), for six slots.
+FACT = {"tensor_train": {"S": (6, 4, 4)}, "tucker": {"C": (4, 4, 3), "P": (3, 6)}}
+
 
 def parcel(seed: int, scale: float = 1.0) -> dict[str, Tensor]:
     """Return float32 tensors under all keys."""
@@ -42,6 +45,46 @@ def test_groups_are_averaged_by_their_rule_from_base_and_difference() -> None:
     mean = base["head.bias"] + sum(w * d["head.bias"] for d, w in zip(differences, weights, strict=True))
     assert torch.allclose(averaged["head.bias"], mean, atol=1e-6)
     assert set(reports) == {Q, V} and json.loads(json.dumps(reports)) == reports
+
+
+@pytest.mark.parametrize(("rule", "core"), FACT.items())
+def test_shared_bases_are_averaged_by_their_rule(rule: str, core: dict[str, tuple[int, ...]]) -> None:
+    """FacT's tensors are one group, whatever their order; the report is true of the dense updates, and JSON."""
+    shapes = {"fact.U": (4, 30), "head.bias": (3,)} | {f"fact.{x}": shape for x, shape in core.items()}
+    shapes["fact.V"] = (20, 4)
+    g = torch.Generator().manual_seed(3)
+    base, *differences = [{key: torch.randn(shape, generator=g) for key, shape in shapes.items()} for _ in range(4)]
+
+    def updates(tensors: dict[str, Tensor]) -> Tensor:
+        x = {key.removeprefix("fact."): tensor.double() for key, tensor in tensors.items()}
+        slots = x["S"] if rule == "tensor_train" else torch.einsum("ijk,kl->lij", x["C"], x["P"])
+        return torch.einsum("oi,lij,jn->lon", x["V"], slots, x["U"])
+
+    weights = [0.5, 0.3, 0.2]
+    averaged, reports = average_parcel(base, differences, weights, lambda k: rule if k.startswith("fact") else "mean")
+    assert {key: tuple(x.shape) for key, x in averaged.items()} == shapes and list(averaged) == list(shapes)
+    assert all(x.dtype == torch.float32 and x.is_contiguous() for x in averaged.values())
+    sites = [{key: base[key].double() + d[key].double() for key in base} for d in differences]
+    exact = sum(w * updates(site) for site, w in zip(sites, weights, strict=True))
+    mean = updates({key: weighted_mean([site[key] for site in sites], weights) for key in base})
+    (report,) = (reports.pop("fact"),)
+    assert not reports and json.loads(json.dumps(report)) == report
+    error = float((updates(averaged) - exact).norm() / exact.norm())
+    assert report["truncation_error"] == pytest.approx(error, abs=1e-6) and 0 < error < report["factor_mean_error"]
+    assert report["factor_mean_error"] == pytest.approx(float((mean - exact).norm() / exact.norm()), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rule", "change"),
+    [("tensor_train", {"U": (5, 30)}), ("tensor_train", {"S": (6, 4)}), ("tensor_train", {"extra": (1,)}),
+     ("tucker", {"P": (5, 6)}), ("tucker", {"C": (4, 5, 3)})],
+)
+def test_shared_bases_that_do_not_fit_are_refused(rule: str, change: dict[str, tuple[int, ...]]) -> None:
+    """The message has the leaves and dimensions expected, and the shapes got."""
+    shapes = {"V": (20, 4), "U": (4, 30)} | FACT[rule] | change
+    base = {f"fact.{leaf}": torch.ones(shape) for leaf, shape in shapes.items()}
+    with pytest.raises(ValueError, match=r"fact: an adapter with the leaves V \(out, r\), .*U \(r, in\) expected"):
+        average_parcel(base, [base], [1.0], lambda key: rule)
 
 
 def test_zero_differences_return_the_products_and_means_of_the_base() -> None:
@@ -95,7 +138,7 @@ def test_faults_name_the_key_and_the_site(fault: dict[str, Tensor | None], messa
 def test_rules_that_do_not_fit_are_refused() -> None:
     """Unknown rules, broken groups, integers and weights are told apart."""
     base, differences = parcel(0), [parcel(1)]
-    with pytest.raises(ValueError, match=r"q\.A: unknown averaging rule 'median', known are \['mean', 'product'\]"):
+    with pytest.raises(ValueError, match=r"q\.A: unknown averaging rule 'median', known are \['mean', 'product',"):
         average_parcel(base, differences, [1.0], lambda key: "median")
     with pytest.raises(ValueError, match=r"lora\.q: a product is averaged from the leaves 'A' and 'B', got \['A'\]"):
         average_parcel(base, differences, [1.0], lambda key: "product" if key.endswith("A") else "mean")

@@ -145,8 +145,8 @@ def _check_factors(sites: Sequence[Factors], last: Factors) -> None:
 def _core_small(sites: Sequence[Factors], weights: Sequence[float]) -> _Core:
     """Return the (R, R) core for R = sum r_k; the largest tensors are the two stacks, (out, R) and (in, R)."""
     ranks = [site.rank for site in sites]
-    r1, left = _qr(torch.cat([w * site.b for site, w in zip(sites, weights, strict=True)], dim=1))
-    r2, right = _qr(torch.cat([site.a for site in sites]).mT)
+    r1, left = implicit_qr(torch.cat([w * site.b for site, w in zip(sites, weights, strict=True)], dim=1))
+    r2, right = implicit_qr(torch.cat([site.a for site in sites]).mT)
     mean = None
     if len(set(ranks)) == 1:
         # The blocks of R1 carry their weights already, those of R2 do not.
@@ -167,7 +167,7 @@ def _core_dense(sites: Sequence[Factors], weights: Sequence[float]) -> _Core:
     return _Core(dense, mean, lambda x: x, lambda x: x)
 
 
-def _qr(stack: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+def implicit_qr(stack: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """Return R of the reduced QR of `stack` (n, R), n >= R, and the function x (R, q) -> Q x (n, q).
 
     Q stays a product of reflections: applied to q columns that takes half the time of forming its R columns.
