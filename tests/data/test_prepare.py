@@ -13,6 +13,7 @@ from sources import KITS_ROWS, PROSTATE, call, ixi_rows, stored, write_ixi, writ
 
 from fedpeft.data.check import check
 from fedpeft.data.datalist import SPLITS, read_sites
+from fedpeft.data.faults import FaultError
 from fedpeft.data.ixi import IXI, TABLE
 from fedpeft.data.kits19 import KITS19
 from fedpeft.data.layout import prepare
@@ -45,6 +46,13 @@ def test_kits_in_both_layouts_gives_the_same_folders(kits: Path, tmp_path: Path)
     assert (tmp_path / "a" / "site-A" / "case_00000" / "image.nii.gz").read_bytes() == (
         kits / "case_00000" / "imaging.nii.gz"
     ).read_bytes()
+
+
+def test_a_table_without_a_row_is_a_fault_and_nothing_is_written(kits: Path, tmp_path: Path) -> None:
+    table = write_table(tmp_path / "empty.csv", KITS19.table.columns, [])
+    with pytest.raises(FaultError, match="none of the 11 cases"):
+        prepare(KITS19, kits, tmp_path / "out", table=table)
+    assert not (tmp_path / "out").exists()
 
 
 def test_kits_statistics_are_those_of_all_training_voxels(kits: Path, tmp_path: Path) -> None:

@@ -112,6 +112,8 @@ def prepare(
     assignment = layout.assign(files, rows)
     faults = [f"{place}: {fault}" for fault in assignment.faults]
     items, incomplete = _items(assignment, files, source, layout)
+    if not items and not faults and not incomplete:
+        faults.append(f"{place}: none of the {len(files)} cases in {source} is in it, expected {layout.form}")
     if validation is not None:
         splits, spent = draw_validation({(item.site, item.case): item.split for item in items}, validation, seed)
         items = [replace(item, split=splits[item.site, item.case]) for item in items]

@@ -42,12 +42,19 @@ def _mole(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> None:
 def _fact(form: type[TensorTrain]) -> Callable[[nn.Module, Layers, Adapter, Run], None]:
     def put(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> None:
         first = next(iter(layers.values()))
-        width = first.out_features // len(adapter.of)
-        fact = form(first.in_features, width, run.rank, len(layers) * len(adapter.slots))
+        parts, slots = len(adapter.of) or 1, len(adapter.slots) or 1
+        shape = first.in_features, first.out_features // parts
+        for path, layer in layers.items():
+            if (layer.in_features, layer.out_features // parts) != shape:
+                raise ValueError(
+                    f"{path} has {layer.in_features} inputs and {layer.out_features} outputs, others that match "
+                    f"{adapter.layer!r} differ: FacT's layers share their bases; give each width a row of its own"
+                )
+        fact = form(*shape, run.rank, len(layers) * slots)
         # The module that contains all the layers, one level below the model.
         model.get_submodule(next(iter(layers)).partition(".")[0]).fact = fact
         for number, (path, layer) in enumerate(layers.items()):
-            _replace(model, path, FacTLinear(layer, adapter, fact, number * len(adapter.slots)))
+            _replace(model, path, FacTLinear(layer, adapter, fact, number * slots))
 
     return put
 

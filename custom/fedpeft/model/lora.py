@@ -60,7 +60,10 @@ class AdaptedLinear(nn.Linear):
         self.parts = adapter.of or ("",)
         self.slots = adapter.slots or ("",)
         if layer.out_features % len(self.parts):
-            raise ValueError(f"an output of {layer.out_features} features cannot be split into {adapter.of}")
+            raise ValueError(
+                f"an output of {layer.out_features} features cannot be split into {adapter.of}; correct \"of\" in the "
+                f"adapter's row"
+            )
         self.width = layer.out_features // len(self.parts)
         if part is None:
             return

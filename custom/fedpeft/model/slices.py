@@ -45,7 +45,7 @@ class SliceMixer(Added):
             ValueError: the slices do not make whole stacks.
         """
         if x.shape[0] % self.stack:
-            raise ValueError(f"{x.shape[0]} slices, expected whole stacks of {self.stack}")
+            raise ValueError(f"{x.shape[0]} slices, expected whole stacks of {self.stack}: pad them, as predict does")
         hidden = self.down(self.norm(x)).unflatten(0, (-1, self.stack))
         return x + self.up(gelu(self._along_slices(hidden).flatten(0, 1)))
 

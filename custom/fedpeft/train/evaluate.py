@@ -64,7 +64,9 @@ def predict(model: nn.Module, volume: Volume, run: Run, should_stop: Callable[[]
 
     chunks = slices.unsqueeze(1).split(run.batch * run.stack)
     # A network without mixing gives a slice the same logits in every stack: each is computed once.
-    outputs = [_overlapping(forward, slices, run)] if run.method_row.mixes_slices else map(forward, chunks)
+    outputs = map(forward, chunks)
+    if run.method_row.mixes_slices:
+        outputs = _overlapping(forward, slices, run).split(run.batch * run.stack)
     masks = [unfit(values, (height, width), volume.spacing[:2]).argmax(dim=1).to(torch.uint8) for values in outputs]
     return torch.cat(masks).permute(1, 2, 0)
 
@@ -80,7 +82,10 @@ def _overlapping(forward: Callable[[Tensor], Tensor], slices: Tensor, run: Run) 
     # MONAI rounds the distance of two windows down: a little less overlap keeps it at the stride.
     overlap = max(0.0, 1 - (run.stride + 1e-3) / run.stack)
     roi = (run.stack, run.side, run.side)
-    found = sliding_window_inference(slices[None, None], roi, run.batch, stacks, overlap=overlap)
+    # A volume thinner than a stack repeats its edge, as in training.
+    found = sliding_window_inference(
+        slices[None, None], roi, run.batch, stacks, overlap=overlap, padding_mode="replicate"
+    )
     return found[0].transpose(0, 1)
 
 
