@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check check-all test-slow bench clean
+.PHONY: demo test check check-all test-slow bench bench-lgg clean
 
 $(INSTALLED): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,10 @@ check-all: check test-slow
 # Measurements, never part of the tests; the README says on which machine its figures were taken.
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bench_aggregation.py
+
+# Real tumours of four institutions, hours on 2 cores: make bench-lgg LGG=folder. The script's head says what it expects.
+bench-lgg: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/bench_lgg.py --source $(LGG) --out runs/lgg
 
 clean:
 	rm -rf data/phantom runs poc/state .pytest_cache .ruff_cache

@@ -3,11 +3,14 @@
 import csv
 import json
 import shutil
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 
 import nibabel
 import numpy as np
 import pytest
 
+from fedpeft.cli.main import main
 from fedpeft.data.datalist import read_site
 from fedpeft.study import compare as study
 
@@ -97,22 +100,40 @@ def test_evaluate_prints_a_table_and_writes_beside_the_run(fedpeft, finished, sm
     assert {row["split"] for row in content["cases"]} == {"validation"}
 
 
-@pytest.fixture
-def compared(fedpeft, small_phantom, tmp_path):
-    """A comparison of one site in processes of its own, as JSON: how it ended."""
-    shutil.copytree(small_phantom / "site-1", tmp_path / "data" / "site-1")
-    arguments = ["--settings", "local", "--rounds", 1, "--side", 32, "--seed", "3", "--out", tmp_path / "out"]
-    return fedpeft("compare", "--data", tmp_path / "data", *arguments, "--json")
+@pytest.fixture(scope="module")
+def compared(small_phantom, tmp_path_factory):
+    """A comparison of one site in processes of its own, as JSON: its folder, its arguments and how it ended."""
+    root = tmp_path_factory.mktemp("compared")
+    shutil.copytree(small_phantom / "site-1", root / "data" / "site-1")
+    options = ["--settings", "local", "--rounds", 1, "--side", 32, "--seed", "3", "--out", root / "out"]
+    arguments = list(map(str, ["compare", "--data", root / "data", *options]))
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        code = main([*arguments, "--json"])
+    return root / "out", arguments, (code, out.getvalue(), err.getvalue())
 
 
-def test_compare_trains_in_processes_and_prints_nothing_but_json(compared, tmp_path):
-    code, text, err = compared
+def test_compare_trains_in_processes_and_prints_nothing_but_json(compared):
+    out, _, (code, text, err) = compared
     assert code == 0, err
-    (entry,) = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
+    results = json.loads((out / "results.json").read_text())
+    (entry,) = results["runs"]
     assert (entry["run"]["rounds"], entry["run"]["side"], entry["run"]["seed"]) == (1, 32, 3)
-    assert list(entry["models"]) == ["before", "local/site-1"]
-    assert (tmp_path / "out" / "compare.png").stat().st_size > 10_000
-    assert json.loads(text)["runs"] == [entry]
+    assert list(entry["models"]) == ["initial", "local/site-1"]
+    assert json.loads(text) == results
+    assert "flap_sam, seed 3, local site-1: round 1 of 1" in err
+    for name in ("compare", "bytes", "curves", "seeds"):
+        assert (out / f"{name}.png").stat().st_size > 10_000
+
+
+def test_compare_ends_with_a_table_that_explains_itself(fedpeft, compared):
+    out, arguments, _ = compared
+    code, text, err = fedpeft(*arguments)
+    assert code == 0, err
+    progress, _, table = text.partition("\n")
+    assert "2/2 cells" in progress and "2 cells have finished before" in progress
+    assert all(word in table for word in ("Initial model", "Local everywhere", "Average", "site-1", "parameters train"))
+    assert "Dice of test cases, seed 3." in table and "Local: each site's own model" in table
+    assert f"{out}/table.md" in table and "gain.png" not in table
 
 
 def test_compare_fails_in_a_line(fedpeft, small_phantom, tmp_path, monkeypatch):

@@ -1,10 +1,17 @@
-"""A finished run of one site, shared: nothing here changes it."""
+"""Runs and comparisons of tiny phantoms, shared: nothing here changes them."""
+
+import shutil
+from pathlib import Path
 
 import pytest
+from doubles import Here
 
 from fedpeft.data.datalist import read_sites
 from fedpeft.model.checkpoint import shipped
 from fedpeft.spec.run import Run
+from fedpeft.study import compare as study
+from fedpeft.study.cells import Plan
+from fedpeft.study.compare import compare
 from fedpeft.train.alone import train_alone
 from fedpeft.train.run_folder import RunFolder
 
@@ -25,3 +32,26 @@ def checkpoint():
 def finished(small_phantom, checkpoint, tmp_path_factory) -> RunFolder:
     out = tmp_path_factory.mktemp("finished") / "run"
     return train_alone(RUN, read_sites(small_phantom)[0], checkpoint, out, "local", lambda record: None)
+
+
+@pytest.fixture(scope="session")
+def two_sites(small_phantom, tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "two"
+    for name in ("site-1", "site-2"):
+        shutil.copytree(small_phantom / name, root / name)
+    return root
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Comparisons work in this process: the start of others would take most of a test's time."""
+    monkeypatch.setattr(study, "ProcessPoolExecutor", Here)
+
+
+@pytest.fixture(scope="session")
+def compared(two_sites, checkpoint, tmp_path_factory):
+    """A finished comparison of local and centralized training: plan and results."""
+    plan = Plan(two_sites, tmp_path_factory.mktemp("compare"), checkpoint, seconds=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "ProcessPoolExecutor", Here)
+        return plan, compare(plan, [RUN], ["local", "centralized"], lambda progress, event: None)

@@ -1,85 +1,57 @@
-"""A comparison without FLARE: every cell once, an interrupted one goes on, the picture shows it."""
+"""A comparison without FLARE and without processes: every cell once, an interrupted one goes on, a picture shows it."""
 
+import csv
 import json
 import shutil
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 
+import doubles
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from fedpeft.spec.datasets import DATASETS
+from fedpeft.spec.methods import METHODS
 from fedpeft.study import compare as study
-from fedpeft.study.compare import Plan, compare, recipe
+from fedpeft.study import work
+from fedpeft.study.cells import LOCK, Plan, only_one
+from fedpeft.study.compare import compare
 from fedpeft.study.overview import draw_first
 from fedpeft.train.run_folder import DESCRIPTION, RunFolder
 
 SETTINGS = ["local", "centralized"]
-MODELS = ["before", "local/site-1", "local/site-2", "centralized"]
+MODELS = ["initial", "local/site-1", "local/site-2", "centralized"]
+FILES = ["cases.csv", "results.json", "table.csv", "table.md", "times.json"]
 
 
-class Here:
-    """An executor without processes, whose start would take most of the time; it notes what it was given."""
-
-    def __init__(self, *args, **kwargs):
-        self.given = []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *args):
-        return None
-
-    def submit(self, function, *args):
-        # Twice the same would be two processes writing into one folder.
-        assert (function, args) not in self.given
-        self.given.append((function, args))
-        future = Future()
-        try:
-            future.set_result(function(*args))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
-@pytest.fixture(scope="module")
-def monkeymodule():
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
-
-
-@pytest.fixture(scope="module")
-def two_sites(small_phantom, tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "two"
-    for name in ("site-1", "site-2"):
-        shutil.copytree(small_phantom / name, root / name)
-    return root
-
-
-@pytest.fixture(scope="module")
-def compared(monkeymodule, two_sites, run, checkpoint, tmp_path_factory):
-    """A finished comparison: plan and results."""
-    monkeymodule.setattr(study, "ProcessPoolExecutor", Here)
-    plan = Plan(two_sites, tmp_path_factory.mktemp("compare"), checkpoint, seconds=1)
-    return plan, compare(plan, [run], SETTINGS, lambda line: None)
+def quiet(progress, event):
+    pass
 
 
 @pytest.fixture
-def again(compared, run, monkeypatch, tmp_path):
-    """A copy of the comparison, and a function that compares once more and names what was trained."""
+def again(compared, run, here, monkeypatch, tmp_path):
+    """A copy of the comparison, and a function that compares once more and names what was trained and tested."""
     plan, _ = compared
     out = tmp_path / "out"
     shutil.copytree(plan.out, out)
-    trained = []
+    done = []
 
-    def noted(*args, original=study.train_alone, **kwargs):
-        trained.append(args[3].relative_to(out).as_posix())
-        return original(*args, **kwargs)
+    def noted(name, function):
+        def call(plan, cell, *rest):
+            done.append(f"{name} {cell.name}")
+            return function(plan, cell, *rest)
 
-    monkeypatch.setattr(study, "train_alone", noted)
+        monkeypatch.setattr(work, function.__name__, call)
 
-    def once_more(run=run, settings=SETTINGS, data=plan.data):
-        results = compare(Plan(data, out, plan.checkpoint, 1), [run], settings, lambda line: None)
-        return trained, results
+    noted("train", work._alone)
+    noted("test", work._scores)
+
+    def once_more(runs=(run,), settings=SETTINGS, data=plan.data, split="test", report=quiet):
+        done.clear()
+        results = compare(Plan(data, out, plan.checkpoint, 1, split=split), list(runs), settings, report)
+        return list(done), results
 
     return out, once_more
 
@@ -87,16 +59,14 @@ def again(compared, run, monkeypatch, tmp_path):
 def test_every_model_is_tested_at_every_site(compared, run):
     plan, results = compared
     (entry,) = results["runs"]
-    assert entry["run"] == run.to_dict()
+    assert (entry["label"], entry["run"]) == ("flap_sam", run.to_dict())
     assert list(entry["models"]) == MODELS
     for model in MODELS:
         assert list(entry["models"][model]) == ["site-1", "site-2"]
         assert all(item["cases"] == 1 for item in entry["models"][model].values())
-    assert entry["models"]["local/site-1"] != entry["models"]["before"]
-    assert [point[0] for point in entry["history"]["centralized"]] == [0, 1]
-    assert sorted(file.name for file in plan.out.iterdir() if file.is_file()) == [
-        "cases.csv", "results.json", "table.csv", "table.md",
-    ]
+    assert entry["models"]["local/site-1"] != entry["models"]["initial"]
+    assert [point[0] for point in entry["history"]["centralized"]["pool"]] == [0, 1]
+    assert sorted(file.name for file in plan.out.iterdir() if file.is_file()) == [LOCK, *FILES]
 
 
 def test_the_pool_trains_on_all_cases(compared):
@@ -105,11 +75,34 @@ def test_the_pool_trains_on_all_cases(compared):
     assert record["sites"]["pool"]["cases"] == 4
 
 
-def test_a_finished_comparison_is_not_trained_again(compared, again):
-    _, once_more = again
-    trained, results = once_more()
-    assert trained == []
-    assert results["runs"] == compared[1]["runs"]
+def test_cases_name_the_model_and_the_case(compared):
+    plan, _ = compared
+    with (plan.out / "cases.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(MODELS) * 2 * 2
+    assert list(rows[0]) == [
+        "method", "rank", "seed", "setting", "trained_at", "site", "split", "case", "class", "dice",
+    ]
+    assert [(row["setting"], row["trained_at"]) for row in rows[::4]] == [
+        ("initial", ""), ("local", "site-1"), ("local", "site-2"), ("centralized", ""),
+    ]
+
+
+def test_no_time_is_among_the_results_but_in_a_file_of_its_own(compared):
+    plan, _ = compared
+    assert "seconds" not in (plan.out / "results.json").read_text()
+    found = json.loads((plan.out / "times.json").read_text())
+    assert list(found) == [f"flap_sam, seed 0, {name}" for name in ("initial", "local site-1", "local site-2",
+                                                                    "centralized")]
+    assert list(found["flap_sam, seed 0, initial"]) == ["test"]
+    assert list(found["flap_sam, seed 0, centralized"]) == ["train", "test", "round"]
+
+
+def test_a_finished_comparison_is_neither_trained_nor_tested_again(compared, again):
+    out, once_more = again
+    before = (out / "results.json").read_bytes()
+    assert once_more() == ([], compared[1])
+    assert (out / "results.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("fault", ["running", "no description"])
@@ -120,35 +113,100 @@ def test_only_an_unfinished_cell_is_trained_again_to_the_same_result(compared, a
         RunFolder(cell).finish("running")
     else:
         (cell / DESCRIPTION).unlink()
-    trained, results = once_more()
-    assert trained == ["flap_sam/seed-0/local/site-2/run"]
-    assert results["runs"] == compared[1]["runs"]
+    name = "flap_sam, seed 0, local site-2"
+    assert once_more() == ([f"train {name}", f"test {name}"], compared[1])
 
 
-def test_another_recipe_is_trained_again(again, run):
+def test_a_trained_cell_without_scores_is_tested_only(compared, again):
+    out, once_more = again
+    (out / "flap_sam/seed-0/local/site-2/scores-test.json").unlink()
+    assert once_more() == (["test flap_sam, seed 0, local site-2"], compared[1])
+
+
+def test_another_split_is_tested_without_training_and_does_not_lose_the_first(compared, again):
     _, once_more = again
-    trained, _ = once_more(run.with_(learning_rate=1e-4), ["centralized"])
-    assert trained == ["flap_sam/seed-0/centralized/run"]
+    done, _ = once_more(settings=["centralized"], split="validation")
+    assert done == ["test flap_sam, seed 0, initial", "test flap_sam, seed 0, centralized"]
+    assert once_more() == ([], compared[1])
+
+
+def test_a_finished_training_is_not_replaced_by_another_recipe(again, run):
+    out, once_more = again
+    before = (out / "flap_sam/seed-0/centralized/run/global.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="trained with other learning_rate: give another --out, or remove"):
+        once_more([run.with_(learning_rate=1e-4)], ["centralized"])
+    assert (out / "flap_sam/seed-0/centralized/run/global.safetensors").read_bytes() == before
+    shutil.rmtree(out / "flap_sam/seed-0/centralized")
+    done, _ = once_more([run.with_(learning_rate=1e-4)], ["centralized"])
+    assert done == ["test flap_sam, seed 0, initial", *(f"{what} flap_sam, seed 0, centralized"
+                                                        for what in ("train", "test"))]
+
+
+@pytest.mark.parametrize("row", ["method", "data set"])
+def test_a_changed_row_is_another_training(again, run, monkeypatch, row):
+    _, once_more = again
+    if row == "method":
+        monkeypatch.setitem(METHODS, run.method, replace(run.method_row, rules=(("*", "mean"),)))
+    else:
+        old = DATASETS[run.dataset]
+        changed = replace(old, preprocessing=replace(old.preprocessing, scope="volume"))
+        monkeypatch.setitem(DATASETS, run.dataset, changed)
+    with pytest.raises(ValueError, match="other (preprocessing|method_row)"):
+        once_more(settings=["centralized"])
+
+
+def test_more_methods_ranks_and_seeds_add_to_what_is_there(again, run):
+    out, once_more = again
+    runs = [run, run.with_(rank=4), run.with_(seed=1)]
+    done, results = once_more(runs, ["centralized"])
+    names = ["flap_sam-r4, seed 0", "flap_sam, seed 1"]
+    assert done == [
+        f"{what} {name}, {setting}" for name in names
+        for what, setting in (("test", "initial"), ("train", "centralized"), ("test", "centralized"))
+    ]
+    assert [entry["label"] for entry in results["runs"]] == ["flap_sam", "flap_sam-r4", "flap_sam"]
+    assert [(item["label"], item["seeds"]) for item in results["summary"]] == [
+        ("flap_sam", [0, 1]), ("flap_sam-r4", [0]),
+    ]
+    assert (out / "flap_sam-r4/seed-0/centralized/run" / DESCRIPTION).is_file()
+
+
+def test_two_runs_of_one_name_are_refused(again, run):
+    _, once_more = again
+    with pytest.raises(ValueError, match="flap_sam, seed 0"):
+        once_more([run, run.with_(learning_rate=1e-4)])
 
 
 def test_other_data_are_not_answered_with_the_old_models(again, two_sites, tmp_path):
+    """Also where a site's folder is a link to elsewhere; what no datalist names does not matter."""
     _, once_more = again
-    data = tmp_path / "other"
+    data, disk = tmp_path / "other", tmp_path / "disk"
     shutil.copytree(two_sites, data)
-    file = data / "site-1" / "datalist.json"
+    (data / "site-1").rename(disk)
+    (data / "site-1").symlink_to(disk)
+    (data / "notes.txt").write_text("seen by nobody")
+    assert once_more(settings=["local"], data=data)[0] == []
+    file = disk / "datalist.json"
     content = json.loads(file.read_text())
     content["training"] = content["training"][:1]
     file.write_text(json.dumps(content))
-    trained, _ = once_more(settings=["local"], data=data)
-    assert "flap_sam/seed-0/local/site-1/run" in trained
+    with pytest.raises(ValueError, match="other data"):
+        once_more(settings=["local"], data=data)
 
 
-def test_a_setting_named_twice_is_trained_once(again):
+def test_a_setting_named_twice_is_trained_once_and_its_end_is_told(again):
     out, once_more = again
     shutil.rmtree(out / "flap_sam")
-    trained, results = once_more(settings=["centralized", "centralized"])
-    assert trained == ["flap_sam/seed-0/centralized/run"]
-    assert list(results["runs"][0]["models"]) == ["before", "centralized"]
+    events = []
+    done, results = once_more(settings=["centralized", "centralized"],
+                              report=lambda progress, event: events.append((progress.line(), event)))
+    assert [item for item in done if item.startswith("train")] == ["train flap_sam, seed 0, centralized"]
+    assert list(results["runs"][0]["models"]) == ["initial", "centralized"]
+    # The rounds are told by worker processes, of which there are none here.
+    assert [line.partition(" ")[0] for line, _ in events] == ["0/2", "1/2", "2/2"]
+    assert {event.rpartition(" in ")[0] or event for _, event in events} == {
+        "no cell has finished before", "flap_sam, seed 0, initial: finished", "flap_sam, seed 0, centralized: finished",
+    }
 
 
 def test_data_without_a_case_to_test_are_refused_before_training(again, two_sites, tmp_path):
@@ -164,13 +222,95 @@ def test_data_without_a_case_to_test_are_refused_before_training(again, two_site
     assert not (out / "flap_sam").exists()
 
 
-def test_the_recipe_is_the_data_sets_with_its_classes(small_phantom, tmp_path):
-    assert (recipe(small_phantom).dataset, recipe(small_phantom).classes) == ("phantom", 2)
-    site = tmp_path / "north"
-    site.mkdir()
-    labels = {"0": "background", "1": "a", "2": "b", "3": "c"}
-    (site / "datalist.json").write_text(json.dumps({"name": "scans", "labels": labels}))
-    assert (recipe(tmp_path).dataset, recipe(tmp_path).classes) == ("folder", 3)
+def test_a_failing_cell_is_named_and_costs_no_other_one(compared, again, monkeypatch):
+    out, once_more = again
+    before = (out / "results.json").read_bytes()
+    shutil.rmtree(out / "flap_sam")
+
+    def broken(plan, cell, folder, original=work._alone):
+        if cell.site == "site-1":
+            raise ValueError("image.nii.gz is damaged")
+        original(plan, cell, folder)
+
+    events = []
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "_alone", broken)
+        with pytest.raises(RuntimeError) as caught:
+            once_more(settings=["local"], report=lambda progress, event: events.append(event))
+    text = str(caught.value)
+    assert "1 of 3 cells failed" in text and "same command again" in text
+    assert text.endswith("flap_sam, seed 0, local site-1: image.nii.gz is damaged")
+    assert "flap_sam, seed 0, local site-1: failed: image.nii.gz is damaged" in events
+    assert (out / "results.json").read_bytes() == before
+    name = "flap_sam, seed 0, local site-1"
+    done, results = once_more(settings=["local"])
+    assert done == [f"train {name}", f"test {name}"]
+    assert results["runs"][0]["models"].items() <= compared[1]["runs"][0]["models"].items()
+
+
+def test_a_defect_is_not_made_a_users_fault(again, monkeypatch):
+    out, once_more = again
+    shutil.rmtree(out / "flap_sam")
+
+    def broken(*args):
+        raise KeyError("qkv")
+
+    monkeypatch.setattr(work, "_alone", broken)
+    with pytest.raises(KeyError) as caught:
+        once_more(settings=["centralized"])
+    assert "flap_sam, seed 0, centralized" in caught.value.__notes__[0]
+
+
+def test_the_federated_cell_goes_through_the_simulator_once_and_counts_its_bytes(again, monkeypatch):
+    """With a stand-in for the simulator: see ``doubles``."""
+    out, once_more = again
+    monkeypatch.setattr(work, "simulate", doubles.simulate)
+    events = []
+    done, results = once_more(settings=["local", "federated"], report=lambda progress, event: events.append(event))
+    assert done == ["test flap_sam, seed 0, federated"]
+    cell = out / "flap_sam/seed-0/federated"
+    assert sorted(file.name for file in cell.iterdir()) == [
+        "job", "made_from.json", "run", "scores-test.json", "times.json", "workspace",
+    ]
+    assert (cell / "job" / "flap_sam_phantom" / "meta.json").is_file()
+    (item,) = results["summary"]
+    assert (item["bytes_up"], item["bytes_down"]) == (doubles.BYTES, doubles.BYTES)
+    assert item["gain"]["low"] <= item["gain"]["average"] <= item["gain"]["high"]
+    assert once_more(settings=["local", "federated"]) == ([], results)
+    assert events[0] == "3 cells have finished before"
+
+
+def test_a_killed_worker_process_is_told_with_the_likely_reason(again, monkeypatch):
+    out, once_more = again
+    shutil.rmtree(out / "flap_sam")
+
+    class Broken(doubles.Here):
+        def submit(self, function, *args):
+            if self.given:
+                raise BrokenProcessPool("terminated abruptly")
+            self.given.append(function)
+            future = Future()
+            future.set_exception(BrokenProcessPool("terminated abruptly"))
+            return future
+
+    monkeypatch.setattr(study, "ProcessPoolExecutor", Broken)
+    with pytest.raises(RuntimeError, match="2 of 2 cells failed.*initial: a worker .*memory.*centralized: a worker"):
+        once_more(settings=["centralized"])
+
+
+def test_a_second_comparison_is_kept_out_of_the_folder(again):
+    out, once_more = again
+    with only_one(out), pytest.raises(RuntimeError, match="another comparison works in"):
+        once_more()
+    assert once_more()[0] == []
+
+
+def test_a_comparison_that_is_interrupted_ends_its_processes(monkeypatch, run):
+    ended = []
+    monkeypatch.setattr(study, "end_all", ended.append)
+    with pytest.raises(KeyboardInterrupt), study.Workers(1, None):
+        raise KeyboardInterrupt
+    assert ended == [[]]
 
 
 def test_the_picture_has_curves_and_masks(compared, run):
@@ -185,4 +325,4 @@ def test_the_picture_has_curves_and_masks(compared, run):
     assert (np.ptp(right, axis=-1) < 0.02).mean() > 0.2
     assert (np.ptp(right, axis=-1) > 0.3).mean() > 0.001
     assert len(np.unique((right[..., 0] * 255).astype(int))) > 100
-    assert [file.name for file in plan.out.iterdir() if file.name.startswith(".")] == []
+    assert [file.name for file in plan.out.iterdir() if file.name.startswith(".")] == [LOCK]

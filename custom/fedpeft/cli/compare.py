@@ -1,64 +1,158 @@
-"""``fedpeft compare``: local, centralized and federated training side by side."""
+"""``fedpeft compare``: methods in local, federated and centralized training side by side."""
 
 import argparse
 import json
 import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+import rich.table
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 from fedpeft.cli.options import (
     add_checkpoint_options,
     add_run_options,
-    changed,
     checkpoint_of,
+    given,
     method_list,
-    print_table,
+    print_wide,
     subparser,
 )
-from fedpeft.data.datalist import read_sites
-from fedpeft.spec.run import SETTINGS
-from fedpeft.study.compare import Plan, compare, recipe
+from fedpeft.spec.presets import ABLATIONS, TRAININGS
+from fedpeft.spec.run import SETTINGS, Run
+from fedpeft.study.cells import Plan
+from fedpeft.study.charts import draw_charts
+from fedpeft.study.compare import Report, compare
 from fedpeft.study.overview import draw_first
-from fedpeft.study.results import summary
+from fedpeft.study.progress import Progress
+from fedpeft.study.recipe import recipe, step_sizes, variations
+from fedpeft.study.table import Table, table
+
+# Options of a run that a comparison takes in a form of its own.
+VARIED = ("rank", "learning_rate")
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add the subcommand."""
     parser = subparser(
         subparsers, "compare", "train methods in several settings on a folder of sites, test every model everywhere",
-        "fedpeft compare --data data/phantom --methods flap_sam --settings local,federated --out runs/phantom",
+        "fedpeft compare --data data/phantom --methods flap_sam --settings local,federated --out runs/phantom\n"
+        "  fedpeft compare --data data/phantom --ablation rank --seed 0,1,2 --out runs/ranks\n\n"
+        "Started again with the same --out it goes on where it was: what has finished is not repeated, also when\n"
+        "methods, ranks, settings or seeds are added.",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of <site>/datalist.json")
-    parser.add_argument("--methods", type=method_list, default=["flap_sam"], help="comma-separated, default flap_sam")
-    parser.add_argument("--settings", type=_settings, default=list(SETTINGS), help=f"default {','.join(SETTINGS)}")
-    parser.add_argument("--seed", type=_seeds, default=[0], help="one seed, or several separated by commas; default 0")
     parser.add_argument("--out", type=Path, required=True, help="folder for runs, tables and plots")
+    parser.add_argument("--methods", type=method_list, help="comma-separated, default flap_sam")
+    parser.add_argument("--settings", type=_settings, help=f"comma-separated, default {','.join(SETTINGS)}")
+    parser.add_argument("--seed", type=_numbers(0), default=[0], help="one seed, or several by commas; default 0")
+    ranks = parser.add_mutually_exclusive_group()
+    ranks.add_argument("--ranks", type=_numbers(1), help="adapter ranks, comma-separated; default each method's own")
+    ranks.add_argument("--rank", type=_numbers(1), dest="ranks", help="the same with one rank")
+    parser.add_argument(
+        "--learning-rate", type=_rates, metavar="RATE | METHOD=RATE,...",
+        help="peak step size: of adapters, other methods scale it by their row's factor; or of the named methods alone",
+    )
+    parser.add_argument(
+        "--ablation", choices=ABLATIONS, help=_notes("defaults for methods, ranks and settings", ABLATIONS)
+    )
+    parser.add_argument(
+        "--training", choices=TRAININGS,
+        help=_notes("defaults for how to train, instead of the recipe of the data set's job", TRAININGS),
+    )
     parser.add_argument("--split", choices=("test", "validation"), default="test", help="cases of the table")
     parser.add_argument("--minutes", type=float, default=600, help="limit for one run of the simulator (default 600)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda:<index>")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    add_run_options(parser)
+    add_run_options(parser, VARIED)
     add_checkpoint_options(parser)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, print the table, draw the picture."""
-    start = changed(recipe(args.data), args)
-    runs = [start.with_(method=method, seed=seed) for method in args.methods for seed in args.seed]
-    checkpoint = checkpoint_of(start.backbone_row, args)
+    """Compare, print the table, draw the pictures."""
+    runs, settings = _runs(args)
+    checkpoint = checkpoint_of(runs[0].backbone_row, args)
     plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split)
-    progress = sys.stderr if args.json else sys.stdout
-    results = compare(plan, runs, args.settings, lambda line: print(line, file=progress, flush=True))
-    picture = draw_first(plan, runs[0], args.settings, results)
+    with _shown(sys.stderr if args.json else sys.stdout) as report:
+        results = compare(plan, runs, settings, report)
+    pictures = [draw_first(plan, runs[0], settings, results), *draw_charts(results, args.out)]
     if args.json:
         print(json.dumps(results, indent=2))
         return 0
-    columns, rows = summary(results)
-    seeds = f"mean of seeds {', '.join(map(str, args.seed))}" if len(args.seed) > 1 else f"seed {args.seed[0]}"
-    print_table(columns, rows, f"Dice, {args.split} cases of {len(read_sites(args.data))} sites, {seeds}")
-    print(f"{args.out}/table.md, table.csv, cases.csv, results.json; picture: {picture}")
+    _print(table(results["summary"], args.split))
+    print(f"{args.out}/table.md, table.csv, cases.csv, results.json, times.json")
+    print(f"pictures: {', '.join(picture.name for picture in pictures)}")
     return 0
+
+
+def _print(found: Table) -> None:
+    """The table for a terminal: what is said once for a method stands under it, so that 80 columns are enough."""
+    shown = rich.table.Table()
+    for index, column in enumerate(found.columns[: -found.once]):
+        # Names and the sites' Dice stay whole; settings and the average may be broken between words.
+        whole = column not in ("setting", "Average")
+        shown.add_column(column, justify="left" if index < 2 else "right", no_wrap=whole)
+    for block in found.blocks:
+        for row in block:
+            shown.add_row(*row[: -found.once], end_section=row is block[-1])
+    print_wide(shown)
+    print("\n".join(found.sizes + found.notes))
+
+
+def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
+    """The runs and settings that the options ask for, presets filling what they leave open.
+
+    Raises:
+        ValueError: a step size is given for a method that is not compared, or a field is out of range.
+    """
+    ablation, training = ABLATIONS.get(args.ablation), TRAININGS.get(args.training)
+    methods = args.methods or (list(ablation.methods) if ablation else ["flap_sam"])
+    settings = args.settings or list(ablation.settings if ablation else SETTINGS)
+    ranks = args.ranks or (ablation.ranks if ablation else ())
+    rates = step_sizes(methods, training.learning_rate, training.one_rate) if training else {}
+    if isinstance(args.learning_rate, float):
+        rates = step_sizes(methods, args.learning_rate, bool(training and training.one_rate))
+    elif args.learning_rate:
+        if odd := args.learning_rate.keys() - set(methods):
+            raise ValueError(f"--learning-rate names {sorted(odd)[0]}, --methods only {', '.join(methods)}")
+        rates |= args.learning_rate
+    fields = (training.fields() if training else {}) | given(args, VARIED)
+    return variations(recipe(args.data), methods, args.seed, ranks, fields, rates), settings
+
+
+class _Line:
+    """The progress line of a terminal, which asks for it again and again: the time goes on between events."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    def __call__(self, progress: Progress, event: str) -> None:
+        self._progress = progress
+
+    def __rich__(self) -> Text:
+        text = f"{self._progress.line()} | {self._progress.running()}" if self._progress else ""
+        return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+@contextmanager
+def _shown(stream: TextIO) -> Iterator[Report]:
+    """A function that shows progress: one line rewritten in place on a terminal, a line an event elsewhere."""
+    if not stream.isatty():
+        yield lambda progress, event: print(f"{progress.line()} | {event}", file=stream, flush=True)
+        return
+    line = _Line()
+    with Live(line, console=Console(file=stream), transient=True):
+        yield line
+
+
+def _notes(what: str, rows: Mapping[str, Any]) -> str:
+    text = "; ".join(f"{name}: {row.note}" for name, row in rows.items())
+    return f"{what}; explicit options go before it. {text}".replace("%", "%%")
 
 
 def _settings(text: str) -> list[str]:
@@ -69,5 +163,40 @@ def _settings(text: str) -> list[str]:
     return names
 
 
-def _seeds(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+def _numbers(least: int) -> Callable[[str], list[int]]:
+    def parsed(text: str) -> list[int]:
+        numbers = [int(part) for part in text.split(",")]
+        if min(numbers) < least:
+            raise argparse.ArgumentTypeError(f"{min(numbers)} in {text!r}, expected {least} or more")
+        return numbers
+
+    parsed.__name__ = "list of numbers"
+    return parsed
+
+
+def _rates(text: str) -> float | dict[str, float]:
+    """A step size, or one a method."""
+    if "=" not in text:
+        return _rate(text)
+    pairs = [part.partition("=") for part in text.split(",")]
+    method_list(",".join(name for name, _, _ in pairs))
+    return _once((name, _rate(value)) for name, _, value in pairs)
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no step size; expected a number above 0, as 0.002 or 2e-3")
+    return value
+
+
+def _once(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, value in pairs:
+        if name in found:
+            raise argparse.ArgumentTypeError(f"{name} has two step sizes; give one")
+        found[name] = value
+    return found

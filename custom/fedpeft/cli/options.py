@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.table import Table
 from fedpeft.model.checkpoint import shipped
 from fedpeft.spec.backbones import BACKBONES, Backbone
 from fedpeft.spec.methods import METHODS
-from fedpeft.spec.run import CODECS, WEIGHTS, Run
+from fedpeft.spec.run import CODECS, DECAYS, WEIGHTS, Run
 from fedpeft.train.site_file import read_site_file, verified
 
 # Option -> (type, help). Options that are not given leave the recipe as it is.
@@ -22,7 +23,13 @@ RUN_OPTIONS: dict[str, tuple[type, str]] = {
     "side": (int, "input side in pixels"),
     "batch": (int, "stacks of slices in a step"),
     "stride": (int, "slices between stacks, 1 is the paper's"),
+    "negatives": (float, "stacks without foreground, as a share of those with it"),
     "learning_rate": (float, "peak step size"),
+}
+CHOICES: dict[str, tuple[tuple[str, ...], str]] = {
+    "weights": (WEIGHTS, "how sites are weighted"),
+    "codec": (CODECS, "how tensors are encoded on the wire"),
+    "decay": (DECAYS, "of the step size, to zero at the run's end"),
 }
 
 
@@ -34,20 +41,25 @@ def subparser(subparsers: Any, name: str, help_: str, example: str) -> argparse.
     )
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Options that override fields of a run."""
+def add_run_options(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+    """Options that override fields of a run, but for those that the subcommand takes in another form."""
     parser.add_argument("--backbone", choices=sorted(BACKBONES), help="foundation model")
     for name, (type_, text) in RUN_OPTIONS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type_, help=text)
-    parser.add_argument("--weights", choices=WEIGHTS, help="how sites are weighted")
-    parser.add_argument("--codec", choices=CODECS, help="how tensors are encoded on the wire")
+        if name not in without:
+            parser.add_argument(f"--{name.replace('_', '-')}", type=type_, help=text)
+    for name, (choices, text) in CHOICES.items():
+        parser.add_argument(f"--{name}", choices=choices, help=text)
+
+
+def given(args: argparse.Namespace, without: Collection[str] = ()) -> dict[str, Any]:
+    """Field of a run -> value, of the options that were given."""
+    names = {"backbone", *RUN_OPTIONS, *CHOICES} - set(without)
+    return {name: getattr(args, name) for name in sorted(names) if getattr(args, name) is not None}
 
 
 def changed(run: Run, args: argparse.Namespace) -> Run:
     """The run with the options that were given."""
-    names = ("backbone", *RUN_OPTIONS, "weights", "codec")
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    return run.with_(**given)
+    return run.with_(**given(args))
 
 
 def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
@@ -89,5 +101,9 @@ def print_table(columns: list[str], rows: list[list[str]], title: str = "") -> N
         table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
-    console.print(table)
+    print_wide(table)
+
+
+def print_wide(table: Table) -> None:
+    """Print a table, 160 characters wide where output is no terminal."""
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table)

@@ -1,218 +1,174 @@
-"""Settings side by side: local, centralized and federated training of a method on one folder of sites.
+"""Methods and settings side by side: local, federated and centralized training on one folder of sites.
 
 All settings run the same loop with the same number of rounds; the federated one goes through FLARE's simulator. A cell
-that has finished is not repeated, so an interrupted comparison goes on where it was.
+that has finished is not repeated, so an interrupted comparison goes on where it was, and a longer list of methods,
+settings or seeds adds to what is there.
 """
 
-import hashlib
 import os
-import shutil
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from multiprocessing import get_context
-from pathlib import Path
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from multiprocessing import active_children, get_context
 from typing import Any
 
-import torch
+import psutil
 
-from fedpeft.data.datalist import DATALIST, Site, pool, read_sites
-from fedpeft.model.checkpoint import sha256_of
-from fedpeft.model.initial import build
-from fedpeft.spec.datasets import DATASETS
-from fedpeft.spec.jobs import JOBS, Job, policy, write
+from fedpeft.data.datalist import read_sites
 from fedpeft.spec.run import Run
+from fedpeft.study.cells import (
+    FEDERATED,
+    Cell,
+    Plan,
+    cells_of,
+    kept_scores,
+    only_one,
+    refuse_replacing,
+    sweep,
+    times,
+)
+from fedpeft.study.progress import Progress
 from fedpeft.study.results import write_results
-from fedpeft.study.simulate import simulate
-from fedpeft.train.alone import train_alone
-from fedpeft.train.evaluate import CaseScore, score
-from fedpeft.train.files import read_json, write_json
-from fedpeft.train.run_folder import DESCRIPTION, RunFolder
-from fedpeft.train.site import read_volumes
-from fedpeft.train.site_file import register
+from fedpeft.study.simulate import end_all
+from fedpeft.study.work import prepare, test, train, train_and_test
 
-SPLIT = "test"
-MADE_FROM = "made_from.json"
-Report = Callable[[str], None]
+LOOK = 0.2
+# What a user can mend; anything else is a defect.
+EXPECTED = (ValueError, OSError, RuntimeError)
+Report = Callable[[Progress, str], None]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a comparison is made of.
-
-    Attributes:
-        data: folder of sites.
-        out: where cells and results go.
-        checkpoint: the backbone's weights.
-        seconds: limit for one run of the simulator.
-        device: torch device of every training.
-        split: whose cases are tested.
-    """
-
-    data: Path
-    out: Path
-    checkpoint: Path
-    seconds: float
-    device: str = "cpu"
-    split: str = SPLIT
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One training: a run in a setting; ``site`` is empty unless the setting is local."""
-
-    run: Run
-    setting: str
-    site: str = ""
-
-    def folder(self, out: Path) -> Path:
-        """Where the cell's files are."""
-        return out / self.run.method / f"seed-{self.run.seed}" / self.setting / self.site
-
-    @property
-    def key(self) -> tuple[str, int, str, str]:
-        """(method, seed, setting, site)."""
-        return self.run.method, self.run.seed, self.setting, self.site
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        return f"{self.run.method}, seed {self.run.seed}, {self.setting}{f' {self.site}' if self.site else ''}"
-
-
-def recipe(data: Path) -> Run:
-    """The run that a folder of sites starts from: the recipe of its data set's job, with the data's classes.
-
-    Raises:
-        ValueError: the folder's data set has no job.
-    """
-    site = read_sites(data)[0]
-    name = site.dataset if site.dataset in DATASETS else "folder"
-    for row in JOBS.values():
-        if row.run.dataset == name:
-            return row.run.with_(classes=site.classes, labels=tuple(site.labels.values())[1:])
-    raise ValueError(f"{data}: no job has the data set {name!r}; known: {', '.join(JOBS)}")
-
-
-def compare(plan: Plan, runs: list[Run], settings: list[str], report: Report) -> dict[str, Any]:
-    """Train and test every cell; write results.json, cases.csv and the table.
+def compare(plan: Plan, runs: Sequence[Run], settings: Sequence[str], report: Report) -> dict[str, Any]:
+    """Train and test every cell; write results.json, times.json, cases.csv and the table.
 
     Args:
         plan: data, output and limits.
-        runs: one for each method and seed.
+        runs: one for each method, rank and seed.
         settings: of "local", "federated", "centralized".
-        report: called with lines for people.
+        report: called with the progress and what has just happened, a line for people.
 
     Returns:
         What results.json holds, see ``fedpeft.study.results``.
+
+    Raises:
+        ValueError: a finished training in ``plan.out`` was made from something else; it is not replaced.
+        RuntimeError: cells failed; the message names each with its reason. The others are finished and kept.
     """
     sites = read_sites(plan.data)
     for site in sites:
         site.cases(plan.split)
-    runs = list(dict.fromkeys(runs))
-    cells = [cell for run in runs for setting in dict.fromkeys(settings) for cell in _cells(run, setting, sites)]
-    # One more than there are cores: trainings are of unequal length.
-    workers = min((os.cpu_count() or 1) + 1, len(cells))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as executor:
-        alone = {executor.submit(_train_alone, plan, cell): cell for cell in cells if cell.setting != "federated"}
-        started = time.monotonic()
-        for future, cell in alone.items():
-            future.result()
-            report(f"trained {cell.name} ({time.monotonic() - started:.0f} s)")
+    cells = cells_of(runs, settings, sites)
+    with only_one(plan.out):
+        sweep(plan.out)
+        source = plan.source()
+        refuse_replacing(plan, cells, source)
+        # One more than there are cores: trainings are of unequal length. A GPU's memory is for one.
+        workers = (os.cpu_count() or 1) + 1 if plan.device == "cpu" else 1
+        progress = Progress(cells, workers, report)
+        todo = [cell for cell in cells if kept_scores(plan, cell, source) is None]
+        progress.kept({
+            cell: sum(times(cell.folder(plan.out)).values()) or None for cell in cells if cell not in todo
+        })
+        failures = _do(plan, source, todo, progress, workers) if todo else {}
+        _raise(plan, cells, failures)
+        return write_results(plan, {cell: kept_scores(plan, cell, source) for cell in cells})
+
+
+def _do(
+    plan: Plan, source: dict[str, str], cells: list[Cell], progress: Progress, workers: int
+) -> dict[Cell, BaseException]:
+    """Train and test cells; returns what failed."""
+    alone = [cell for cell in cells if cell.setting != FEDERATED]
+    with Workers(min(workers, len(cells)), progress) as pool:
+        for cell in alone:
+            pool.start(cell, train_and_test, plan, source)
+        pool.wait()
+        # One after the other: each has a process for every site already. The test of one goes on beside the next.
         for cell in cells:
-            if cell.setting == "federated":
-                _train_federated(plan, cell, sites, report)
-        tested = {cell: executor.submit(_test, plan, cell) for cell in [Cell(run, "before") for run in runs] + cells}
-        scores = {cell: future.result() for cell, future in tested.items()}
-    return write_results(plan.out, plan.data, runs, {cell.key: items for cell, items in scores.items()})
+            if cell.setting == FEDERATED:
+                pool.wait(pool.start(cell, train, plan, source))
+                if cell not in pool.failures:
+                    pool.start(cell, test, plan, source)
+        pool.wait()
+    return pool.failures
 
 
-def _cells(run: Run, setting: str, sites: list[Site]) -> Iterator[Cell]:
-    if setting == "local":
-        yield from (Cell(run, setting, site.name) for site in sites)
-    else:
-        yield Cell(run, setting)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-def _finished(plan: Plan, cell: Cell) -> bool:
-    """Whether the cell is done, with these data and this checkpoint; anything else that lies there is removed."""
-    folder = cell.folder(plan.out)
-    made_from = {"data": _fingerprint(plan.data), "checkpoint": sha256_of(plan.checkpoint)}
-    if (folder / "run" / DESCRIPTION).is_file():
-        found = RunFolder(folder / "run")
-        if (
-            found.description["status"] == "finished" and found.run == cell.run
-            and read_json(folder / MADE_FROM) == made_from
-        ):
-            return True
-    shutil.rmtree(folder, ignore_errors=True)
-    write_json(folder / MADE_FROM, made_from)
-    return False
-
-
-def _fingerprint(data: Path) -> str:
-    """SHA-256 of the datalists and of the names, sizes and times of all files: seen without reading the images."""
-    sha = hashlib.sha256()
-    for file in sorted(data.rglob("*")):
-        if file.is_file():
-            status = file.stat()
-            sha.update(f"{file.relative_to(data)} {status.st_size} {status.st_mtime_ns}\n".encode())
-            sha.update(file.read_bytes() if file.name == DATALIST else b"")
-    return sha.hexdigest()
-
-
-def _train_alone(plan: Plan, cell: Cell) -> None:
-    if _finished(plan, cell):
-        return
-    sites = read_sites(plan.data)
-    site = pool(sites) if cell.setting == "centralized" else next(site for site in sites if site.name == cell.site)
-    folder = cell.folder(plan.out)
-    train_alone(cell.run, site, plan.checkpoint, folder / "run", cell.setting, lambda record: None, plan.device)
-
-
-def _train_federated(plan: Plan, cell: Cell, sites: list[Site], report: Report) -> None:
-    if _finished(plan, cell):
-        report(f"kept {cell.name}: it has finished before")
-        return
-    folder = cell.folder(plan.out)
-    workspace = make_workspace(folder / "workspace", plan, cell.run)
-    job = write(Job(f"{cell.run.method}_{cell.run.dataset}", cell.run, min_sites=len(sites)), folder / "job")
-    started = time.monotonic()
-    # With fewer threads than sites the simulator starts a new process for every task, which costs seconds each time.
-    found = simulate(job, workspace, [site.name for site in sites], len(sites), plan.seconds, report)
-    found.path.rename(folder / "run")
-    shutil.rmtree(folder / "state", ignore_errors=True)
-    report(f"trained {cell.name} ({time.monotonic() - started:.0f} s)")
-
-
-def make_workspace(folder: Path, plan: Plan, run: Run) -> Path:
-    """A fresh simulator workspace: the allow-list, and a site file for the plan's data and checkpoint."""
-    write_json(folder / "local" / "resources.json", policy())
-    path = register(folder, run.dataset, plan.data)
-    values = read_json(path)
-    values["device"] = plan.device
-    if run.backbone_row.resource is None:
-        values["checkpoints"] = {run.backbone: {"path": str(plan.checkpoint.absolute())}}
-    write_json(path, values)
-    return folder
-
-
-def _test(plan: Plan, cell: Cell) -> list[CaseScore]:
-    """The cell's model on every site's test cases; "before" is the initial model."""
-    model = (
-        build(cell.run, plan.checkpoint).eval() if cell.setting == "before"
-        else RunFolder(cell.folder(plan.out) / "run").model(plan.checkpoint)
-    )
-    preprocessing = DATASETS[cell.run.dataset].preprocessing
-    return [
-        item
-        for site in read_sites(plan.data)
-        for item in score(
-            model, read_volumes(site, plan.split, preprocessing), cell.run, site.labels, (site.name, plan.split)
+def _raise(plan: Plan, cells: list[Cell], failures: dict[Cell, BaseException]) -> None:
+    """Raise what says which cells failed, if any did."""
+    for cell, error in failures.items():
+        if not isinstance(error, EXPECTED):
+            error.add_note(f"in the cell {cell.name} of {plan.out}")
+            raise error
+    if failures:
+        reasons = "; ".join(f"{cell.name}: {error}" for cell, error in failures.items())
+        raise RuntimeError(
+            f"{len(failures)} of {len(cells)} cells failed, the others are finished and kept in {plan.out}. Mend what "
+            f"follows and give the same command again, only these are repeated. {reasons}"
         )
-    ]
+
+
+class Workers:
+    """Processes that work on cells, their news and their failures.
+
+    Args:
+        count: processes.
+        progress: told when a cell begins, advances, finishes or fails.
+    """
+
+    def __init__(self, count: int, progress: Progress) -> None:
+        context = get_context("spawn")
+        self._events = context.SimpleQueue()
+        self._executor = ProcessPoolExecutor(count, context, initializer=prepare, initargs=(self._events,))
+        self._progress = progress
+        self._others = set(active_children())
+        self._open: dict[Future[float | None], Cell] = {}
+        self.failures: dict[Cell, BaseException] = {}
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._executor.shutdown(wait=kind is None, cancel_futures=True)
+        if kind is not None:
+            end_all(self._processes())
+
+    def start(self, cell: Cell, function: Callable[..., float | None], *given: Any) -> list[Future[float | None]]:
+        """Have ``function(*given, cell)`` done for a cell; a function that returns seconds finishes it."""
+        try:
+            future = self._executor.submit(function, *given, cell)
+        except BrokenProcessPool as error:
+            self._failed(cell, error)
+            return []
+        self._open[future] = cell
+        return [future]
+
+    def wait(self, futures: Collection[Future[float | None]] | None = None) -> None:
+        """Pass on news until the given tasks, or all, are over."""
+        while self._open.keys() & (self._open if futures is None else futures):
+            done, _ = wait(self._open, timeout=LOOK, return_when=FIRST_COMPLETED)
+            while not self._events.empty():
+                self._progress.advanced(*self._events.get())
+            for future in done:
+                self._close(self._open.pop(future), future)
+
+    def _close(self, cell: Cell, future: Future[float | None]) -> None:
+        if error := future.exception():
+            self._failed(cell, error)
+        elif (seconds := future.result()) is not None:
+            self._progress.finished(cell, seconds)
+
+    def _failed(self, cell: Cell, error: BaseException) -> None:
+        if isinstance(error, BrokenProcessPool):
+            error = RuntimeError("a worker process was killed from outside, often for want of memory: free some")
+        self.failures[cell] = error
+        self._progress.failed(cell, error)
+
+    def _processes(self) -> list[psutil.Process]:
+        """The worker processes and all that they started."""
+        found = []
+        for child in set(active_children()) - self._others:
+            with suppress(psutil.NoSuchProcess):
+                worker = psutil.Process(child.pid)
+                found += [*worker.children(recursive=True), worker]
+        return found

@@ -7,9 +7,10 @@ from torch.nn import Module
 
 from fedpeft.data.datalist import read_sites
 from fedpeft.spec.run import Run
-from fedpeft.study.compare import Cell, Plan
+from fedpeft.study.cells import Cell, Plan
 from fedpeft.study.plots import draw
 from fedpeft.train.run_folder import RunFolder
+from fedpeft.train.site import usable
 
 
 def draw_first(plan: Plan, run: Run, settings: list[str], results: dict[str, Any]) -> Path:
@@ -24,4 +25,4 @@ def draw_first(plan: Plan, run: Run, settings: list[str], results: dict[str, Any
 
 
 def _model(plan: Plan, cell: Cell) -> Module:
-    return RunFolder(cell.folder(plan.out) / "run").model(plan.checkpoint)
+    return RunFolder(cell.folder(plan.out) / "run").model(plan.checkpoint).to(usable(plan.device))

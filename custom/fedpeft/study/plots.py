@@ -4,26 +4,26 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
+from matplotlib.ticker import MaxNLocator
 from torch.nn import Module
 
 from fedpeft.data.datalist import Site
 from fedpeft.data.volumes import Volume
 from fedpeft.spec.datasets import DATASETS
 from fedpeft.spec.run import Run
-from fedpeft.train.evaluate import dice, predict
+from fedpeft.study.history import mean_curve
+from fedpeft.study.style import COLOURS as LINES
+from fedpeft.study.style import Axes, Line2D, plt
+from fedpeft.train.evaluate import dice_of, predict
 from fedpeft.train.files import replace
 from fedpeft.train.site import read_volumes
 
-matplotlib.use("agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen before pyplot is imported
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.lines import Line2D  # noqa: E402
-
 # Okabe and Ito's colours, told apart with every colour vision: one for each class.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+# Percentiles of a volume's intensities that are shown black and white.
+WINDOW = (1, 99.5)
 
 
 def draw(
@@ -50,7 +50,7 @@ def draw(
         _overlay(row[0], volume, volume.label, index, f"{site.name}: truth")
         for axes, (title, by_site) in zip(row[1:], models.items(), strict=True):
             mask = predict(by_site[site.name].eval(), volume, run)
-            score = fmean(dice(mask, volume.label, run.classes))
+            score = fmean(dice_of(mask, volume, run.classes))
             _overlay(axes, volume, mask, index, f"{title}: {score:.2f}")
     names = list(sites[0].labels.values())[1:]
     right.legend(
@@ -64,15 +64,22 @@ def draw(
 
 def _curves(axes: Axes, results: dict[str, Any]) -> None:
     """Validation Dice over rounds: local models as thin lines, the others thick."""
-    for model, points in results["runs"][0]["history"].items():
+    axes.set_prop_cycle(color=LINES)
+    for model, sites in results["runs"][0]["history"].items():
+        if not sites:
+            continue
         local = model.startswith("local/")
         label = f"{model.removeprefix('local/')} alone, at home" if local else model
-        axes.plot(*zip(*points, strict=True), label=label, linewidth=1.2 if local else 2.6,
+        axes.plot(*zip(*mean_curve(list(sites.values())), strict=True), label=label, linewidth=1.2 if local else 2.6,
                   linestyle="--" if local else "-", marker="." if local else "o", markersize=4)
     axes.set(xlabel="round", ylabel="mean validation Dice", ylim=(0, 1))
     axes.set_title("a local model is validated at its own site,\nthe federated one at every site", fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    if axes.lines:
+        axes.legend(fontsize=8)
+    else:
+        axes.text(0.5, 0.5, "no validation cases", ha="center", va="center", transform=axes.transAxes)
 
 
 def _foreground(item: tuple[str, Volume]) -> int:
@@ -91,12 +98,11 @@ def _telling_slice(volume: Volume) -> int:
 def _overlay(axes: Axes, volume: Volume, mask: torch.Tensor, index: int, title: str) -> None:
     """A slice as a radiologist sees it (anterior up, right at the left), with the mask's outlines."""
     grey = np.rot90(volume.image[:, :, index].numpy()[::-1])
-    axes.imshow(grey, cmap="gray", aspect=volume.spacing[1] / volume.spacing[0], vmin=-2.5, vmax=3.5)
+    low, high = np.percentile(volume.image, WINDOW)
+    axes.imshow(grey, cmap="gray", aspect=volume.spacing[1] / volume.spacing[0], vmin=low, vmax=high)
     labels = np.rot90(mask[:, :, index].numpy()[::-1])
     for value in range(1, int(mask.max()) + 1):
         if (labels == value).any():
             axes.contour(labels == value, levels=[0.5], colors=[COLOURS[(value - 1) % len(COLOURS)]], linewidths=1.2)
     axes.set_title(title, fontsize=9)
     axes.axis("off")
-
-

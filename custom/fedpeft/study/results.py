@@ -1,50 +1,68 @@
-"""A comparison's outcome: results.json, cases.csv, and the table as Markdown and CSV.
+"""A comparison's outcome: results.json, times.json, cases.csv, and the table as Markdown and CSV.
 
-``results.json``: {"data", "runs": [{"run": fields of the run, "models": {model: {site: {"dice", "classes", "cases"}}},
-"history": {model: [[rounds, validation Dice], ...]}, "seconds": {model: training time}}]}. A model is "before" (the
-initial one), "local/<site>", "federated" or "centralized".
+``results.json``: {"data", "split", "runs": [one for each method, rank and seed: {"label", "run": fields of the run,
+"models": {model: {site: {"dice", "classes", "cases"}}}, "history": {model: {site: [[rounds, validation Dice], ...]}},
+"traffic": {"bytes_up", "bytes_down"}}], "summary": [one for each method and rank, see ``fedpeft.study.summary``]}. A
+model is "initial", "local/<site>", "federated" or "centralized"; the traffic is what one site sent and received in a
+round, as encoded. Nothing in it differs between two runs of the same comparison; ``times.json`` holds the seconds.
 """
 
-import csv
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from fedpeft.spec.run import Run
+from fedpeft.study.cells import FEDERATED, INITIAL, Cell, Plan, label, times
 from fedpeft.study.evaluation import write_csv
+from fedpeft.study.history import history
+from fedpeft.study.summary import summarise
+from fedpeft.study.table import write_table
 from fedpeft.train.evaluate import CaseScore, class_means, mean_dice
-from fedpeft.train.files import replace, write_json
-from fedpeft.train.run_folder import METRICS, RunFolder
-
-Key = tuple[str, int, str, str]
+from fedpeft.train.files import write_json
+from fedpeft.train.run_folder import RunFolder
 
 
-def write_results(out: Path, data: Path, runs: list[Run], scores: dict[Key, list[CaseScore]]) -> dict[str, Any]:
-    """Write results.json, cases.csv, table.md and table.csv into ``out``; returns what results.json holds."""
-    entries, rows = [], []
-    for run in runs:
-        mine = {key: items for key, items in scores.items() if key[:2] == (run.method, run.seed)}
-        models = {"/".join(filter(None, key[2:])): items for key, items in mine.items()}
-        folders = {model: out / run.method / f"seed-{run.seed}" / model / "run" for model in models}
-        entries.append({
-            "run": run.to_dict(),
-            "models": {model: _per_site(items) for model, items in models.items()},
-            "history": {model: history(folder) for model, folder in folders.items() if folder.is_dir()},
-            "traffic": traffic(folders["federated"]) if "federated" in folders else {},
-        })
-        head = {"method": run.method, "seed": run.seed}
-        rows += [head | {"model": model} | item.to_dict() for model, items in models.items() for item in items]
-    results = {"data": str(data), "runs": entries}
-    write_json(out / "results.json", results)
-    write_csv(out / "cases.csv", rows)
-    columns, table = summary(results)
-    write_csv(out / "table.csv", [dict(zip(columns, row, strict=True)) for row in table])
-    replace(out / "table.md", lambda file: file.write_text(markdown(columns, table)))
+def write_results(plan: Plan, scores: Mapping[Cell, Sequence[CaseScore]]) -> dict[str, Any]:
+    """Write results.json, times.json, cases.csv, table.md and table.csv; returns what results.json holds.
+
+    Args:
+        plan: of the comparison.
+        scores: of every cell, in the order of the tables.
+    """
+    runs = dict.fromkeys(cell.run for cell in scores)
+    entries = [_entry(run, plan, {cell: scores[cell] for cell in scores if cell.run == run}) for run in runs]
+    results = {
+        "data": str(plan.data), "split": plan.split, "runs": entries, "summary": summarise(entries, scores),
+    }
+    write_json(plan.out / "results.json", results)
+    write_json(plan.out / "times.json", {cell.name: _times(cell, plan) for cell in scores})
+    write_csv(plan.out / "cases.csv", [_case(cell, item) for cell, items in scores.items() for item in items])
+    write_table(results["summary"], plan.split, plan.out)
     return results
 
 
-def _per_site(items: list[CaseScore]) -> dict[str, Any]:
+def _times(cell: Cell, plan: Plan) -> dict[str, float]:
+    """Seconds of the cell's training, its test, and the mean of its rounds, as far as they are known."""
+    folder = cell.folder(plan.out)
+    if cell.setting == INITIAL:
+        return times(folder)
+    return times(folder) | {"round": fmean(record["seconds"] for record in RunFolder(folder / "run").rounds())}
+
+
+def _entry(run: Run, plan: Plan, scores: Mapping[Cell, Sequence[CaseScore]]) -> dict[str, Any]:
+    folders = {cell: cell.folder(plan.out) / "run" for cell in scores if cell.setting != INITIAL}
+    return {
+        "label": label(run),
+        "run": run.to_dict(),
+        "models": {cell.model: per_site(items) for cell, items in scores.items()},
+        "history": {cell.model: history(folder) for cell, folder in folders.items()},
+        "traffic": next((traffic(folder) for cell, folder in folders.items() if cell.setting == FEDERATED), {}),
+    }
+
+
+def per_site(items: Sequence[CaseScore]) -> dict[str, Any]:
+    """Site -> one model's Dice there, its means per class, and the number of cases."""
     by_site: dict[str, list[CaseScore]] = {}
     for item in items:
         by_site.setdefault(item.site, []).append(item)
@@ -54,62 +72,15 @@ def _per_site(items: list[CaseScore]) -> dict[str, Any]:
     }
 
 
-def history(folder: Path) -> list[list[float]]:
-    """[rounds, mean validation Dice over classes, then sites] of a run folder, in the order of the rounds."""
-    values: dict[int, dict[str, list[float]]] = {}
-    with (folder / METRICS).open() as stream:
-        for row in csv.DictReader(stream):
-            values.setdefault(int(row["rounds"]), {}).setdefault(row["site"], []).append(float(row["dice"]))
-    return [[rounds, fmean(map(fmean, sites.values()))] for rounds, sites in sorted(values.items())]
-
-
-def traffic(folder: Path) -> dict[str, float]:
-    """Bytes of a federated run's payloads as encoded, per site and round, and the seconds of a round."""
-    records = RunFolder(folder).rounds()
-    sites = [item for record in records for item in record["sites"].values()]
+def _case(cell: Cell, item: CaseScore) -> dict[str, Any]:
     return {
-        "bytes_up": fmean(item["bytes_up"] for item in sites),
-        "bytes_down": fmean(item["bytes_down"] for item in sites),
-        "round_seconds": fmean(record["seconds"] for record in records),
+        "method": cell.run.method, "rank": cell.run.rank, "seed": cell.run.seed, "setting": cell.setting,
+        "trained_at": cell.site, "site": item.site, "split": item.split, "case": item.case, "class": item.label,
+        "dice": item.dice,
     }
 
 
-def summary(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of the table: for each method and site mean test Dice over the seeds, and the sites' mean.
-
-    "own model" is the one that a site trained alone: at home on its own test cases, everywhere on all sites' cases
-    (the mean over sites).
-    """
-    columns: list[str] = []
-    rows = []
-    for method in dict.fromkeys(entry["run"]["method"] for entry in results["runs"]):
-        entries = [_columns(entry["models"]) for entry in results["runs"] if entry["run"]["method"] == method]
-        sites = list(next(iter(entries[0].values())))
-        columns = list(entries[0])
-        values = {name: {site: fmean(entry[name][site] for entry in entries) for site in sites} for name in columns}
-        rows += [[method, site, *(f"{values[name][site]:.3f}" for name in columns)] for site in sites]
-        rows.append([method, "mean of sites", *(f"{fmean(values[name].values()):.3f}" for name in columns)])
-    return ["method", "site", *columns], rows
-
-
-def _columns(models: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Column -> site -> Dice of one run."""
-    sites = list(models["before"])
-    own = {site: models.get(f"local/{site}") for site in sites}
-    columns = {"before": {site: models["before"][site]["dice"] for site in sites}}
-    if all(own.values()):
-        columns["own model, at home"] = {site: own[site][site]["dice"] for site in sites}
-        columns["own model, all sites"] = {
-            site: fmean(item["dice"] for item in own[site].values()) for site in sites
-        }
-    for setting in ("federated", "centralized"):
-        if setting in models:
-            columns[setting] = {site: models[setting][site]["dice"] for site in sites}
-    return columns
-
-
-def markdown(columns: Iterable[str], rows: Iterable[list[str]]) -> str:
-    """A Markdown table."""
-    columns = list(columns)
-    lines = [columns, ["---"] * 2 + ["---:"] * (len(columns) - 2), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def traffic(folder: Path) -> dict[str, float]:
+    """Bytes of a federated run's payloads as encoded, the mean over its sites and rounds."""
+    sites = [item for record in RunFolder(folder).rounds() for item in record["sites"].values()]
+    return {key: fmean(item[key] for item in sites) for key in ("bytes_up", "bytes_down")}

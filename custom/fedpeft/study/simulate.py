@@ -19,6 +19,10 @@ from fedpeft.train.run_folder import RunFolder, find_run
 
 RUN = Path("server", "simulate_job", "app_server", "run")
 LOOK = 0.2
+LOOKS = 10
+# Every process of a simulation inherits this variable, whose value is the workspace: sessions, parents that have ended
+# and process numbers used again cannot hide one, or make another one look like it.
+VARIABLE = "FEDPEFT_SIMULATION"
 
 
 def simulate(
@@ -50,44 +54,57 @@ def simulate(
     with log.open("w") as output, log.open() as lines:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1", VARIABLE: str(workspace.absolute())},
         )
-        family = {psutil.Process(process.pid)}
         try:
             while process.poll() is None and time.monotonic() < end:
                 time.sleep(LOOK)
-                family |= set(_children(process.pid))
                 _pass_on(lines, report)
             expired = process.poll() is None
         finally:
-            _end(family)
+            end_simulation(workspace)
             process.wait()
         _pass_on(lines, report)
     if expired:
-        raise TimeoutError(f"the simulator did not end within {seconds:.0f} s and was stopped; its log is {log}")
+        raise TimeoutError(
+            f"the simulator did not end within {seconds:.0f} s and was stopped: raise the limit (compare: --minutes) "
+            f"if its log shows that rounds went on; its log is {log}"
+        )
     return _finished(workspace / RUN, log)
+
+
+def end_simulation(workspace: Path) -> None:
+    """End every process of a workspace's simulation, also those that a killed parent left behind."""
+    mine = str(workspace.absolute())
+    for _ in range(LOOKS):
+        # Again until none is found: one may have been starting another.
+        family = [process for process in psutil.process_iter() if _workspace_of(process) == mine]
+        if not family:
+            return
+        end_all(family)
+
+
+def end_all(family: Iterable[psutil.Process]) -> None:
+    """Kill processes and wait for their ends; psutil compares start times, so a number used again is not hit."""
+    family = list(family)
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, timeout=10)
+
+
+def _workspace_of(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get(VARIABLE)
+    except (psutil.Error, OSError):
+        # Ended meanwhile, or another user's.
+        return None
 
 
 def _pass_on(lines: Iterable[str], report: Callable[[str], None]) -> None:
     for line in lines:
         if MARK in line:
             report(line[line.index(MARK) :].strip())
-
-
-def _children(pid: int) -> list[psutil.Process]:
-    """The simulator's clients, each in a session of its own, so that no signal to a group reaches them."""
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _end(family: set[psutil.Process]) -> None:
-    """End what is left; psutil compares start times, so a process number used again is not hit."""
-    for process in family:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(family, timeout=10)
 
 
 def _finished(path: Path, log: Path) -> RunFolder:

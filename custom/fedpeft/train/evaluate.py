@@ -123,13 +123,13 @@ def score(
         return [
             CaseScore(site, split, case, labels[index + 1], value)
             for case, volume in volumes
-            for index, value in enumerate(_dice_of(predict(model, volume, run, should_stop), volume, run.classes))
+            for index, value in enumerate(dice_of(predict(model, volume, run, should_stop), volume, run.classes))
         ]
     finally:
         model.train(mode)
 
 
-def _dice_of(mask: Tensor, volume: Volume, classes: int) -> list[float]:
+def dice_of(mask: Tensor, volume: Volume, classes: int) -> list[float]:
     """Dice on the file's own voxels: what a canvas added around them counts neither for nor against."""
     return dice(mask[volume.content], volume.label[volume.content], classes)
 

@@ -1,0 +1,133 @@
+"""What a comparison found, for each method and rank: the numbers behind the tables and the plots.
+
+A summary: {"label", "method", "title", "rank", "seeds", "trainable", "total": parameters, "bytes_up", "bytes_down": of
+one site in a round, "settings": {name: {"sites": {site: Dice}, "average", "sd", "seeds": [Average of each seed]}},
+"gain", "ratio"}. Dice are means over seeds; "average" is the mean over sites, "sd" its standard deviation over seeds
+(null for one seed). The settings are "initial", "local" (each site's own model at home), "local_everywhere" (each
+site's own model, the mean over all sites), "federated" and "centralized", as far as they were compared.
+
+"gain", the paper's collaborative gain, is federated minus local: {"sites", "average", "low", "high"}, the last two the
+95 % interval of the average; "ratio" is federated over centralized: {"sites", "average"}. Both are null where a setting
+that they need was not compared.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from statistics import fmean, stdev
+from typing import Any
+
+from fedpeft.flare.filters import declared_bytes
+from fedpeft.model.initial import skeleton
+from fedpeft.model.parcel import parcel
+from fedpeft.spec.run import Run
+from fedpeft.study.bootstrap import over_seeds, paired_difference
+from fedpeft.study.cells import CENTRALIZED, FEDERATED, INITIAL, LOCAL, Cell, label
+from fedpeft.train.evaluate import CaseScore
+
+EVERYWHERE = "local_everywhere"
+Scored = Mapping[Cell, Sequence[CaseScore]]
+
+
+def summarise(entries: Sequence[dict[str, Any]], scores: Scored) -> list[dict[str, Any]]:
+    """The summaries, in the order of the runs.
+
+    Args:
+        entries: "runs" of results.json.
+        scores: of every cell.
+    """
+    labels = dict.fromkeys(entry["label"] for entry in entries)
+    return [
+        _summary(
+            [entry for entry in entries if entry["label"] == name],
+            {cell: items for cell, items in scores.items() if label(cell.run) == name},
+        )
+        for name in labels
+    ]
+
+
+def _summary(entries: Sequence[dict[str, Any]], scores: Scored) -> dict[str, Any]:
+    run = next(iter(scores)).run
+    settings = _settings([_by_setting(entry["models"]) for entry in entries])
+    return {
+        "label": label(run), "method": run.method, "title": run.method_row.title, "rank": run.rank,
+        "seeds": [entry["run"]["seed"] for entry in entries],
+        **_parameters(run), **_bytes(run, entries[0]["traffic"]),
+        "settings": settings, "gain": _gain(settings, scores), "ratio": _ratio(settings),
+    }
+
+
+def _by_setting(models: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Setting -> site -> Dice, of one run."""
+    sites = list(models[INITIAL])
+    own = {site: models.get(f"{LOCAL}/{site}") for site in sites}
+    found = {INITIAL: {site: models[INITIAL][site]["dice"] for site in sites}}
+    if all(own.values()):
+        found[LOCAL] = {site: own[site][site]["dice"] for site in sites}
+        found[EVERYWHERE] = {site: fmean(item["dice"] for item in own[site].values()) for site in sites}
+    for setting in (FEDERATED, CENTRALIZED):
+        if setting in models:
+            found[setting] = {site: models[setting][site]["dice"] for site in sites}
+    return found
+
+
+def _settings(seeds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
+    """The settings' means over seeds."""
+    found = {}
+    for setting, sites in seeds[0].items():
+        averages = [fmean(seed[setting].values()) for seed in seeds]
+        found[setting] = {
+            "sites": {site: fmean(seed[setting][site] for seed in seeds) for site in sites},
+            "average": fmean(averages),
+            "sd": stdev(averages) if len(averages) > 1 else None,
+            "seeds": averages,
+        }
+    return found
+
+
+def _parameters(run: Run) -> dict[str, int]:
+    return {
+        "trainable": sum(map(prod, parcel(run).values())),
+        "total": sum(parameter.numel() for parameter in skeleton(run).parameters()),
+    }
+
+
+def _bytes(run: Run, traffic: Mapping[str, float]) -> dict[str, int]:
+    """As measured, or what it would be where no federation was compared."""
+    declared = declared_bytes(parcel(run), run.codec)
+    return {"bytes_up": declared, "bytes_down": declared} | {key: round(value) for key, value in traffic.items()}
+
+
+def _gain(settings: Mapping[str, Any], scores: Scored) -> dict[str, Any] | None:
+    if not {LOCAL, FEDERATED} <= settings.keys():
+        return None
+    found = paired_difference(_at_home(scores, FEDERATED), _at_home(scores, LOCAL))
+    federated, local = settings[FEDERATED]["sites"], settings[LOCAL]["sites"]
+    return {
+        "sites": {site: federated[site] - local[site] for site in local},
+        "average": settings[FEDERATED]["average"] - settings[LOCAL]["average"],
+        "low": found.low, "high": found.high,
+    }
+
+
+def _at_home(scores: Scored, setting: str) -> dict[tuple[str, ...], float]:
+    """(site, case, class) -> Dice of a setting's model over seeds; a local model counts at its own site alone."""
+    seeds: dict[int, dict[tuple[str, ...], float]] = {}
+    for cell, items in scores.items():
+        if cell.setting == setting:
+            mine = {(item.site, item.case, item.label): item.dice for item in items if cell.site in ("", item.site)}
+            seeds.setdefault(cell.run.seed, {}).update(mine)
+    return over_seeds(list(seeds.values()))
+
+
+def _ratio(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not {FEDERATED, CENTRALIZED} <= settings.keys():
+        return None
+    federated, centralized = settings[FEDERATED], settings[CENTRALIZED]
+    return {
+        "sites": {site: _over(federated["sites"][site], value) for site, value in centralized["sites"].items()},
+        "average": _over(federated["average"], centralized["average"]),
+    }
+
+
+def _over(value: float, other: float) -> float | None:
+    return value / other if other else None

@@ -1,0 +1,67 @@
+"""Charts: there where there is something to show, and readable."""
+
+import pytest
+from made import scores_of, summary_of
+from matplotlib.image import imread
+
+from fedpeft.spec.methods import METHODS
+from fedpeft.study import dice_bytes
+from fedpeft.study.charts import draw_charts
+from fedpeft.study.style import plt
+
+
+@pytest.fixture
+def results(run):
+    """A function of runs that gives results with curves for them."""
+
+    def made(*runs, settings=("initial", "local", "federated", "centralized")):
+        summary = summary_of(*(scores_of(one, settings=settings) for one in runs))
+        curves = {
+            "local/north": {"north": [[0, 0.0], [1, 0.4]]}, "local/south": {"south": [[0, 0.0], [1, 0.5]]},
+            "federated": {"north": [[0, 0.0], [1, 0.5]], "south": [[0, 0.0], [1, 0.6]]},
+            "centralized": {"pool": [[0, 0.0], [1, 0.6]]},
+        }
+        history = {model: curve for model, curve in curves.items() if model.partition("/")[0] in settings}
+        labels = [item["label"] for item in summary for _ in item["seeds"]]
+        return {"split": "test", "summary": summary, "runs": [{"label": name, "history": history} for name in labels]}
+
+    return made
+
+
+def inked(path):
+    """Share of a picture that is not white."""
+    return (imread(path)[..., :3] < 0.9).any(-1).mean()
+
+
+def test_all_four_are_drawn_and_one_of_earlier_results_does_not_stay(results, run, tmp_path):
+    files = draw_charts(results(run, run.with_(seed=1)), tmp_path)
+    assert [file.name for file in files] == ["bytes.png", "curves.png", "seeds.png", "gain.png"]
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    assert all(inked(file) > 0.01 for file in files)
+    assert draw_charts(results(run, settings=("initial", "federated")), tmp_path) == files[:3]
+    assert sorted(tmp_path.iterdir()) == sorted(files[:3])
+
+
+def test_without_validation_cases_there_are_no_curves(results, run, tmp_path):
+    found = results(run)
+    found["runs"][0]["history"] = {"federated": {}, "centralized": {}}
+    assert "curves.png" not in [file.name for file in draw_charts(found, tmp_path)]
+
+
+def test_every_method_can_be_told_from_the_others(results, run):
+    """Twelve methods with equal Dice, some of nearly equal size: points and names keep apart."""
+    methods = [run.with_(method=method) for method in METHODS]
+    figure = dice_bytes.dice_bytes(results(*methods))
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    names = [text for text in axes.texts if text.get_text() in METHODS]
+    assert {text.get_text() for text in names} == METHODS.keys()
+    boxes = [plt.Text.get_window_extent(text) for text in names]
+    for index, box in enumerate(boxes):
+        assert box.count_overlaps(boxes[index + 1 :]) == 0, names[index].get_text()
+        assert axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1
+    columns = sorted({line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) > 1})
+    assert len(columns) == len(METHODS)
+    pixels = [axes.transData.transform((x, 0))[0] for x in columns]
+    assert min(b - a for a, b in zip(pixels, pixels[1:], strict=False)) > 8
+    plt.close(figure)

@@ -1,0 +1,86 @@
+"""The table's form."""
+
+import csv
+
+from made import scores_of, summary_of
+
+from fedpeft.study.table import table, write_table
+
+
+def test_a_block_a_method_a_row_a_setting_a_column_a_site(run):
+    summary = summary_of(scores_of(run), traffic={"bytes_up": 263104.0, "bytes_down": 131552.0})
+    summary[0] |= {"trainable": 1_712_488, "total": 91_766_838}
+    found = table(summary, "test")
+    assert found.columns == ["method", "setting", "north", "south", "Average", "trainable / total", "up + down a round"]
+    assert found.blocks == [
+        [["flap_sam", "Initial model", "0.0000", "0.0750", "0.0375", "", ""]],
+        [
+            ["flap_sam", "Local", "0.3750", "0.4500", "0.4125", "1.712M / 91.767M (1.9%)", ""],
+            ["", "Local everywhere", "0.2625", "0.2625", "0.2625", "", ""],
+            ["", "Federated", "0.5250", "0.3750", "0.4500", "", "263.1 + 131.6 kB"],
+            ["", "Centralized", "0.5250", "0.0000", "0.2625", "", ""],
+            ["", "Gain over local", "+0.1500", "-0.0750", "+0.0375", "", ""],
+            ["", "95 % interval", "", "", "+0.0000 to +0.0750", "", ""],
+            ["", "Fed. / centralized", "1.000", "-", "1.714", "", ""],
+        ],
+    ]
+    assert found.notes[0] == "Dice of test cases, seed 0. Average: mean of the sites."
+    assert found.columns[-found.once :] == ["trainable / total", "up + down a round"]
+    assert found.sizes == [
+        "flap_sam: 1.712M of 91.767M parameters train (1.9%); a site sends + receives 263.1 + 131.6 kB a round.",
+    ]
+
+
+def test_seeds_are_named_with_their_spread(run):
+    found = table(summary_of(scores_of(run), scores_of(run.with_(seed=1), 0.5)), "validation")
+    assert found.blocks[1][0][4] == "0.3094 ± 0.1458"
+    assert found.notes[0].startswith("Dice of validation cases, mean of seeds 0, 1, ± their standard deviation.")
+
+
+def test_methods_that_start_alike_share_the_initial_models_row(run):
+    parts = [scores_of(run.with_(method=method)) for method in ("flap_sam", "pdec_ft", "dec_ft")]
+    found = table(summary_of(*parts), "test")
+    assert [row[:2] for row in found.blocks[0]] == [["all", "Initial model"]]
+    assert [block[0][0] for block in found.blocks[1:]] == ["flap_sam", "pdec_ft", "dec_ft"]
+    parts[1] = scores_of(run.with_(method="pdec_ft"), 0.5)
+    found = table(summary_of(*parts), "test")
+    assert [row[0] for row in found.blocks[0]] == ["flap_sam, dec_ft", "pdec_ft"]
+
+
+def test_words_are_explained_as_far_as_they_are_used(run):
+    notes = table(summary_of(scores_of(run, settings=("initial", "federated"))), "test").notes
+    assert len(notes) == 1 and not any("Gain" in note or "Local" in note for note in notes)
+    assert any("Gain" in note for note in table(summary_of(scores_of(run)), "test").notes)
+
+
+def test_large_uploads_are_in_megabytes(run):
+    traffic = {"bytes_up": 6.85e6, "bytes_down": 5e5}
+    summary = summary_of(scores_of(run, settings=("initial", "federated")), traffic=traffic)
+    assert table(summary, "test").blocks[1][0][-1] == "6.85 + 0.5 MB"
+
+
+def test_markdown_and_csv(run, tmp_path):
+    summary = summary_of(scores_of(run), scores_of(run.with_(seed=1), 0.5))
+    write_table(summary, "test", tmp_path)
+    text = (tmp_path / "table.md").read_text()
+    lines = text.splitlines()
+    assert lines[:3] == [
+        "| method | setting | north | south | Average | trainable / total | up + down a round |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| flap_sam | Initial model | 0.0000 | 0.0563 | 0.0281 ± 0.0133 |  |  |",
+    ]
+    assert text == table(summary, "test").markdown()
+    with (tmp_path / "table.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["setting"] for row in rows] == [
+        "initial", "local", "local_everywhere", "federated", "centralized", "gain", "ratio",
+    ]
+    assert rows[3] == {
+        "label": "flap_sam", "method": "flap_sam", "title": "FLAP-SAM", "rank": "8", "seeds": "0 1",
+        "setting": "federated", "north": "0.393750", "south": "0.281250", "average": "0.337500", "sd": "0.159099",
+        "low": "", "high": "", "trainable": str(summary[0]["trainable"]), "total": str(summary[0]["total"]),
+        "bytes_up": "263104", "bytes_down": "263104",
+    }
+    assert (rows[5]["average"], rows[5]["low"], rows[5]["high"], rows[6]["south"]) == (
+        "0.028125", "0.000000", "0.056250", "",
+    )
