@@ -3,10 +3,10 @@
     python tests/benchmarks/bench_lgg.py --source DIR --out runs/lgg [--methods A,B] [--seeds 0,1,2]
 
 ``DIR`` holds <site>/<case>/{flair,mask}.nii.gz and manifest.csv with the columns site and case (TCGA-LGG, reduced in
-size). Half of each site's patients train, half are tested. Every method's step size is chosen before, on the training
-patients alone: two thirds of them train, one third is scored, all sites pooled, as long as the comparison itself. Then
-``fedpeft compare`` does the rest and writes the tables. What has finished is kept, so the benchmark can be stopped and
-started again. Nothing is asserted: the tables are the result.
+size). Half of each site's patients train, half are tested. Every method's step size, the same in all settings, is
+chosen before, on the training patients alone: two thirds of them train a federation (in this process, as many rounds as
+later), one third is scored. Then ``fedpeft compare`` does the rest and writes the tables. What has finished is kept, so
+the benchmark can be stopped and started again. Nothing is asserted: the tables are the result.
 """
 
 import argparse
@@ -24,16 +24,20 @@ from statistics import fmean
 
 import numpy as np
 import torch
+from torch import nn
 
-from fedpeft.data.datalist import pool, read_sites
+from fedpeft.algebra.average import average_parcel, normalised
+from fedpeft.data.datalist import Site, read_sites
 from fedpeft.data.folder import Tree, prepare_folder
 from fedpeft.data.table import Columns
 from fedpeft.model.checkpoint import shipped
+from fedpeft.model.initial import build
+from fedpeft.model.parcel import trainable
+from fedpeft.spec.datasets import DATASETS
 from fedpeft.spec.run import Run
-from fedpeft.train.alone import train_alone
 from fedpeft.train.evaluate import mean_dice, score
 from fedpeft.train.files import read_json, write_json
-from fedpeft.train.site import read_volumes
+from fedpeft.train.site import SiteTrainer, read_volumes
 
 MAIN = "flap_sam,lora_dec_ft,full_ft,pdec_ft,ma_sam"
 # Multiples of a row's own step size.
@@ -94,19 +98,30 @@ def tries(methods: list[str], data: Path, out: Path) -> Iterator[Try]:
         yield from (Try(name, factor * rate, data, out) for factor in FACTORS)
 
 
+def federate(run: Run, sites: list[Site], state: Path) -> nn.Module:
+    """A federation's model after all rounds, without FLARE: the same training and the same average."""
+    shutil.rmtree(state, ignore_errors=True)
+    trainers = [SiteTrainer(run, site, build(run, shipped(run.backbone_row)), state) for site in sites]
+    tensors = {key: tensor.detach().clone() for key, tensor in trainable(trainers[0].model).items()}
+    for round_ in range(run.rounds):
+        updates = [trainer.train(tensors, round_) for trainer in trainers]
+        weights = normalised([update.cases for update in updates])
+        tensors, _ = average_parcel(tensors, [item.difference for item in updates], weights, run.method_row.rule_of)
+    trainers[0].load(tensors)
+    return trainers[0].model
+
+
 def attempt(item: Try) -> None:
-    """Train pooled, score the held-out training patients, keep the result."""
+    """Train a federation, score the held-out training patients, keep the result."""
     if item.file.exists():
         return
     torch.set_num_threads(1)
     sites = read_sites(item.data)
     run = Run(item.method, "folder", "sam_tiny", labels=("target",), learning_rate=item.rate, **RECIPE)
-    checkpoint, folder = shipped(run.backbone_row), item.out / item.file.stem
-    shutil.rmtree(folder, ignore_errors=True)
-    made = train_alone(run, pool(sites), checkpoint, folder, "centralized", lambda record: None)
-    model = made.model(checkpoint)
+    model = federate(run, sites, item.file.with_suffix(".state"))
+    preprocessing = DATASETS[run.dataset].preprocessing
     values = [
-        mean_dice(score(model, read_volumes(site, "test", made.preprocessing), run, site.labels, (site.name, "test")))
+        mean_dice(score(model, read_volumes(site, "test", preprocessing), run, site.labels, (site.name, "test")))
         for site in sites
     ]
     write_json(item.file, {"dice": fmean(values), "sites": values})
