@@ -10,6 +10,7 @@ from fedpeft.data.datalist import read_sites
 from fedpeft.model.checkpoint import shipped
 from fedpeft.spec.run import Run
 from fedpeft.study import compare as study
+from fedpeft.study import work
 from fedpeft.study.cells import Plan
 from fedpeft.study.compare import compare
 from fedpeft.train.alone import train_alone
@@ -55,3 +56,29 @@ def compared(two_sites, checkpoint, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study, "ProcessPoolExecutor", Here)
         return plan, compare(plan, [RUN], ["local", "centralized"], lambda progress, event: None)
+
+
+@pytest.fixture
+def again(compared, run, here, monkeypatch, tmp_path):
+    """A copy of the comparison, and a function that compares once more and names what was trained and tested."""
+    plan, _ = compared
+    out = tmp_path / "out"
+    shutil.copytree(plan.out, out)
+    done = []
+
+    def noted(name, function):
+        def call(plan, cell, *rest):
+            done.append(f"{name} {cell.name}")
+            return function(plan, cell, *rest)
+
+        monkeypatch.setattr(work, function.__name__, call)
+
+    noted("train", work._alone)
+    noted("test", work._scores)
+
+    def once_more(runs=(run,), settings=("local", "centralized"), data=plan.data, split="test", report=print):
+        done.clear()
+        results = compare(Plan(data, out, plan.checkpoint, 1, split=split), list(runs), list(settings), report)
+        return list(done), results
+
+    return out, once_more

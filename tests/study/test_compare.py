@@ -3,8 +3,6 @@
 import csv
 import json
 import shutil
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import doubles
@@ -14,46 +12,14 @@ from matplotlib.image import imread
 
 from fedpeft.spec.datasets import DATASETS
 from fedpeft.spec.methods import METHODS
-from fedpeft.study import compare as study
 from fedpeft.study import work
-from fedpeft.study.cells import LOCK, Plan, only_one
-from fedpeft.study.compare import compare
+from fedpeft.study.cells import LOCK
 from fedpeft.study.overview import draw_first
 from fedpeft.train.run_folder import DESCRIPTION, RunFolder
 
 SETTINGS = ["local", "centralized"]
 MODELS = ["initial", "local/site-1", "local/site-2", "centralized"]
 FILES = ["cases.csv", "results.json", "table.csv", "table.md", "times.json"]
-
-
-def quiet(progress, event):
-    pass
-
-
-@pytest.fixture
-def again(compared, run, here, monkeypatch, tmp_path):
-    """A copy of the comparison, and a function that compares once more and names what was trained and tested."""
-    plan, _ = compared
-    out = tmp_path / "out"
-    shutil.copytree(plan.out, out)
-    done = []
-
-    def noted(name, function):
-        def call(plan, cell, *rest):
-            done.append(f"{name} {cell.name}")
-            return function(plan, cell, *rest)
-
-        monkeypatch.setattr(work, function.__name__, call)
-
-    noted("train", work._alone)
-    noted("test", work._scores)
-
-    def once_more(runs=(run,), settings=SETTINGS, data=plan.data, split="test", report=quiet):
-        done.clear()
-        results = compare(Plan(data, out, plan.checkpoint, 1, split=split), list(runs), settings, report)
-        return list(done), results
-
-    return out, once_more
 
 
 def test_every_model_is_tested_at_every_site(compared, run):
@@ -222,45 +188,6 @@ def test_data_without_a_case_to_test_are_refused_before_training(again, two_site
     assert not (out / "flap_sam").exists()
 
 
-def test_a_failing_cell_is_named_and_costs_no_other_one(compared, again, monkeypatch):
-    out, once_more = again
-    before = (out / "results.json").read_bytes()
-    shutil.rmtree(out / "flap_sam")
-
-    def broken(plan, cell, folder, original=work._alone):
-        if cell.site == "site-1":
-            raise ValueError("image.nii.gz is damaged")
-        original(plan, cell, folder)
-
-    events = []
-    with monkeypatch.context() as patch:
-        patch.setattr(work, "_alone", broken)
-        with pytest.raises(RuntimeError) as caught:
-            once_more(settings=["local"], report=lambda progress, event: events.append(event))
-    text = str(caught.value)
-    assert "1 of 3 cells failed" in text and "same command again" in text
-    assert text.endswith("flap_sam, seed 0, local site-1: image.nii.gz is damaged")
-    assert "flap_sam, seed 0, local site-1: failed: image.nii.gz is damaged" in events
-    assert (out / "results.json").read_bytes() == before
-    name = "flap_sam, seed 0, local site-1"
-    done, results = once_more(settings=["local"])
-    assert done == [f"train {name}", f"test {name}"]
-    assert results["runs"][0]["models"].items() <= compared[1]["runs"][0]["models"].items()
-
-
-def test_a_defect_is_not_made_a_users_fault(again, monkeypatch):
-    out, once_more = again
-    shutil.rmtree(out / "flap_sam")
-
-    def broken(*args):
-        raise KeyError("qkv")
-
-    monkeypatch.setattr(work, "_alone", broken)
-    with pytest.raises(KeyError) as caught:
-        once_more(settings=["centralized"])
-    assert "flap_sam, seed 0, centralized" in caught.value.__notes__[0]
-
-
 def test_the_federated_cell_goes_through_the_simulator_once_and_counts_its_bytes(again, monkeypatch):
     """With a stand-in for the simulator: see ``doubles``."""
     out, once_more = again
@@ -278,39 +205,6 @@ def test_the_federated_cell_goes_through_the_simulator_once_and_counts_its_bytes
     assert item["gain"]["low"] <= item["gain"]["average"] <= item["gain"]["high"]
     assert once_more(settings=["local", "federated"]) == ([], results)
     assert events[0] == "3 cells have finished before"
-
-
-def test_a_killed_worker_process_is_told_with_the_likely_reason(again, monkeypatch):
-    out, once_more = again
-    shutil.rmtree(out / "flap_sam")
-
-    class Broken(doubles.Here):
-        def submit(self, function, *args):
-            if self.given:
-                raise BrokenProcessPool("terminated abruptly")
-            self.given.append(function)
-            future = Future()
-            future.set_exception(BrokenProcessPool("terminated abruptly"))
-            return future
-
-    monkeypatch.setattr(study, "ProcessPoolExecutor", Broken)
-    with pytest.raises(RuntimeError, match="2 of 2 cells failed.*initial: a worker .*memory.*centralized: a worker"):
-        once_more(settings=["centralized"])
-
-
-def test_a_second_comparison_is_kept_out_of_the_folder(again):
-    out, once_more = again
-    with only_one(out), pytest.raises(RuntimeError, match="another comparison works in"):
-        once_more()
-    assert once_more()[0] == []
-
-
-def test_a_comparison_that_is_interrupted_ends_its_processes(monkeypatch, run):
-    ended = []
-    monkeypatch.setattr(study, "end_all", ended.append)
-    with pytest.raises(KeyboardInterrupt), study.Workers(1, None):
-        raise KeyboardInterrupt
-    assert ended == [[]]
 
 
 def test_the_picture_has_curves_and_masks(compared, run):

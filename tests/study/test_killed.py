@@ -169,7 +169,7 @@ def test_the_command_killed_while_it_trains(command, compared, run, here, tmp_pa
     options = ["--settings", "centralized", "--rounds", run.rounds, "--batch", run.batch, "--local-epochs",
                run.local_epochs, "--learning-rate", run.learning_rate]
     first = command(plan.data, out, *options)
-    read_until(first, "centralized: begins")
+    read_until(first, "begins")
     time.sleep(random.Random(0).uniform(0, 1))
     workers = psutil.Process(first.pid).children(recursive=True)
     first.kill()

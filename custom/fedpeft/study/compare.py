@@ -96,6 +96,7 @@ def _do(
 
 def _raise(plan: Plan, cells: list[Cell], failures: dict[Cell, BaseException]) -> None:
     """Raise what says which cells failed, if any did."""
+    failures = {cell: failures[cell] for cell in cells if cell in failures}
     for cell, error in failures.items():
         if not isinstance(error, EXPECTED):
             error.add_note(f"in the cell {cell.name} of {plan.out}")
