@@ -61,10 +61,10 @@ def test_statistics_must_be_those_of_the_training_cases(root: Path) -> None:
     kept = json.loads((root / "a" / "datalist.json").read_text())["statistics"]
     change(root, "a", statistics={**kept, "mean": kept["mean"] * 1.01})
     change(root, "b", statistics={**kept, "rule": "by eye"})
-    faults = check(root).faults
+    faults = check(root, Preprocessing()).faults
     assert len(faults) == 2 and "the training cases have" in faults[0] and "'by eye'" in faults[1]
     change(root, "a", statistics=None)
-    assert "no statistics" in check(root).warnings[0]
+    assert "no statistics" in check(root, Preprocessing()).warnings[0]
 
 
 def test_faulty_and_differing_datalists(root: Path) -> None:

@@ -1,5 +1,7 @@
 """Parameter counts of the paper and its code, to the digit; the formulas are written without the model code."""
 
+from functools import cache
+
 import pytest
 
 from fedpeft.cli import methods
@@ -24,6 +26,7 @@ PUBLISHED = {
 }
 
 
+@cache
 def counted(method, backbone, classes, rank):
     return methods.counted(Run(method, "folder", backbone, classes=classes, rank=rank))
 

@@ -3,12 +3,10 @@
 import argparse
 import json
 from dataclasses import asdict, dataclass
-from math import prod
 from typing import Any
 
 from fedpeft.cli.options import print_table, subparser
-from fedpeft.model.initial import skeleton
-from fedpeft.model.parcel import parcel
+from fedpeft.model.parcel import counts
 from fedpeft.spec.backbones import BACKBONES
 from fedpeft.spec.methods import METHODS
 from fedpeft.spec.run import Run
@@ -70,6 +68,5 @@ def _on(run: Run) -> list[str]:
 
 def counted(run: Run) -> Row:
     """A run's counts."""
-    trainable = sum(prod(shape) for shape in parcel(run).values())
-    total = sum(parameter.numel() for parameter in skeleton(run).parameters())
+    trainable, total = counts(run)
     return Row(run.method, run.method_row.task, trainable, total, 4 * trainable)

@@ -24,6 +24,12 @@ def parcel(run: Run, round_: int = 0) -> Parcel:
     return {path: tuple(tensor.shape) for path, tensor in trainable(skeleton(run)).items()}
 
 
+def counts(run: Run) -> tuple[int, int]:
+    """Trainable parameters and all parameters of the run's model, adapters included in both; needs no checkpoint."""
+    model = skeleton(run)
+    return sum(p.numel() for p in trainable(model).values()), sum(p.numel() for p in model.parameters())
+
+
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """The model's trainable parameters by path."""
     return {path: parameter for path, parameter in model.named_parameters() if parameter.requires_grad}

@@ -12,13 +12,11 @@ that they need was not compared.
 """
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from statistics import fmean, stdev
 from typing import Any
 
 from fedpeft.flare.filters import declared_bytes
-from fedpeft.model.initial import skeleton
-from fedpeft.model.parcel import parcel
+from fedpeft.model.parcel import counts, parcel
 from fedpeft.spec.run import Run
 from fedpeft.study.bootstrap import over_seeds, paired_difference
 from fedpeft.study.cells import CENTRALIZED, FEDERATED, INITIAL, LOCAL, Cell, label
@@ -51,7 +49,7 @@ def _summary(entries: Sequence[dict[str, Any]], scores: Scored) -> dict[str, Any
     return {
         "label": label(run), "method": run.method, "title": run.method_row.title, "rank": run.rank,
         "seeds": [entry["run"]["seed"] for entry in entries],
-        **_parameters(run), **_bytes(run, entries[0]["traffic"]),
+        **dict(zip(("trainable", "total"), counts(run), strict=True)), **_bytes(run, entries[0]["traffic"]),
         "settings": settings, "gain": _gain(settings, scores), "ratio": _ratio(settings),
     }
 
@@ -82,13 +80,6 @@ def _settings(seeds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, A
             "seeds": averages,
         }
     return found
-
-
-def _parameters(run: Run) -> dict[str, int]:
-    return {
-        "trainable": sum(map(prod, parcel(run).values())),
-        "total": sum(parameter.numel() for parameter in skeleton(run).parameters()),
-    }
 
 
 def _bytes(run: Run, traffic: Mapping[str, float]) -> dict[str, int]:
