@@ -113,14 +113,17 @@ class Dataset:
     Attributes:
         name: what commands, jobs and site files call it.
         title: for people.
-        labels: (index, name) pairs from background, 0, on; None if the datalists bring the table.
+        labels: (index, name) pairs from 0 on, which in segmentation is the background; None if the datalists bring the
+            table.
         preprocessing: how volumes are normalised.
+        task: what it is labelled for.
     """
 
     name: str
     title: str
     labels: tuple[tuple[int, str], ...] | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    task: str = "segmentation"
 
 
 DATASETS: dict[str, Dataset] = {
@@ -145,6 +148,11 @@ DATASETS: dict[str, Dataset] = {
         Dataset(
             "prostate", "The prostate in T2 MR, six hospitals", ((0, "background"), (1, "prostate")),
             Preprocessing(foreground=None, clip=None),
+        ),
+        Dataset("images", "Pictures of one class each, from class folders or a table", task="classification"),
+        Dataset(
+            "isic2019", "Fed-ISIC2019: skin lesions in dermoscopy, six centres",
+            tuple(enumerate(("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC"))), task="classification",
         ),
     )
 }

@@ -71,9 +71,21 @@ _ROWS = (
         "flap_sam_folder",
         Run("flap_sam", "folder", "sam_tiny", labels=("target",), rounds=20, local_epochs=0.5, batch=2),
     ),
-    *(_of_the_paper(name, "kits19", 6) for name, row in METHODS.items() if row.task == "segmentation"),
+    *(_of_the_paper(name, "kits19", 6) for name, row in METHODS.items() if "segmentation" in row.tasks),
     _of_the_paper("flap_sam", "ixi", 3),
     _of_the_paper("flap_sam", "prostate", 6),
+    Job(
+        "lora_images",
+        Run("lora", "images", "vit_tiny", classes=2, rounds=20, local_epochs=1.0, batch=32, codec="bfloat16"),
+    ),
+    *(
+        Job(
+            f"{name}_isic2019",
+            Run(name, "isic2019", "vit_b16", classes=8, rounds=50, local_epochs=1.0, batch=64, codec="bfloat16"),
+            min_sites=6,
+        )
+        for name in ("lora", "vpt_deep", "dvpt", "sba", "lora_vpt", "full_ft")
+    ),
 )
 
 JOBS: dict[str, Job] = {row.name: row for row in _ROWS}

@@ -1,4 +1,4 @@
-"""Fine-tuning methods: where adapters go, which tensors train, how each is averaged.
+"""Fine-tuning methods: where adapters go, which tensors train and when, how each is averaged.
 
 A method is a row. Nothing in the code branches on a method's name: to add one, add a row here and, if its
 mathematics is new, one adapter module (``model/adapters.py``) or one averaging rule (``algebra/average.py``).
@@ -25,6 +25,13 @@ GATES = "*.gate.theta"
 FACT = "image_encoder.fact.*"
 SLICE_MIXERS = "image_encoder.blocks.*.slices.*"
 PROMPT_ENCODER = "prompt_encoder.*"
+# Classification: a head of its own, which no foundation model has.
+HEAD = "head.*"
+BIASES = "*.bias"
+NORMS = ("image_encoder.*norm*",)
+PROMPTS = "*.prompts.*"
+PROMPT_FACTORS = "*.prompts.[AB]"
+BOTTLENECKS = "*.bottlenecks.*"
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,9 @@ def _everywhere(kind: str) -> tuple[Adapter, ...]:
 
 
 LORA_ADAPTERS = _everywhere("lora")
+DEEP_PROMPTS = Adapter("prompts", "image_encoder.blocks.*")
+BOTH = ("segmentation", "classification")
+CLASSIFICATION = ("classification",)
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ class Method:
 
     Attributes:
         name: what commands and jobs call it.
-        title: what the FLAP-SAM paper calls it.
+        title: what its paper calls it.
         trains: globs of the parameter paths that train and travel; everything else is frozen.
         adapters: adapters that are put into the backbone; none means the backbone as it is.
         rules: (glob, averaging rule) pairs; the first match decides (keys of ``fedpeft.algebra.average.RULES``).
@@ -75,7 +85,11 @@ class Method:
         mixes_slices: whether a slice's mask depends on its neighbours in the stack; such a row predicts overlapping
             stacks, ``stride`` apart, and averages their probabilities.
         note: the rule in a sentence, shown by ``fedpeft methods``.
-        task: "segmentation" or "classification".
+        draws: glob of trained parameters of blocks, ``...blocks.<number>...``, of which each round trains and exchanges
+            a random subset of the blocks alone; "" if every round has them all.
+        blocks: how many blocks a round draws by default.
+        prompts: default number of prompt tokens; 0 for a row without.
+        tasks: what it can be trained for.
     """
 
     name: str
@@ -89,11 +103,18 @@ class Method:
     side: int = 0
     stages: int = 0
     mixes_slices: bool = False
-    task: str = "segmentation"
+    draws: str = ""
+    blocks: int = 0
+    prompts: int = 0
+    tasks: tuple[str, ...] = ("segmentation",)
 
     def trains_tensor(self, path: str) -> bool:
         """Whether the parameter at ``path`` trains (and travels)."""
         return any(fnmatchcase(path, pattern) for pattern in self.trains)
+
+    def draws_tensor(self, path: str) -> bool:
+        """Whether the parameter at ``path`` belongs to the blocks of which rounds draw some."""
+        return bool(self.draws) and fnmatchcase(path, self.draws)
 
     def rule_of(self, path: str) -> str:
         """Name of the averaging rule of the parameter at ``path``.
@@ -112,10 +133,11 @@ _ROWS = (
         "flap_sam", "FLAP-SAM", (LORA, *OUTPUT_LAYERS), adapters=LORA_ADAPTERS,
         note="LoRA on q, v of encoder and decoder + upscaling, hyper-networks, mask tokens",
     ),
-    Method("full_ft", "FullFT", ("*",), rate=0.15, note="every parameter"),
+    Method("full_ft", "FullFT", ("*",), rate=0.15, tasks=BOTH, note="every parameter"),
     Method(
-        "attn_ft", "AttnFT", (ENCODER_ATTENTION, DECODER_ATTENTION), rate=0.25,
-        note="attention of encoder (with relative positions) and decoder, nothing else: the paper's one-class count",
+        "attn_ft", "AttnFT", (ENCODER_ATTENTION, DECODER_ATTENTION, HEAD), rate=0.25, tasks=BOTH,
+        note="attention of encoder (with relative positions) and decoder, nothing else: the paper's one-class count; "
+        "for classification the head as well",
     ),
     Method("dec_ft", "DecFT", (DECODER,), rate=0.5, note="the whole mask decoder"),
     Method("pdec_ft", "PDecFT", OUTPUT_LAYERS, note="upscaling, hyper-networks, mask tokens"),
@@ -153,6 +175,45 @@ _ROWS = (
         adapters=(_encoder("fact_tk"), Adapter("slices", "image_encoder.blocks.*")),
         rules=((FACT, "tucker"), ("*", "mean")),
         note="the same with FacT in Tucker form",
+    ),
+    # Alkhunaizi et al. 2024 (federated PEFT of ViTs); what follows trains the new head as well.
+    Method("linear_probe", "Linear probe", (HEAD,), tasks=CLASSIFICATION, note="the head alone"),
+    Method("bitfit", "Bias tuning", (BIASES, HEAD), tasks=CLASSIFICATION, note="every bias + head"),
+    Method("layernorm", "LayerNorm tuning", (*NORMS, HEAD), tasks=CLASSIFICATION,
+           note="scales and shifts of the encoder's layer normalisations + head"),
+    Method(
+        "sba", "SBA", (ENCODER_ATTENTION, HEAD), rate=0.25, draws=ENCODER_ATTENTION, blocks=3, tasks=CLASSIFICATION,
+        note="attention of blocks drawn anew each round + head; only these are exchanged",
+    ),
+    Method(
+        "vpt_shallow", "VPT-shallow", (PROMPTS, HEAD), adapters=(Adapter("first_prompts", "image_encoder"),),
+        prompts=10, tasks=CLASSIFICATION, note="prompt tokens before the first block + head",
+    ),
+    Method(
+        "vpt_deep", "VPT-deep", (PROMPTS, HEAD), adapters=(DEEP_PROMPTS,), prompts=10, tasks=CLASSIFICATION,
+        note="prompt tokens of their own in every block + head",
+    ),
+    Method(
+        "dvpt", "DVPT", (PROMPTS, HEAD), adapters=(Adapter("low_rank_prompts", "image_encoder.blocks.*"),),
+        rules=((PROMPT_FACTORS, "product"), ("*", "mean")), rank=4, prompts=10, tasks=CLASSIFICATION,
+        note="every block's prompt tokens as a low-rank product + head",
+    ),
+    Method(
+        "lora", "LoRA", (LORA, HEAD), adapters=(_encoder("lora"),), tasks=CLASSIFICATION,
+        note="LoRA on q, v of the encoder + head",
+    ),
+    Method(
+        "lora_vpt", "LoRA + VPT", (LORA, PROMPTS, HEAD), adapters=(_encoder("lora"), DEEP_PROMPTS), prompts=10,
+        tasks=CLASSIFICATION, note="LoRA on q, v of the encoder, prompt tokens in every block + head",
+    ),
+    Method(
+        "adapters", "Adapters", (BOTTLENECKS, HEAD), adapters=(Adapter("bottlenecks", "image_encoder.blocks.*"),),
+        tasks=CLASSIFICATION, note="bottlenecks after attention and MLP of every block (width: the rank) + head",
+    ),
+    Method(
+        "sba_vpt", "SBA + VPT", (ENCODER_ATTENTION, PROMPTS, HEAD), adapters=(DEEP_PROMPTS,), rate=0.25,
+        draws=ENCODER_ATTENTION, blocks=3, prompts=10, tasks=CLASSIFICATION,
+        note="sba with prompt tokens in every block, which every round exchanges",
     ),
 )
 

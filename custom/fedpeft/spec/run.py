@@ -11,10 +11,13 @@ from typing import Any
 from fedpeft.spec.backbones import Backbone, backbone
 from fedpeft.spec.datasets import DATASETS
 from fedpeft.spec.methods import Method, method
+from fedpeft.spec.tasks import Task, task
 
 CODECS = ("float32", "bfloat16")
 WEIGHTS = ("cases", "uniform")
 DECAYS = ("cosine", "power7")
+LOSSES = ("balanced", "plain", "focal")
+INITIALS = ("generic", "medical", "random")
 SETTINGS = ("local", "federated", "centralized")
 
 
@@ -24,17 +27,17 @@ class Run:
 
     Attributes:
         method, dataset, backbone: names of rows.
-        classes: foreground classes; the model has ``classes + 1`` outputs, 0 is background.
-        labels: names of the classes in the order of their indices from 1 on; sites must have the same. Empty means the
-            data set's own names where it has as many, else that names are not compared.
+        classes: classes to tell apart; in segmentation besides the background, which is output 0.
+        labels: names of the classes in the order of their indices; sites must have the same. Empty means the data set's
+            own names where it has as many, else that names are not compared.
         rank: adapter rank; 0 means the method's default, or else the backbone's.
         side: input side in pixels; 0 means the method's default, or else the backbone's.
         seed: of the initial model, the order of the data and the augmentation.
         rounds: rounds of the federation; a local or centralized run has as many.
         local_epochs: passes over a site's training stacks in a round; a fraction takes that share of them, drawn anew
             each round, so that sites whose data differ are averaged before they drift apart.
-        batch: stacks of ``stack`` neighbouring slices in a step.
-        stack: slices in a stack (the paper's N = 5).
+        batch: stacks of ``stack`` neighbouring slices, or pictures, in a step.
+        stack: slices in a stack (FLAP-SAM's N = 5); this and the next two are of segmentation.
         stride: slices between the starts of two stacks; 1 is the paper's, ``stack`` computes each slice once.
         negatives: stacks without foreground, as a share of those with it.
         learning_rate: 0 means backbone's rate times the method's factor.
@@ -42,9 +45,16 @@ class Run:
         warmup: share of the run with a linearly growing step size.
         decay: of the step size after the warm-up, to zero at the run's end: half a "cosine", or the paper's "power7",
             (1 - t)^7.
-        dice_weight: the loss is (1 - dice_weight) CE + dice_weight Dice (FLAP-SAM: 0.2, 0.8).
+        dice_weight: segmentation's loss is (1 - dice_weight) CE + dice_weight Dice (FLAP-SAM: 0.2, 0.8).
         weights: how sites are weighted: by their number of training cases, or all alike (the paper's equation 2).
         codec: how tensors are encoded on the wire.
+        prompts: prompt tokens; 0 means the method's default, which is 0 for a row without.
+        blocks: blocks that a round draws; 0 means the method's default, which is 0 for a row that draws none.
+        initial: the foundation model to start from: the backbone's own weights ("generic"), others of the same shape
+            that were trained on medical images ("medical"), or none ("random").
+        loss: of classification: cross-entropy whose classes weigh alike at each site ("balanced") or as often as they
+            occur ("plain"), or focal loss ("focal").
+        patience: the run ends after this many rounds without a better mean of the sites' validation; 0: it never does.
     """
 
     method: str
@@ -68,6 +78,11 @@ class Run:
     dice_weight: float = 0.8
     weights: str = "cases"
     codec: str = "float32"
+    prompts: int = 0
+    blocks: int = 0
+    initial: str = "generic"
+    loss: str = "balanced"
+    patience: int = 0
 
     def __post_init__(self) -> None:
         """Fill the defaults that belong to the rows, then check every value.
@@ -78,10 +93,15 @@ class Run:
         row, backbone_row = method(self.method), backbone(self.backbone)
         object.__setattr__(self, "labels", tuple(self.labels) or _names(self.dataset, self.classes))
         for name, value in _defaults(row, backbone_row).items():
-            object.__setattr__(self, name, getattr(self, name) or value)
+            # A row without prompts or draws has none of them, whatever other rows of a comparison get.
+            own = 0 if name in OF_THE_ROW and not value else getattr(self, name) or value
+            object.__setattr__(self, name, own)
         object.__setattr__(self, "learning_rate", self.learning_rate or backbone_row.learning_rate * row.rate)
+        least = 2 - self.task_row.background
         checks = (
-            ("classes", self.classes >= 1, "at least 1"),
+            ("method", self.task in row.tasks, f"a method for {self.task}, which {self.method} is not"),
+            ("backbone", self.task in backbone_row.tasks, f"a backbone for {self.task}, which {self.backbone} is not"),
+            ("classes", self.classes >= least, f"at least {least}"),
             ("labels", len(self.labels) in (0, self.classes), f"{self.classes} names, one for each class, or none"),
             ("rank", self.rank >= 1, "at least 1"),
             ("side", self.side > 0 and self.side % backbone_row.patch == 0,
@@ -99,6 +119,11 @@ class Run:
             ("dice_weight", 0 <= self.dice_weight <= 1, "0 to 1"),
             ("weights", self.weights in WEIGHTS, f"one of {', '.join(WEIGHTS)}"),
             ("codec", self.codec in CODECS, f"one of {', '.join(CODECS)}"),
+            ("prompts", self.prompts >= 0, "0 or more"),
+            ("blocks", 0 <= self.blocks <= backbone_row.depth, f"0 to the {backbone_row.depth} of {self.backbone}"),
+            ("initial", self.initial in INITIALS, f"one of {', '.join(INITIALS)}"),
+            ("loss", self.loss in LOSSES, f"one of {', '.join(LOSSES)}"),
+            ("patience", self.patience >= 0, "0 or more"),
         )
         for name, valid, expected in checks:
             if not valid:
@@ -115,22 +140,39 @@ class Run:
         return backbone(self.backbone)
 
     @property
+    def task(self) -> str:
+        """Name of the task: the data set's, or for data that is no row the method's first."""
+        row = DATASETS.get(self.dataset)
+        return row.task if row else self.method_row.tasks[0]
+
+    @property
+    def task_row(self) -> Task:
+        """The task's row."""
+        return task(self.task)
+
+    @property
+    def outputs(self) -> int:
+        """Logits of the model."""
+        return self.classes + self.task_row.background
+
+    @property
     def upscaling(self) -> tuple[int, ...]:
         """Channels after each transposed convolution of the mask decoder."""
         return self.backbone_row.upscaling[: self.method_row.stages or None]
 
     @property
     def label_table(self) -> dict[int, str]:
-        """Index -> name, background included."""
-        names = self.labels or tuple(f"class {index}" for index in range(1, self.classes + 1))
-        return dict(enumerate(("background", *names)))
+        """Output -> name, the background's included where there is one."""
+        first = self.task_row.background
+        names = self.labels or tuple(f"class {index}" for index in range(first, self.outputs))
+        return dict(enumerate((*("background",) * first, *names)))
 
     def with_(self, **changes: Any) -> "Run":
         """A copy with some fields changed.
 
         What comes from rows follows: another method scales the learning rate by its row's factor and brings its own
-        rank and side where the old one had its own, another backbone brings all three, another data set or number of
-        classes its own names.
+        rank, side, prompts and blocks where the old one had its own, another backbone brings all of these, another data
+        set or number of classes its own names.
         """
         follow: dict[str, Any] = {}
         if changes.get("method", self.method) != self.method:
@@ -138,7 +180,7 @@ class Run:
             own = _defaults(self.method_row, self.backbone_row)
             follow |= {name: 0 for name, value in own.items() if getattr(self, name) == value}
         if changes.get("backbone", self.backbone) != self.backbone:
-            follow |= {"rank": 0, "side": 0, "learning_rate": 0.0}
+            follow |= {"rank": 0, "side": 0, "prompts": 0, "blocks": 0, "learning_rate": 0.0}
         if {"dataset", "classes"} & changes.keys():
             follow["labels"] = ()
         return replace(self, **follow | changes)
@@ -168,15 +210,34 @@ class Run:
         return cls(**values)
 
 
+# Fields that only some rows have.
+OF_THE_ROW = ("prompts", "blocks")
+
+
 def _defaults(row: Method, backbone_row: Backbone) -> dict[str, int]:
     side = min(row.side, backbone_row.published_side) or backbone_row.side
-    return {"rank": row.rank or backbone_row.rank, "side": side}
+    # A shallow backbone may have fewer blocks than a row draws.
+    blocks = min(row.blocks, backbone_row.depth)
+    return {"rank": row.rank or backbone_row.rank, "side": side, "prompts": row.prompts, "blocks": blocks}
 
 
 def _names(dataset: str, classes: int) -> tuple[str, ...]:
     row = DATASETS.get(dataset)
-    names = tuple(name for index, name in row.labels if index) if row and row.labels else ()
+    background = task(row.task).background if row else 0
+    names = tuple(name for index, name in row.labels if index >= background) if row and row.labels else ()
     return names if len(names) == classes else ()
+
+
+def drawn_blocks(run: Run, round_: int) -> tuple[int, ...]:
+    """The blocks that a round trains, of a method that draws some; every party draws the same.
+
+    Every subset of ``run.blocks`` blocks is as likely as any other, whatever other rounds drew.
+
+    Returns:
+        Numbers of blocks, ascending.
+    """
+    order = sorted(range(run.backbone_row.depth), key=lambda block: seed_of(run.seed, "blocks", round_, block))
+    return tuple(sorted(order[: run.blocks]))
 
 
 def seed_of(*parts: object) -> int:
