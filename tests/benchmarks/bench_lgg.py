@@ -35,9 +35,10 @@ from fedpeft.model.initial import build
 from fedpeft.model.parcel import trainable
 from fedpeft.spec.datasets import DATASETS
 from fedpeft.spec.run import Run
-from fedpeft.train.evaluate import mean_dice, score
 from fedpeft.train.files import read_json, write_json
-from fedpeft.train.site import SiteTrainer, read_volumes
+from fedpeft.train.scores import mean_score
+from fedpeft.train.site import SiteTrainer
+from fedpeft.train.tasks import score_site
 
 MAIN = "flap_sam,lora_dec_ft,full_ft,pdec_ft,ma_sam"
 # Multiples of a row's own step size.
@@ -107,7 +108,7 @@ def federate(run: Run, sites: list[Site], state: Path) -> nn.Module:
         updates = [trainer.train(tensors, round_) for trainer in trainers]
         weights = normalised([update.cases for update in updates])
         tensors, _ = average_parcel(tensors, [item.difference for item in updates], weights, run.method_row.rule_of)
-    trainers[0].load(tensors)
+    trainers[0].load(tensors, run.rounds)
     return trainers[0].model
 
 
@@ -120,10 +121,7 @@ def attempt(item: Try) -> None:
     run = Run(item.method, "folder", "sam_tiny", labels=("target",), learning_rate=item.rate, **RECIPE)
     model = federate(run, sites, item.file.with_suffix(".state"))
     preprocessing = DATASETS[run.dataset].preprocessing
-    values = [
-        mean_dice(score(model, read_volumes(site, "test", preprocessing), run, site.labels, (site.name, "test")))
-        for site in sites
-    ]
+    values = [mean_score(score_site(model, site, "test", run, preprocessing)) for site in sites]
     write_json(item.file, {"dice": fmean(values), "sites": values})
 
 

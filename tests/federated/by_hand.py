@@ -5,7 +5,7 @@ from fedpeft.algebra.codec import roundtrip
 from fedpeft.data.datalist import read_sites
 from fedpeft.model.checkpoint import shipped
 from fedpeft.model.initial import build
-from fedpeft.model.parcel import trainable
+from fedpeft.model.parcel import download, parcel, trainable
 from fedpeft.train.site import SiteTrainer
 
 
@@ -15,10 +15,13 @@ def by_hand(run, data, state, names):
     checkpoint = shipped(run.backbone_row)
     trainers = [SiteTrainer(run, site, build(run, checkpoint), state) for site in sites]
     tensors = {key: p.detach().clone() for key, p in trainable(build(run, checkpoint)).items()}
+    tensors |= roundtrip({key: tensors[key] for key in download(run)}, run.codec)
     for round_ in range(run.rounds):
-        base = roundtrip(tensors, run.codec)
-        updates = [trainer.train(base, round_) for trainer in trainers]
+        received = {key: tensors[key] for key in download(run, round_)}
+        updates = [trainer.train(received, round_) for trainer in trainers]
         differences = [roundtrip(update.difference, run.codec) for update in updates]
         weights = normalised([update.cases for update in updates])
-        tensors, _ = average_parcel(base, differences, weights, run.method_row.rule_of)
+        base = {key: tensors[key] for key in parcel(run, round_)}
+        averaged, _ = average_parcel(base, differences, weights, run.method_row.rule_of)
+        tensors |= roundtrip(averaged, run.codec)
     return tensors

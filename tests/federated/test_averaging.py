@@ -14,7 +14,7 @@ from fedpeft.spec.run import Run
 SITES = ["site-1", "site-2"]
 # One row for each rule that flap_sam does not have; the other rows run in `make check-all`.
 ALWAYS = ("ma_sam", "ma_sam_tk")
-SLOW = [name for name, row in METHODS.items() if row.task == "segmentation" and name not in (*ALWAYS, "flap_sam")]
+SLOW = [name for name, row in METHODS.items() if "segmentation" in row.tasks and name not in (*ALWAYS, "flap_sam")]
 
 
 @pytest.mark.parametrize("method", [*ALWAYS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])

@@ -13,14 +13,15 @@ from fedpeft.flare.filters import CheckMetrics, DecodeParcel, EncodeParcel
 from fedpeft.flare.job_run import JobRun
 from fedpeft.flare.messages import META, REASON, is_ok, reason_of, refusal, site_report
 from fedpeft.flare.round_line import round_line
+from fedpeft.spec.run import Run
 
-RUN = {"method": "pdec_ft", "dataset": "phantom", "backbone": "sam_tiny", "classes": 2, "codec": "bfloat16"}
+RUN = Run("pdec_ft", "phantom", "sam_tiny", classes=2, codec="bfloat16")
 GOOD = {"cases": 3, "loss": 0.5, "seconds": 1.0, "dice": {"organ": 0.9}}
 
 
 class Engine:
     def __init__(self):
-        self.job = JobRun(RUN)
+        self.job = JobRun(RUN.to_dict())
 
     def fire_event(self, event_type, fl_ctx):
         """Logging an error is an event in FLARE."""
@@ -102,7 +103,7 @@ def test_another_kind_is_refused(context, tensors, kind):
 )
 def test_a_report_out_of_range_is_refused(change):
     with pytest.raises(ValueError, match="site-1: "):
-        site_report(GOOD | change, 2, "site-1")
+        site_report(GOOD | change, RUN, "site-1")
 
 
 def test_a_validation_answers_numbers_alone(context):
@@ -144,7 +145,7 @@ RECORD = {
     ),
 ])
 def test_a_rounds_line_shows_the_worst_fit_of_what_was_refactored(averaging, fit):
-    assert round_line(2, 10, RECORD | {"averaging": averaging}) == (
+    assert round_line(2, RUN, RECORD | {"averaging": averaging}) == (
         f"fedpeft | round 3/10 | Dice at its start 0.250 (site-1 0.250) | loss 0.500 | {fit}up 1.5 kB, down 2.00 MB | "
         "1.2 s | silent: site-2"
     )

@@ -13,13 +13,13 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.signal import Signal
 from nvflare.app_common.abstract.model import ModelLearnableKey
 from nvflare.app_common.app_constant import AppConstants
-from nvflare.app_common.shareablegenerators.full_model_shareable_generator import FullModelShareableGenerator
 from nvflare.fuel.utils import fobs
 
 from fedpeft.algebra.codec import nbytes
 from fedpeft.flare.aggregator import RECORD, AdapterAggregator
 from fedpeft.flare.executor import SiteExecutor
 from fedpeft.flare.filters import DecodeParcel, EncodeParcel, declared_bytes
+from fedpeft.flare.generator import ParcelGenerator
 from fedpeft.flare.job_run import JobRun
 from fedpeft.flare.messages import is_ok, reason_of
 from fedpeft.flare.persistor import RunFolderPersistor
@@ -91,7 +91,7 @@ class Round:
         learnable = persistor.load_model(server)
         self.before = {key: value.clone() for key, value in learnable[ModelLearnableKey.WEIGHTS].items()}
         server.set_prop(AppConstants.GLOBAL_MODEL, learnable, private=True, sticky=True)
-        task = FullModelShareableGenerator().learnable_to_shareable(learnable, server)
+        task = ParcelGenerator().learnable_to_shareable(learnable, server)
         task.set_header(AppConstants.CURRENT_ROUND, 0)
         received, self.down = travel(task, server, site)
         answer = executor.execute(AppConstants.TASK_TRAIN, received, site, Signal())
@@ -105,7 +105,7 @@ class Round:
         self.record = server.get_prop(RECORD)
 
 
-@pytest.fixture(scope="module", params=[name for name, row in METHODS.items() if row.task == "segmentation"])
+@pytest.fixture(scope="module", params=[name for name, row in METHODS.items() if "segmentation" in row.tasks])
 def played(request, small_phantom, tmp_path_factory):
     run = Run(request.param, "phantom", "sam_tiny", classes=2, side=32, rounds=1, batch=2)
     return run, Round(run, small_phantom, tmp_path_factory.mktemp(request.param))

@@ -10,14 +10,15 @@ from fedpeft.model.fact import FacTLinear, TensorTrain, Tucker
 from fedpeft.model.initial import build
 from fedpeft.model.lora import Directed, DoRALinear, Gate, MoLELinear
 from fedpeft.model.parcel import trainable
-from fedpeft.model.slices import Block, MixingBlock, SliceMixer
+from fedpeft.model.parts import Block
+from fedpeft.model.slices import MixingBlock, SliceMixer
 from fedpeft.spec.methods import METHODS, Adapter
 from fedpeft.spec.run import Run
 
 TINY = Run("flap_sam", "phantom", "sam_tiny", classes=2)
 FUSED = Adapter("any", "*", slots=("q", "v"), of=("q", "k", "v"))
 PLAIN = Adapter("any", "*")
-ADAPTING = [name for name, row in METHODS.items() if row.adapters and not row.stages]
+ADAPTING = [name for name, row in METHODS.items() if "segmentation" in row.tasks and row.adapters and not row.stages]
 
 
 def filled(module):

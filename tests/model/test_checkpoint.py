@@ -7,7 +7,7 @@ from torch.nn.functional import interpolate
 
 from fedpeft.model.checkpoint import read_checkpoint, sha256_of
 from fedpeft.model.initial import build, skeleton
-from fedpeft.model.sam import _sam
+from fedpeft.model.parts import modeling
 from fedpeft.spec.run import Run
 
 VIT_B = Run("flap_sam", "phantom", "sam_vit_b", classes=1)
@@ -18,14 +18,14 @@ TINY = Run("flap_sam", "phantom", "sam_tiny", classes=1)
 def published(tmp_path_factory):
     """A file in the published form: ViT-B at 1024 px with its own 4x decoder and four mask tokens, random values."""
     with torch.device("meta"):
-        encoder = _sam.ImageEncoderViT(
+        encoder = modeling.ImageEncoderViT(
             img_size=1024, patch_size=16, embed_dim=768, depth=12, num_heads=12, out_chans=256, use_rel_pos=True,
             window_size=14, global_attn_indexes=(2, 5, 8, 11),
         )
-        prompt = _sam.PromptEncoder(256, (64, 64), (1024, 1024), 16)
-        transformer = _sam.TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8)
-        decoder = _sam.MaskDecoder(transformer_dim=256, transformer=transformer)
-        shapes = _sam.Sam(encoder, prompt, decoder).state_dict()
+        prompt = modeling.PromptEncoder(256, (64, 64), (1024, 1024), 16)
+        transformer = modeling.TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8)
+        decoder = modeling.MaskDecoder(transformer_dim=256, transformer=transformer)
+        shapes = modeling.Sam(encoder, prompt, decoder).state_dict()
     generator = torch.Generator().manual_seed(0)
     tensors = {key: torch.rand(value.shape, generator=generator) for key, value in shapes.items()}
     assert tensors["image_encoder.pos_embed"].shape == (1, 64, 64, 768)

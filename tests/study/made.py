@@ -3,7 +3,7 @@
 from fedpeft.study.cells import Cell, label
 from fedpeft.study.results import per_site
 from fedpeft.study.summary import summarise
-from fedpeft.train.evaluate import CaseScore
+from fedpeft.train.scores import CaseScore
 
 SITES = ("north", "south")
 # Setting, trained at -> Dice of the two cases at north and at south; the second class has half of it.
@@ -37,6 +37,6 @@ def summary_of(*parts, traffic=None):
         run = next(iter(part)).run
         entries.append({
             "label": label(run), "run": run.to_dict(), "traffic": traffic or {},
-            "models": {cell.model: per_site(items) for cell, items in part.items()},
+            "models": {cell.model: per_site(items, cell.run) for cell, items in part.items()},
         })
     return summarise(entries, scores)

@@ -6,8 +6,14 @@ from fedpeft.study.history import aligned, history, mean_curve
 from fedpeft.train.run_folder import RunFolder
 
 
-def test_history_is_the_mean_over_classes_in_the_order_of_rounds(tmp_path):
-    folder = RunFolder(tmp_path)
+@pytest.fixture
+def folder(run, tmp_path):
+    made = RunFolder(tmp_path)
+    made.start(run, "federated", "", "")
+    return made
+
+
+def test_history_is_the_mean_over_classes_in_the_order_of_rounds(folder, tmp_path):
     for rounds, south in ((0, 0.2), (10, 0.4), (2, 0.3)):
         folder.metrics(rounds, "validation", {"south": {"organ": south, "lesion": 0.0}, "north": {"organ": 0.8}})
     assert history(tmp_path) == {
@@ -16,8 +22,8 @@ def test_history_is_the_mean_over_classes_in_the_order_of_rounds(tmp_path):
     }
 
 
-def test_sites_without_validation_cases_have_no_curve(tmp_path):
-    RunFolder(tmp_path).metrics(0, "validation", {"north": {}})
+def test_sites_without_validation_cases_have_no_curve(folder, tmp_path):
+    folder.metrics(0, "validation", {"north": {}})
     assert history(tmp_path) == {}
 
 

@@ -32,10 +32,11 @@ def test_a_run_for_each_method_rank_and_seed():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_row_of_the_methods_table_can_be_compared_by_its_name(method):
-    (run,) = variations(START, [method], [0], [], {}, {})
-    assert label(run) == method
     row = METHODS[method]
-    assert run.rank == (row.rank or START.backbone_row.rank)
+    start = START if "segmentation" in row.tasks else Run("lora", "images", "vit_tiny", classes=3, learning_rate=5e-3)
+    (run,) = variations(start, [method], [0], [], {}, {})
+    assert label(run) == method
+    assert run.rank == (row.rank or start.backbone_row.rank)
     assert run.learning_rate == pytest.approx(5e-3 * row.rate)
 
 

@@ -37,7 +37,7 @@ def test_every_class_of_every_case_of_every_site_is_scored(finished, small_phant
             (f"site-{number}", split, case["case"], label) for case in datalist[split] for label in ("organ", "lesion")
         ]
     assert [(item.site, item.split, item.case, item.label) for item in result.scores] == expected
-    assert all(0 <= item.dice <= 1 for item in result.scores)
+    assert all(0 <= item.value <= 1 for item in result.scores)
     assert result.normalised == {"site-1": "site", "site-2": "site", "site-3": "site"}
 
 

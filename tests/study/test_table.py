@@ -79,7 +79,7 @@ def test_markdown_and_csv(run, tmp_path):
         "label": "flap_sam", "method": "flap_sam", "title": "FLAP-SAM", "rank": "8", "seeds": "0 1",
         "setting": "federated", "north": "0.393750", "south": "0.281250", "average": "0.337500", "sd": "0.159099",
         "low": "", "high": "", "trainable": str(summary[0]["trainable"]), "total": str(summary[0]["total"]),
-        "bytes_up": "263104", "bytes_down": "263104",
+        "exchanged": "65776", "bytes_up": "263104", "bytes_down": "263104",
     }
     assert (rows[5]["average"], rows[5]["low"], rows[5]["high"], rows[6]["south"]) == (
         "0.028125", "0.000000", "0.056250", "",

@@ -11,8 +11,9 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from fedpeft.data.datalist import Case
 from fedpeft.data.volumes import Volume, read_volume, to_original_grid
 from fedpeft.spec.datasets import DATASETS
-from fedpeft.train.evaluate import CaseScore, class_means, dice, mean_dice, predict, score
+from fedpeft.train.evaluate import dice, predict, score
 from fedpeft.train.loop import Stopped
+from fedpeft.train.scores import CaseScore, class_means, mean_score
 
 LABELS = {0: "background", 1: "organ", 2: "lesion"}
 PREPROCESSING = DATASETS["phantom"].preprocessing
@@ -137,13 +138,13 @@ def test_means_are_over_cases_then_classes():
     # Three organs, one lesion: the mean over all four would be 0.7.
     found = scores(("a", "organ", 1.0), ("b", "organ", 0.8), ("c", "organ", 0.6), ("a", "lesion", 0.4))
     assert class_means(found) == pytest.approx({"organ": 0.8, "lesion": 0.4})
-    assert mean_dice(found) == pytest.approx(0.6)
+    assert mean_score(found) == pytest.approx(0.6)
 
 
 def test_no_case_has_no_mean():
     assert class_means([]) == {}
     with pytest.raises(ValueError, match="empty"):
-        mean_dice([])
+        mean_score([])
 
 
 class StackMean(torch.nn.Module):

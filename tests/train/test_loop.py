@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fedpeft.train.loop import Stopped, make_loss, train_epoch
+from fedpeft.train.loop import Stopped, train_epoch
+from fedpeft.train.segmentation import make_loss
 
 
 def by_formula(logits, labels, weight):

@@ -37,7 +37,7 @@ def test_a_run_that_begins_is_described_as_running(folder, run):
     assert folder.preprocessing.clip == (-3.0, 6.0)
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", [name for name, row in DATASETS.items() if row.task == "segmentation"])
 def test_preprocessing_is_what_the_run_was_trained_with(run, tmp_path, name):
     made = RunFolder(tmp_path / "run")
     made.start(run.with_(dataset=name), "local", "", "")

@@ -119,7 +119,7 @@ def test_a_case_without_label_is_refused_by_name(trainer, site, split):
 
 def test_a_site_without_validation_case_trains_and_has_no_score(trainer, site):
     mine = trainer(site=replace(site, splits=site.splits | {"validation": ()}))
-    assert mine.validate(received(mine)) == []
+    assert mine.validate(received(mine), 0) == []
     assert mine.train(received(mine), 0).loss > 0
 
 
@@ -151,10 +151,10 @@ def test_an_aborted_round_stops_within_a_step_and_keeps_nothing(trainer, tmp_pat
 def test_validation_scores_every_class_of_every_case_and_changes_nothing(trainer, site):
     mine = trainer()
     base = received(mine)
-    scores = mine.validate(base)
+    scores = mine.validate(base, 0)
     cases = [case.case for case in site.splits["validation"]]
     assert [(s.case, s.label) for s in scores] == [(case, label) for case in cases for label in ("organ", "lesion")]
-    assert all(0 <= s.dice <= 1 and (s.site, s.split) == ("site-1", "validation") for s in scores)
+    assert all(0 <= s.value <= 1 and (s.site, s.split) == ("site-1", "validation") for s in scores)
     assert equal(received(mine), base)
     assert mine.model.training
 

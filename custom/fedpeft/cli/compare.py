@@ -47,7 +47,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of <site>/datalist.json")
     parser.add_argument("--out", type=Path, required=True, help="folder for runs, tables and plots")
-    parser.add_argument("--methods", type=method_list, help="comma-separated, default flap_sam")
+    parser.add_argument("--methods", type=method_list, help="comma-separated; default that of the data set's job")
     parser.add_argument("--settings", type=_settings, help=f"comma-separated, default {','.join(SETTINGS)}")
     parser.add_argument("--seed", type=_numbers(0), default=[0], help="one seed, or several by commas; default 0")
     ranks = parser.add_mutually_exclusive_group()
@@ -76,7 +76,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Compare, print the table, draw the pictures."""
     runs, settings = _runs(args)
-    checkpoint = checkpoint_of(runs[0].backbone_row, args)
+    checkpoint = checkpoint_of(runs[0], args)
     plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split)
     with _shown(sys.stderr if args.json else sys.stdout) as report:
         results = compare(plan, runs, settings, report)
@@ -94,7 +94,7 @@ def _print(found: Table) -> None:
     """The table for a terminal: what is said once for a method stands under it, so that 80 columns are enough."""
     shown = rich.table.Table()
     for index, column in enumerate(found.columns[: -found.once]):
-        # Names and the sites' Dice stay whole; settings and the average may be broken between words.
+        # Names and the sites' scores stay whole; settings and the average may be broken between words.
         whole = column not in ("setting", "Average")
         shown.add_column(column, justify="left" if index < 2 else "right", no_wrap=whole)
     for block in found.blocks:
@@ -111,7 +111,8 @@ def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
         ValueError: a step size is given for a method that is not compared, or a field is out of range.
     """
     ablation, training = ABLATIONS.get(args.ablation), TRAININGS.get(args.training)
-    methods = args.methods or (list(ablation.methods) if ablation else ["flap_sam"])
+    start = recipe(args.data)
+    methods = args.methods or (list(ablation.methods) if ablation else [start.method])
     settings = args.settings or list(ablation.settings if ablation else SETTINGS)
     ranks = args.ranks or (ablation.ranks if ablation else ())
     rates = step_sizes(methods, training.learning_rate, training.one_rate) if training else {}
@@ -122,7 +123,7 @@ def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
             raise ValueError(f"--learning-rate names {sorted(odd)[0]}, --methods only {', '.join(methods)}")
         rates |= args.learning_rate
     fields = (training.fields() if training else {}) | given(args, VARIED)
-    return variations(recipe(args.data), methods, args.seed, ranks, fields, rates), settings
+    return variations(start, methods, args.seed, ranks, fields, rates), settings
 
 
 class _Line:

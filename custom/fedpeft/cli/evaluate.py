@@ -13,7 +13,7 @@ from fedpeft.train.run_folder import BEST, GLOBAL, find_run
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add the subcommand."""
     parser = subparser(
-        subparsers, "evaluate", "Dice per case, site and class of a finished run's model on a folder of sites",
+        subparsers, "evaluate", "a finished run's model on a folder of sites: its score per case, site and class",
         "fedpeft evaluate --run runs/demo/flap_sam/seed-0/federated --data data/phantom --split test",
     )
     parser.add_argument("--run", type=Path, required=True, dest="folder", help="run folder, or a parent of one")
@@ -29,13 +29,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Evaluate, write evaluation.json and evaluation.csv, print the means."""
     folder = find_run(args.folder)
-    checkpoint = checkpoint_of(folder.run.backbone_row, args)
+    checkpoint = checkpoint_of(folder.run, args)
     result = evaluate(folder, args.data, args.split, checkpoint, BEST if args.best else GLOBAL)
     file = write_evaluation(result, args.out or folder.path)
     if args.json:
         print(file.read_text())
         return 0
     columns, rows = result.table()
-    print_table(columns, rows, title=f"Dice, {args.split} cases")
+    print_table(columns, rows, title=f"{folder.run.task_row.title}, {args.split} cases")
     print(f"per case: {file} and {file.with_suffix('.csv')}")
     return 0

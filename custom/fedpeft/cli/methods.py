@@ -6,15 +6,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fedpeft.cli.options import print_table, subparser
-from fedpeft.model.parcel import counts
+from fedpeft.model.parcel import counts, exchanged
 from fedpeft.spec.backbones import BACKBONES
 from fedpeft.spec.methods import METHODS
 from fedpeft.spec.run import Run
+from fedpeft.spec.tasks import TASKS
+from fedpeft.study.recipe import PLAIN
 
 
 @dataclass(frozen=True)
 class Row:
-    """Counts of one method: parameters, and one site's upload of a round in float32 without headers."""
+    """Counts of one method for one task: parameters, and one site's upload of a round in float32 without headers."""
 
     name: str
     task: str
@@ -27,46 +29,78 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add the subcommand."""
     parser = subparser(
         subparsers, "methods", "list the methods with trainable and total parameters and bytes a round",
-        "fedpeft methods --backbone sam_vit_b --classes 2",
+        "fedpeft methods --backbone sam_vit_b --classes 2\n  fedpeft methods --task classification",
     )
-    parser.add_argument("--task", choices=("segmentation", "classification"), help="only methods of this task")
-    parser.add_argument("--classes", type=int, default=1, help="classes besides background (default 1)")
-    parser.add_argument("--backbone", choices=sorted(BACKBONES), default="sam_vit_b", help="default sam_vit_b")
+    parser.add_argument("--task", choices=sorted(TASKS), help="only methods of this task")
+    parser.add_argument("--classes", type=int, help="classes, background not counted (default 1; classification 8)")
+    parser.add_argument("--backbone", choices=sorted(BACKBONES), help="default sam_vit_b; classification vit_b16")
     parser.add_argument("--rank", type=int, default=0, help="adapter rank (default: the backbone's)")
+    parser.add_argument("--prompts", type=int, default=0, help="prompt tokens (default: the method's)")
+    parser.add_argument("--blocks", type=int, default=0, help="blocks that a round draws (default: the method's)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table. No checkpoint is needed: names and shapes are enough."""
-    rows = [
-        counted(_run(name, args))
-        for name, method in METHODS.items() if args.task in (None, method.task)
-    ]
+    """Print a table a task. No checkpoint is needed: names and shapes are enough."""
+    tasks = [name for name in ([args.task] if args.task else TASKS) if _asked(name, args)]
+    if not tasks:
+        raise ValueError(f"--backbone {args.backbone} serves {', '.join(BACKBONES[args.backbone].tasks)} alone")
+    found = {name: _rows(name, args) for name in tasks}
     if args.json:
-        print(json.dumps([asdict(row) for row in rows], indent=2))
+        print(json.dumps([asdict(row) for rows, _ in found.values() for _, row in rows], indent=2))
         return 0
-    cells = [
-        [row.name, METHODS[row.name].title, METHODS[row.name].note, *_on(_run(row.name, args)), f"{row.trainable:,}",
-         f"{row.total:,}", f"{row.payload_bytes / 1e6:,.2f} MB"]
-        for row in rows
-    ]
-    title = f"{args.backbone}, {args.classes} class{'es' if args.classes > 1 else ''}"
-    head = ["method", "in the paper", "what trains", "rank", "px", "decoder", "trainable", "total", "upload a round"]
-    print_table(head, cells, title)
+    for name, (rows, left_out) in found.items():
+        _print(name, rows)
+        print("".join(f"not there: {reason}\n" for reason in left_out), end="")
     return 0
 
 
-def _run(method: str, args: argparse.Namespace) -> Run:
-    return Run(method, "folder", args.backbone, classes=args.classes, rank=args.rank)
+def _asked(name: str, args: argparse.Namespace) -> bool:
+    """Whether a task's methods are listed: a list of all tasks leaves out what backbone or classes do not fit."""
+    row = TASKS[name]
+    enough = (args.classes or row.classes) + row.background > 1
+    return name in BACKBONES[args.backbone or row.backbone].tasks and (enough or args.task is not None)
+
+
+def _rows(name: str, args: argparse.Namespace) -> tuple[list[tuple[Run, Row]], list[str]]:
+    """Every method of a task with its counts, and why some are not there."""
+    row = TASKS[name]
+    backbone, classes = args.backbone or row.backbone, args.classes or row.classes
+    rows, left_out = [], []
+    for method in METHODS.values():
+        if name in method.tasks:
+            run = Run(
+                method.name, PLAIN[name], backbone, classes=classes, rank=args.rank, prompts=args.prompts,
+                blocks=args.blocks,
+            )
+            try:
+                rows.append((run, counted(run)))
+            except ValueError as error:
+                left_out.append(str(error))
+    return rows, left_out
+
+
+def _print(name: str, rows: list[tuple[Run, Row]]) -> None:
+    cells = [
+        [run.method, run.method_row.title, run.method_row.note, *_on(run), f"{row.trainable:,}", f"{row.total:,}",
+         f"{row.payload_bytes / 1e6:,.2f} MB"]
+        for run, row in rows
+    ]
+    first = rows[0][0]
+    title = f"{name}, {first.backbone}, {first.classes} class{'es' if first.classes > 1 else ''}"
+    head = ["method", "in its paper", "what trains", "rank", "px", "more", "trainable", "total", "upload a round"]
+    print_table(head, cells, title)
 
 
 def _on(run: Run) -> list[str]:
-    """What the row becomes on the backbone: rank of its adapters, input side, how far the decoder upscales."""
-    return [str(run.rank) if run.method_row.adapters else "", str(run.side), f"{2 ** len(run.upscaling)}x"]
+    """What the row becomes on the backbone: rank of its adapters, input side, and what only some rows have."""
+    more = [f"decoder {2 ** len(run.upscaling)}x"] if run.upscaling and run.task_row.background else []
+    more += [f"{value} {name}" for name, value in (("prompts", run.prompts), ("blocks", run.blocks)) if value]
+    return [str(run.rank) if run.method_row.ranked else "", str(run.side), ", ".join(more)]
 
 
 def counted(run: Run) -> Row:
     """A run's counts."""
     trainable, total = counts(run)
-    return Row(run.method, run.method_row.task, trainable, total, 4 * trainable)
+    return Row(run.method, run.task, trainable, total, 4 * exchanged(run))

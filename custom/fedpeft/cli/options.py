@@ -9,26 +9,31 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from fedpeft.model.checkpoint import shipped
-from fedpeft.spec.backbones import BACKBONES, Backbone
+from fedpeft.spec.backbones import BACKBONES
 from fedpeft.spec.methods import METHODS
-from fedpeft.spec.run import CODECS, DECAYS, WEIGHTS, Run
+from fedpeft.spec.run import CODECS, DECAYS, INITIALS, LOSSES, WEIGHTS, Run
+from fedpeft.train.checkpoints import needs_file, own
 from fedpeft.train.site_file import read_site_file, verified
 
 # Option -> (type, help). Options that are not given leave the recipe as it is.
 RUN_OPTIONS: dict[str, tuple[type, str]] = {
     "rounds": (int, "rounds of the federation; local and centralized runs have as many"),
-    "local_epochs": (float, "passes over a site's stacks in a round, may be a fraction"),
+    "local_epochs": (float, "passes over a site's data in a round, may be a fraction"),
     "rank": (int, "adapter rank"),
     "side": (int, "input side in pixels"),
-    "batch": (int, "stacks of slices in a step"),
+    "batch": (int, "stacks of slices, or pictures, in a step"),
     "stride": (int, "slices between stacks, 1 is the paper's"),
     "negatives": (float, "stacks without foreground, as a share of those with it"),
+    "prompts": (int, "prompt tokens, of methods that have some"),
+    "blocks": (int, "blocks that a round draws, of methods that draw some"),
+    "patience": (int, "end the run after so many rounds without a better validation"),
     "learning_rate": (float, "peak step size"),
 }
 CHOICES: dict[str, tuple[tuple[str, ...], str]] = {
     "weights": (WEIGHTS, "how sites are weighted"),
     "codec": (CODECS, "how tensors are encoded on the wire"),
+    "initial": (INITIALS, "weights to start from: the backbone's own, medical ones, or none"),
+    "loss": (LOSSES, "of classification"),
     "decay": (DECAYS, "of the step size, to zero at the run's end"),
 }
 
@@ -69,20 +74,26 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--site", type=Path, help="site file that names the checkpoint")
 
 
-def checkpoint_of(row: Backbone, args: argparse.Namespace) -> Path:
-    """The backbone's checkpoint as the options say; a shipped backbone needs none.
+def checkpoint_of(run: Run, args: argparse.Namespace) -> Path | None:
+    """The weights that a run starts from, as the options say; those that are shipped need no option, random ones none.
 
     Raises:
-        ValueError: the backbone is not shipped and no option names its checkpoint.
+        ValueError: they are not shipped and no option names them, or an option names some where none are used.
     """
+    if run.initial == "random":
+        if args.checkpoint:
+            raise ValueError(f"--checkpoint {args.checkpoint} and random initial weights: give one of the two")
+        return None
     if args.checkpoint:
         return verified(args.checkpoint, None)
     if args.site:
-        return read_site_file(args.site, "here").checkpoint(row)
-    own = shipped(row)
-    if own is None:
-        raise ValueError(f"backbone {row.name} is not shipped: give --checkpoint FILE, or --site FILE that names it")
-    return own
+        return read_site_file(args.site, "here").checkpoint(run)
+    if needs_file(run):
+        raise ValueError(
+            f"{run.initial} weights of {run.backbone} are not shipped: give --checkpoint FILE, or --site FILE that "
+            f"names them"
+        )
+    return own(run)
 
 
 def method_list(text: str) -> list[str]:

@@ -34,7 +34,8 @@ class Contribution:
 class AdapterAggregator(Aggregator):
     """Averages a round of parcels (FLAP-SAM, section 3 and equation 3).
 
-    A site's result is its difference to the parcel as it decoded it; that very tensor is rebuilt here and added back
+    A site's result is its difference to tensors as it decoded them. The server keeps the very same: an average is
+    rounded as the codec will send it before it becomes the global model, and the differences are added back to that
     before any product is formed. Sites are summed in the order of their names, so a run can be repeated bit for bit.
 
     Args:
@@ -74,7 +75,7 @@ class AdapterAggregator(Aggregator):
         return True
 
     def aggregate(self, fl_ctx: FLContext) -> Shareable:
-        """The average, as the next global parcel.
+        """The average of what the round trained, as the sites will decode it.
 
         Raises:
             RuntimeError: too few results were accepted; the message holds every reason.
@@ -92,10 +93,10 @@ class AdapterAggregator(Aggregator):
         results = [self._accepted[site] for site in sites]
         weights = normalised([item.report["cases"] if run.weights == "cases" else 1 for item in results])
         learnable = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)
-        base = roundtrip(learnable[ModelLearnableKey.WEIGHTS], run.codec)
+        base = {key: learnable[ModelLearnableKey.WEIGHTS][key] for key in results[0].difference}
         averaged, reports = average_parcel(base, [item.difference for item in results], weights, run.method_row.rule_of)
         self._record(fl_ctx, dict(zip(sites, weights, strict=True)), reports, silent)
-        outgoing = DXO(DataKind.WEIGHTS, data=averaged)
+        outgoing = DXO(DataKind.WEIGHTS, data=roundtrip(averaged, run.codec))
         outgoing.set_meta_prop(META, learnable[ModelLearnableKey.META][META])
         return outgoing.to_shareable()
 
@@ -112,7 +113,7 @@ class AdapterAggregator(Aggregator):
             raise ValueError(f"{site}: a second result for round {expected}; the first one counts")
         dxo, job = content(shareable, (DataKind.WEIGHT_DIFF,)), job_run(fl_ctx)
         check(dxo.data, job.parcel(expected), site)
-        report = site_report(meta_of(dxo), job.run.classes, site)
+        report = site_report(meta_of(dxo), job.run, site)
         if report["cases"] < 1 or "loss" not in report:
             raise ValueError(f"{site}: its report has {report['cases']} cases, expected at least one, and a loss")
         return Contribution(dxo.data, report, shareable.get_header(BYTES, 0))
@@ -124,7 +125,7 @@ class AdapterAggregator(Aggregator):
         self, fl_ctx: FLContext, weights: dict[str, float], reports: dict[str, Any], silent: list[str]
     ) -> None:
         job = job_run(fl_ctx)
-        down = declared_bytes(job.parcel(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)), job.run.codec)
+        down = declared_bytes(job.download(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)), job.run.codec)
         sites = {
             site: self._accepted[site].report
             | {"weight": weight, "bytes_up": self._accepted[site].encoded_bytes, "bytes_down": down}

@@ -9,6 +9,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
+from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_common.workflows.scatter_and_gather import ScatterAndGather
 
 from fedpeft.flare.aggregator import AdapterAggregator
@@ -49,11 +50,18 @@ class AdapterRounds(ScatterAndGather):
             if not isinstance(part, expected):
                 self.system_panic(f"the job needs a {expected.__name__}, got {type(part).__name__}", fl_ctx)
 
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """End the run after a round with which the sites' validation has stopped to improve."""
+        super().handle_event(event_type, fl_ctx)
+        if event_type == AppEventType.ROUND_DONE and self.persistor.exhausted:
+            self._num_rounds = self._current_round + 1 - self._start_round
+
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
         """All rounds, then the validation of the final model."""
         super().control_flow(abort_signal, fl_ctx)
         if abort_signal.triggered or self._current_round != self._start_round + self._num_rounds:
             return
+        fl_ctx.set_prop(AppConstants.CURRENT_ROUND, self._current_round, private=True, sticky=True)
         data = self.shareable_gen.learnable_to_shareable(self._global_weights, fl_ctx)
         data.set_header(AppConstants.CURRENT_ROUND, self._current_round)
         task = Task(
@@ -65,7 +73,7 @@ class AdapterRounds(ScatterAndGather):
             wait_time_after_min_received=self._wait_time_after_min_received,
         )
         if not abort_signal.triggered:
-            self.persistor.conclude(self._metrics, self._refused, fl_ctx)
+            self.persistor.conclude(self._current_round, self._metrics, self._refused, fl_ctx)
 
     def process_result_of_unknown_task(
         self, client: Client, task_name: str, client_task_id: str, result: Shareable, fl_ctx: FLContext

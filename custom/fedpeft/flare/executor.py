@@ -17,12 +17,12 @@ from fedpeft.data.datalist import read_site
 from fedpeft.flare.filters import declared_bytes
 from fedpeft.flare.job_run import JobRun, job_run
 from fedpeft.flare.messages import META, content, is_ok, meta_of, refusal, round_of
-from fedpeft.model.checkpoint import sha256_of
 from fedpeft.model.initial import build, digest
 from fedpeft.model.parcel import check
-from fedpeft.train.evaluate import class_means
+from fedpeft.train.checkpoints import identity
 from fedpeft.train.loop import Stopped
-from fedpeft.train.site import SiteTrainer
+from fedpeft.train.scores import class_means
+from fedpeft.train.site import Behind, SiteTrainer
 from fedpeft.train.site_file import NAME, RUN_KEY, SiteFile, read_site_file, run_state
 
 
@@ -60,7 +60,7 @@ class SiteExecutor(Executor):
             dxo = self._received(shareable, fl_ctx)
             trainer = self._prepared(meta_of(dxo), fl_ctx)
             reply = tasks[task_name](trainer, dxo, round_of(shareable)).to_shareable()
-        except Refused as fault:
+        except (Refused, Behind) as fault:
             self.log_error(fl_ctx, f"declined: {fault}")
             return refusal(ReturnCode.BAD_TASK_DATA, str(fault))
         except Stopped:
@@ -75,18 +75,18 @@ class SiteExecutor(Executor):
 
     def _train(self, trainer: SiteTrainer, dxo: DXO, round_: int) -> DXO:
         """The model as received is validated first, so that every round's curve comes without another exchange."""
-        dice = class_means(trainer.validate(dxo.data))
+        scores = class_means(trainer.validate(dxo.data, round_))
         update = trainer.train(dxo.data, round_)
         answer = DXO(DataKind.WEIGHT_DIFF, data=update.difference)
-        answer.set_meta_prop(
-            META, {"cases": update.cases, "loss": update.loss, "seconds": update.seconds, "dice": dice}
-        )
+        report = {"cases": update.cases, "loss": update.loss, "seconds": update.seconds}
+        answer.set_meta_prop(META, report | {trainer.run.task_row.of_class: scores})
         return answer
 
     def _validate(self, trainer: SiteTrainer, dxo: DXO, round_: int) -> DXO:
-        """Mean Dice per class, and the number of cases behind it."""
-        scores = trainer.validate(dxo.data)
-        return DXO(DataKind.METRICS, data={"cases": len({item.case for item in scores}), "dice": class_means(scores)})
+        """Mean score per class, and the number of cases behind it."""
+        scores = trainer.validate(dxo.data, round_)
+        cases = len({item.case for item in scores})
+        return DXO(DataKind.METRICS, data={"cases": cases, trainer.run.task_row.of_class: class_means(scores)})
 
     def _submit_model(self, trainer: SiteTrainer, dxo: DXO, round_: int) -> DXO:
         """The site's own tensors at the end of its last round."""
@@ -105,7 +105,7 @@ class SiteExecutor(Executor):
         """
         try:
             dxo = content(shareable, (DataKind.WEIGHTS,))
-            check(dxo.data, job_run(fl_ctx).parcel(round_of(shareable)), "server")
+            check(dxo.data, job_run(fl_ctx).download(round_of(shareable)), "server")
             meta_of(dxo)
         except ValueError as fault:
             raise Refused(str(fault)) from fault
@@ -136,9 +136,9 @@ class SiteExecutor(Executor):
         if not RUN_KEY.fullmatch(str(meta.get("run_key"))):
             raise Refused(f"run_key is {meta.get('run_key')!r}, expected 32 hexadecimal digits")
         torch.set_num_threads(site_file.threads)
-        checkpoint = site_file.checkpoint(job.run.backbone_row)
+        checkpoint = site_file.checkpoint(job.run)
         model = build(job.run, checkpoint)
-        self._digests = {"checkpoint_sha256": sha256_of(checkpoint), "model_sha256": digest(model)}
+        self._digests = {"checkpoint_sha256": identity(checkpoint), "model_sha256": digest(model)}
         site = replace(read_site(site_file.datalist(job.run.dataset)), name=name)
         state = run_state(site_file, meta["run_key"])
         return SiteTrainer(job.run, site, model, state, site_file.device, lambda: self._signal.triggered)

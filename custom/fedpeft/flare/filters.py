@@ -29,6 +29,17 @@ def declared_bytes(parcel: Parcel, codec: str) -> int:
     return nbytes(encode({key: torch.empty(shape, device="meta") for key, shape in parcel.items()}, codec))
 
 
+def declared(dxo: DXO, round_: int, job: JobRun) -> Parcel:
+    """What a message of tensors must hold: a round's result, a site's own model, or what the server sends a round.
+
+    Raises:
+        ValueError: the run has no such round, or the message lacks our meta data.
+    """
+    if dxo.data_kind == DataKind.WEIGHT_DIFF:
+        return job.parcel(round_)
+    return job.whole if "cases" in meta_of(dxo) else job.download(round_)
+
+
 class CheckedFilter(DXOFilter):
     """A fault turns the message into a refusal that names the sender and what was expected.
 
@@ -69,7 +80,7 @@ class EncodeParcel(CheckedFilter):
             ValueError: the content is not the declared parcel.
         """
         job, me = job_run(fl_ctx), fl_ctx.get_identity_name()
-        check(dxo.data, job.parcel(round_of(shareable)), me)
+        check(dxo.data, declared(dxo, round_of(shareable), job), me)
         encoded = DXO(dxo.data_kind, data=encode(dxo.data, job.run.codec))
         encoded.set_meta_prop(META, _declared(meta_of(dxo), job, me))
         return encoded
@@ -88,16 +99,16 @@ class DecodeParcel(CheckedFilter):
             ValueError: too large, or not the declared parcel.
         """
         job, who = job_run(fl_ctx), sender(fl_ctx)
-        parcel = job.parcel(round_of(shareable))
+        parcel = declared(dxo, round_of(shareable), job)
         tensors = {key: value for key, value in dxo.data.items() if isinstance(value, Tensor)}
-        size, declared = nbytes(tensors), declared_bytes(parcel, job.run.codec)
+        size, limit = nbytes(tensors), declared_bytes(parcel, job.run.codec)
         for key, value in dxo.data.items():
             if key not in tensors:
                 shape = parcel.get(key, "no such key")
                 raise ValueError(f"{who}: {named(key)} is a {type(value).__name__}, expected a tensor: {shape}")
         # Before decoding, unless keys or shapes are wrong anyway: then their own message explains more.
-        if size > declared and _shapes(tensors) == parcel:
-            raise ValueError(f"{who}: {size:,} encoded bytes, expected {declared:,} for {job.run.codec}")
+        if size > limit and _shapes(tensors) == parcel:
+            raise ValueError(f"{who}: {size:,} encoded bytes, expected {limit:,} for {job.run.codec}")
         try:
             decoded = DXO(dxo.data_kind, data=decode(tensors))
         except ValueError as fault:
@@ -109,7 +120,7 @@ class DecodeParcel(CheckedFilter):
 
 
 class CheckMetrics(CheckedFilter):
-    """At both ends of a validation's answer: the number of cases and a Dice per class, and nothing else."""
+    """At both ends of a validation's answer: the number of cases and a score per class, and nothing else."""
 
     def __init__(self) -> None:
         super().__init__((DataKind.METRICS,))
@@ -122,13 +133,13 @@ class CheckMetrics(CheckedFilter):
         """
         arriving = fl_ctx.get_prop(FLContextKey.FILTER_DIRECTION) == FilterKey.IN
         who = sender(fl_ctx) if arriving else fl_ctx.get_identity_name()
-        return DXO(DataKind.METRICS, data=site_report(dxo.data, job_run(fl_ctx).run.classes, who))
+        return DXO(DataKind.METRICS, data=site_report(dxo.data, job_run(fl_ctx).run, who))
 
 
 def _declared(meta: dict[str, Any], job: JobRun, who: str) -> dict[str, Any]:
     """The identity of the run on the way down, a site's report on the way up; all else is left out."""
     if "cases" in meta:
-        return site_report(meta, job.run.classes, who)
+        return site_report(meta, job.run, who)
     return {key: str(meta[key]) for key in IDENTITY if key in meta}
 
 

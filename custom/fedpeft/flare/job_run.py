@@ -8,7 +8,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
-from fedpeft.model.parcel import Parcel, parcel
+from fedpeft.model.parcel import Parcel, download, parcel, whole
 from fedpeft.spec.run import Run
 
 COMPONENT = "run"
@@ -30,6 +30,7 @@ class JobRun(FLComponent):
         fobs.register(TensorDecomposer)
         self._values = run
         self._parcel = lru_cache(maxsize=2)(lambda round_: parcel(self.run, round_))
+        self._download = lru_cache(maxsize=2)(lambda round_: download(self.run, round_))
         _ = self.run
 
     @cached_property
@@ -38,8 +39,17 @@ class JobRun(FLComponent):
         return Run.from_dict(self._values)
 
     def parcel(self, round_: int) -> Parcel:
-        """Declared keys and shapes of a round."""
+        """Declared keys and shapes of what a round trains and a site sends."""
         return self._parcel(round_)
+
+    def download(self, round_: int) -> Parcel:
+        """Declared keys and shapes of what the server sends at the start of a round."""
+        return self._download(round_)
+
+    @cached_property
+    def whole(self) -> Parcel:
+        """Keys and shapes of everything that the run may train."""
+        return whole(self.run)
 
 
 def job_run(fl_ctx: FLContext) -> JobRun:

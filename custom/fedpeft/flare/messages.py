@@ -9,6 +9,8 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.app_common.app_constant import AppConstants
 
+from fedpeft.spec.run import Run
+
 META = "fedpeft"
 REASON = "fedpeft_reason"
 BYTES = "fedpeft_encoded_bytes"
@@ -71,32 +73,35 @@ def content(shareable: Shareable, kinds: tuple[str, ...]) -> DXO:
     return dxo
 
 
-def site_report(report: dict[str, Any], classes: int, who: str) -> dict[str, Any]:
+def site_report(report: dict[str, Any], run: Run, who: str) -> dict[str, Any]:
     """What a site says of its own round, in plain values of the expected ranges and nothing beside them.
 
     Args:
-        report: "cases", "loss" (mean over the steps), "seconds", "dice" (class name -> mean validation Dice; empty
-            without validation cases). "loss" and "seconds" may be absent.
-        classes: foreground classes of the run.
+        report: "cases", "loss" (mean over the steps), "seconds", and under the task's name of a class's score ("dice",
+            "recall") class name -> mean validation score, empty without validation cases. "loss" and "seconds" may be
+            absent.
+        run: gives task and classes.
         who: the site, for the message.
 
     Raises:
         ValueError: a value is missing, of another type, out of range or not finite.
     """
-    cases, dice = report.get("cases"), report.get("dice", {})
+    name = run.task_row.of_class
+    cases, scores = report.get("cases"), report.get(name, {})
     if type(cases) is not int or not 0 <= cases <= MAX_CASES:
         raise ValueError(f"{who}: cases is a {type(cases).__name__} or out of range, expected 0 to {MAX_CASES}")
-    if not isinstance(dice, dict) or len(dice) > classes:
-        raise ValueError(f"{who}: dice is a {type(dice).__name__}, expected a dict of at most {classes} classes")
-    for label, value in dice.items():
+    if not isinstance(scores, dict) or len(scores) > run.classes:
+        limit = f"a dict of at most {run.classes} classes"
+        raise ValueError(f"{who}: {name} is a {type(scores).__name__}, expected {limit}")
+    for label, value in scores.items():
         plain = isinstance(label, str) and len(label) <= MAX_LABEL and label.isprintable() and "," not in label
         if not plain or not _number(value) or not 0 <= value <= 1:
-            raise ValueError(f"{who}: dice holds an entry that is no class name with a number from 0 to 1")
-    for name in ("loss", "seconds"):
-        if name in report and (not _number(report[name]) or not 0 <= report[name] < inf):
-            raise ValueError(f"{who}: {name} is no finite number of 0 or more")
-    numbers = {name: float(report[name]) for name in ("loss", "seconds") if name in report}
-    return {"cases": cases, **numbers, "dice": {label: float(value) for label, value in dice.items()}}
+            raise ValueError(f"{who}: {name} holds an entry that is no class name with a number from 0 to 1")
+    for key in ("loss", "seconds"):
+        if key in report and (not _number(report[key]) or not 0 <= report[key] < inf):
+            raise ValueError(f"{who}: {key} is no finite number of 0 or more")
+    numbers = {key: float(report[key]) for key in ("loss", "seconds") if key in report}
+    return {"cases": cases, **numbers, name: {label: float(value) for label, value in scores.items()}}
 
 
 def _number(value: Any) -> bool:

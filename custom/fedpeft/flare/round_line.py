@@ -3,34 +3,37 @@
 from statistics import fmean
 from typing import Any
 
+from fedpeft.spec.run import Run
+
 MARK = "fedpeft |"
 
 
-def round_line(round_: int, rounds: int, record: dict[str, Any]) -> str:
+def round_line(round_: int, run: Run, record: dict[str, Any]) -> str:
     """The line of a finished round.
 
     Args:
         round_: 0-based.
-        rounds: of the run.
+        run: the run.
         record: the round's record, with "sites", "refused", "silent", "seconds" and "averaging".
     """
     sites = record["sites"]
-    dice = {site: item.get("dice", {}) for site, item in sites.items()}
+    scores = {site: item.get(run.task_row.of_class, {}) for site, item in sites.items()}
     up, down = (sum(item[key] for item in sites.values()) for key in ("bytes_up", "bytes_down"))
     missing = "".join(
         f" | {word}: {', '.join(sorted(record[word]))}" for word in ("refused", "silent") if record[word]
     )
     loss = fmean(item["loss"] for item in sites.values())
     return (
-        f"{MARK} round {round_ + 1}/{rounds} | Dice at its start {_dice(dice)} | loss {loss:.3f} | "
-        f"{_fit(record['averaging'])}up {_size(up)}, down {_size(down)} | {record['seconds']:.1f} s{missing}"
+        f"{MARK} round {round_ + 1}/{run.rounds} | {run.task_row.title} at its start {_means(scores)} | "
+        f"loss {loss:.3f} | {_fit(record['averaging'])}up {_size(up)}, down {_size(down)} | "
+        f"{record['seconds']:.1f} s{missing}"
     )
 
 
-def final_line(rounds: int, dice: dict[str, dict[str, float]], refused: dict[str, str]) -> str:
+def final_line(rounds: int, run: Run, scores: dict[str, dict[str, float]], refused: dict[str, str]) -> str:
     """The line after the last round."""
     missing = f" | refused: {', '.join(sorted(refused))}" if refused else ""
-    return f"{MARK} after {rounds} rounds | Dice {_dice(dice)}{missing}"
+    return f"{MARK} after {rounds} rounds | {run.task_row.title} {_means(scores)}{missing}"
 
 
 def _fit(averaging: dict[str, dict[str, float | None]]) -> str:
@@ -46,8 +49,8 @@ def _fit(averaging: dict[str, dict[str, float | None]]) -> str:
     return f"fit {1 - errors['truncation_error']:.2%}{beside} | "
 
 
-def _dice(dice: dict[str, dict[str, float]]) -> str:
-    means = {site: fmean(values.values()) for site, values in sorted(dice.items()) if values}
+def _means(scores: dict[str, dict[str, float]]) -> str:
+    means = {site: fmean(values.values()) for site, values in sorted(scores.items()) if values}
     if not means:
         return "not measured"
     return f"{fmean(means.values()):.3f} ({', '.join(f'{site} {value:.3f}' for site, value in means.items())})"

@@ -1,1 +1,1 @@
-"""SAM, the adapters in it, what trains and what travels. Knows nothing of data, training or FLARE."""
+"""The networks, the adapters in them, what trains and what travels. Knows nothing of data, training or FLARE."""

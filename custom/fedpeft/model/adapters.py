@@ -11,9 +11,13 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
+from fedpeft.model.bottlenecks import put_bottlenecks
 from fedpeft.model.fact import FacTLinear, TensorTrain, Tucker
 from fedpeft.model.lora import Directed, DoRALinear, Gate, LoRALinear, LowRank, MoLELinear
-from fedpeft.model.slices import Block, MixingBlock
+from fedpeft.model.parts import Block
+from fedpeft.model.prompts import LowRankPrompts, PromptedAttention, PromptedEncoder, Prompts
+from fedpeft.model.slices import MixingBlock
+from fedpeft.model.vit import VitEncoder
 from fedpeft.spec.methods import Adapter
 from fedpeft.spec.run import Run
 
@@ -64,12 +68,38 @@ def _slices(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> Non
         _replace(model, path, MixingBlock(block, run.backbone_row.dim, run.stack))
 
 
+def _prompts(made: Callable[[Run], nn.Module]) -> Callable[[nn.Module, Layers, Adapter, Run], None]:
+    def put(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> None:
+        for block in layers.values():
+            block.prompts = made(run)
+            block.attn = PromptedAttention(block.attn, block.norm1, block.prompts)
+
+    return put
+
+
+def _first_prompts(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> None:
+    for path, image_encoder in layers.items():
+        _replace(model, path, PromptedEncoder(image_encoder, Prompts(run.prompts, run.backbone_row)))
+
+
+def _bottlenecks(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> None:
+    for block in layers.values():
+        put_bottlenecks(block, run.backbone_row.dim, run.rank)
+
+
 @dataclass(frozen=True)
 class Kind:
-    """A kind of adapter: the layers that it adapts, and the function that puts it into a model."""
+    """A kind of adapter.
+
+    Attributes:
+        layer: class of the layers that it adapts.
+        put: puts it into a model, on these layers by their paths.
+        remedy: what to do where a model has none of them.
+    """
 
     layer: type[nn.Module]
     put: Callable[[nn.Module, Layers, Adapter, Run], None]
+    remedy: str = "check the adapter's row against the backbone"
 
 
 ADAPTERS: dict[str, Kind] = {
@@ -79,6 +109,12 @@ ADAPTERS: dict[str, Kind] = {
     "fact_tt": Kind(nn.Linear, _fact(TensorTrain)),
     "fact_tk": Kind(nn.Linear, _fact(Tucker)),
     "slices": Kind(Block, _slices),
+    "prompts": Kind(Block, _prompts(lambda run: Prompts(run.prompts, run.backbone_row))),
+    "low_rank_prompts": Kind(Block, _prompts(lambda run: LowRankPrompts(run.prompts, run.rank, run.backbone_row))),
+    "first_prompts": Kind(
+        VitEncoder, _first_prompts, "a grid of patches carries no prompts from block to block: take vpt_deep or a ViT"
+    ),
+    "bottlenecks": Kind(Block, _bottlenecks),
 }
 
 
@@ -97,7 +133,8 @@ def adapt(model: nn.Module, run: Run) -> None:
         }
         if not layers:
             raise ValueError(
-                f"no {kind.layer.__name__} matches {adapter.layer!r}; check the adapter's row against the backbone"
+                f"{run.method} cannot adapt {run.backbone}: no {kind.layer.__name__} matches {adapter.layer!r}; "
+                f"{kind.remedy}"
             )
         kind.put(model, layers, adapter, run)
 

@@ -1,7 +1,7 @@
-"""Reading a backbone's weights from a file the user has: SAM's published .pth or safetensors.
+"""Reading a backbone's weights from a file the user has: .pth or safetensors as SAM and ViTs are published.
 
-No pickle is executed. A checkpoint trained at another side is fitted: absolute positions bilinearly, relative
-positions of the global blocks linearly (those of windowed blocks do not depend on the side).
+No pickle is executed. A checkpoint trained at another side is fitted: SAM's absolute positions bilinearly and a ViT's
+bicubically, relative positions of the global blocks linearly (those of windowed blocks do not depend on the side).
 """
 
 import hashlib
@@ -13,12 +13,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from fedpeft.model.added import added
+from fedpeft.model.dialects import remedy, shown, translated
+from fedpeft.model.positions import fit
 from fedpeft.spec.backbones import Backbone
 
 WEIGHTS = Path(__file__).parent / "weights"
+# Parts of published files that a model without them has no use for: a classifier, say.
+PARTS = ("prompt_encoder", "mask_decoder")
 
 
 def shipped(row: Backbone) -> Path | None:
@@ -36,7 +39,8 @@ def read_checkpoint(file: Path, model: nn.Module, row: Backbone) -> dict[str, Te
     """The tensors of ``file`` that the model takes over, fitted to the model's side.
 
     Args:
-        file: .pth of SAM's published form (a flat dict of tensors) or .safetensors with the same keys.
+        file: .safetensors or .pth, a dict of tensors or one under "model", in one of the forms of
+            ``fedpeft.model.dialects``; SAM's is the published one.
         model: the model that will be filled; only names and shapes are read, so it may be on the meta device.
         row: the backbone; its ``fresh`` tensors are left out, and so are adapters, which no checkpoint has.
 
@@ -45,27 +49,28 @@ def read_checkpoint(file: Path, model: nn.Module, row: Backbone) -> dict[str, Te
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: unreadable or truncated file, missing, unexpected or wrongly shaped tensor; the message names
-            the file and the first offending key.
+        ValueError: unreadable or truncated file, names of no known form, missing, unexpected or wrongly shaped tensor;
+            the message names the file and the first offending key, and says what was expected.
     """
     wanted = {
         key: tensor for key, tensor in model.state_dict().items() if not key.startswith((*row.fresh, *added(model)))
     }
-    found = _load(file, next(iter(wanted)))
+    stored = _load(file, next(iter(wanted)))
+    found = _of(model, stored, file, row)
     given = {}
     for key, tensor in wanted.items():
         if key not in found and _beyond_published(key, found):
             continue
         if key not in found:
-            raise ValueError(_fault(file, row, key, "is missing", found))
-        fitted = _fit(key, found[key].float(), tensor.shape)
+            raise ValueError(_fault(file, row, key, "is missing", stored))
+        fitted = fit(key, found[key].float(), tensor.shape)
         if fitted.shape != tensor.shape:
             shapes = f"has shape {tuple(found[key].shape)}, expected {tuple(tensor.shape)}"
-            raise ValueError(_fault(file, row, key, shapes, found))
+            raise ValueError(_fault(file, row, key, shapes, stored))
         given[key] = fitted
     for key in found:
         if key not in wanted and not key.startswith((*row.fresh, "mask_decoder.output_upscaling.")):
-            raise ValueError(_fault(file, row, key, "is not part of the model", found))
+            raise ValueError(_fault(file, row, key, "is not part of the model", stored))
     return given
 
 
@@ -82,12 +87,26 @@ def _load(file: Path, first_key: str) -> dict[str, Tensor]:
             f"checkpoint {file} is truncated or no checkpoint: {first_key!r}, the first key expected, cannot be read "
             f"({error}); fetch the file again and compare its SHA-256"
         ) from error
+    if isinstance(found, dict) and isinstance(found.get("model"), dict):
+        found = found["model"]
     if not isinstance(found, dict):
         raise ValueError(f"checkpoint {file} holds a {type(found).__name__}, expected a dict that has {first_key!r}")
     for key, value in found.items():
         if not isinstance(value, Tensor):
             raise ValueError(f"checkpoint {file}: {key!r} is a {type(value).__name__}, expected a tensor")
     return found
+
+
+def _of(model: nn.Module, found: dict[str, Tensor], file: Path, row: Backbone) -> dict[str, Tensor]:
+    """A file's tensors under the model's names, without those of parts that the model does not have."""
+    tensors = translated(found, row)
+    if tensors is None:
+        raise ValueError(
+            f"checkpoint {file} does not fit backbone {row.name}: the first of its {len(found)} tensors are "
+            f"{shown(found)}. {remedy(row)}"
+        )
+    unused = tuple(f"{part}." for part in PARTS if not hasattr(model, part))
+    return {key: tensor for key, tensor in tensors.items() if not key.startswith(unused)}
 
 
 def _beyond_published(key: str, found: Iterable[str]) -> bool:
@@ -99,21 +118,8 @@ def _beyond_published(key: str, found: Iterable[str]) -> bool:
     return last >= 0 and int(key[len(stem):].split(".")[0]) > last
 
 
-def _fit(key: str, tensor: Tensor, shape: torch.Size) -> Tensor:
-    """Positions interpolated to the model's grid; any other tensor as it is."""
-    if tensor.shape == shape or tensor.ndim != len(shape) or tensor.shape[-1] != shape[-1]:
-        return tensor
-    if key.endswith("pos_embed"):
-        grid = tensor.double().permute(0, 3, 1, 2)
-        return interpolate(grid, size=shape[1:3], mode="bilinear").permute(0, 2, 3, 1).float()
-    if ".rel_pos_" in key:
-        line = tensor.double().T.unsqueeze(0)
-        return interpolate(line, size=shape[0], mode="linear").squeeze(0).T.float()
-    return tensor
-
-
 def _fault(file: Path, row: Backbone, key: str, what: str, found: dict[str, Tensor]) -> str:
     return (
         f"checkpoint {file} does not fit backbone {row.name}: {key!r} {what}; the file has {len(found)} tensors, "
-        f"the first is {next(iter(found), 'none')!r}. Use the {row.name} checkpoint as it was published"
+        f"the first is {next(iter(found), 'none')!r}. {remedy(row)}"
     )

@@ -15,21 +15,21 @@ from torch import Tensor, nn
 from fedpeft.model.adapters import adapt, finish
 from fedpeft.model.added import Added, Closed
 from fedpeft.model.checkpoint import read_checkpoint
-from fedpeft.model.sam import SegmentationSam
+from fedpeft.model.networks import network
 from fedpeft.spec.run import Run, seed_of
 
 
-def skeleton(run: Run) -> SegmentationSam:
+def skeleton(run: Run) -> nn.Module:
     """The run's model on the meta device: names and shapes without memory; trainable tensors require gradients."""
     with torch.device("meta"):
-        model = SegmentationSam(run)
+        model = network(run)
         adapt(model, run)
     for path, parameter in model.named_parameters():
         parameter.requires_grad_(run.method_row.trains_tensor(path))
     return model
 
 
-def build(run: Run, checkpoint: Path | None) -> SegmentationSam:
+def build(run: Run, checkpoint: Path | None) -> nn.Module:
     """The run's initial model on the CPU in float32.
 
     Args:
@@ -87,7 +87,7 @@ def _drawn(owner: nn.Module, leaf: str, like: Tensor, generator: torch.Generator
         return uniform(1 / sqrt(owner.weight[0].numel()))
     if isinstance(owner, nn.Embedding) or leaf == "positional_encoding_gaussian_matrix":
         return normal(1.0)
-    if leaf == "pos_embed":
+    if leaf in ("pos_embed", "cls_token"):
         return normal(0.02)
     # What remains: scales of normalisation layers (one), their shifts and relative positions (zero).
     return torch.ones(shape) if leaf == "weight" else torch.zeros(shape)

@@ -1,33 +1,87 @@
-"""What trains and what travels: a round's parcel is declared before anything moves."""
+"""What trains and what travels: a round's parcel is declared before anything moves.
+
+Three sets of tensors, all by parameter path and shape: ``whole``, everything that a method may ever train;
+``parcel``, what a round trains and a site sends back; ``download``, what a round begins with. They are one and the same
+but for methods that draw blocks: these train the drawn blocks alone, and a site that has followed so far lacks only the
+averages of the round before.
+"""
+
+import re
+from math import prod
 
 from torch import Tensor, nn
 
 from fedpeft.model.initial import skeleton
-from fedpeft.spec.run import Run
+from fedpeft.spec.run import Run, drawn_blocks
 
 Parcel = dict[str, tuple[int, ...]]
+BLOCK = re.compile(r"\.blocks\.(\d+)\.")
 
 
-def parcel(run: Run, round_: int = 0) -> Parcel:
-    """Keys and shapes of the tensors that travel in a round, both ways.
-
-    Args:
-        run: the run; its method's row says what trains.
-        round_: the round, 0-based. The rows of today exchange the same tensors in every round; rows that draw a
-            subset derive it from (run.seed, round), which is why the round is part of the signature.
-
-    Returns:
-        Parameter path -> shape, in the model's order.
-    """
-    if not 0 <= round_ <= run.rounds:
-        raise ValueError(f"round {round_} is outside of the run's 0..{run.rounds}")
+def whole(run: Run) -> Parcel:
+    """Keys and shapes of all tensors that the method may train, in the model's order."""
     return {path: tuple(tensor.shape) for path, tensor in trainable(skeleton(run)).items()}
 
 
+def parcel(run: Run, round_: int = 0) -> Parcel:
+    """Keys and shapes of the tensors that a round trains and a site sends.
+
+    Args:
+        run: the run; its method's row says what trains.
+        round_: 0-based. Rows that draw blocks derive these from (run.seed, round).
+
+    Returns:
+        Parameter path -> shape, in the model's order.
+
+    Raises:
+        ValueError: the run has no such round.
+    """
+    if not 0 <= round_ <= run.rounds:
+        raise ValueError(f"round {round_} is outside of the run's 0..{run.rounds}")
+    return {path: shape for path, shape in whole(run).items() if is_trained(run, path, round_)}
+
+
+def download(run: Run, round_: int = 0) -> Parcel:
+    """Keys and shapes of the tensors that a site receives at the start of a round.
+
+    The averages of the round before; all else that the site needs it has received before, or built itself.
+
+    Args:
+        run: the run.
+        round_: 0-based; ``run.rounds`` is the validation after the last round.
+
+    Raises:
+        ValueError: the run has no such round.
+    """
+    return parcel(run, round_ - 1 if 0 < round_ <= run.rounds else round_)
+
+
+def is_trained(run: Run, path: str, round_: int) -> bool:
+    """Whether a round trains the parameter at ``path``, one that the method may train."""
+    if not run.method_row.draws_tensor(path):
+        return True
+    return int(BLOCK.search(path)[1]) in drawn_blocks(run, round_)
+
+
+def last_trained(run: Run, path: str, before: int) -> int | None:
+    """The last round before another that trained the parameter at ``path``; None if none did."""
+    return next((number for number in reversed(range(before)) if is_trained(run, path, number)), None)
+
+
 def counts(run: Run) -> tuple[int, int]:
-    """Trainable parameters and all parameters of the run's model, adapters included in both; needs no checkpoint."""
+    """Parameters that may train, and all parameters of the run's model, adapters included in both; without a file."""
     model = skeleton(run)
     return sum(p.numel() for p in trainable(model).values()), sum(p.numel() for p in model.parameters())
+
+
+def exchanged(run: Run) -> int:
+    """Parameters of one site's upload in a round: of rows that draw blocks, the mean over all draws, rounded.
+
+    SAM's global blocks have more relative positions than its windowed ones, a ViT's blocks are all alike.
+    """
+    sizes = {path: prod(shape) for path, shape in whole(run).items()}
+    drawn = sum(size for path, size in sizes.items() if run.method_row.draws_tensor(path))
+    return round(sum(sizes.values()) - drawn * (1 - run.blocks / run.backbone_row.depth))
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:

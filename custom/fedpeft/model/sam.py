@@ -5,47 +5,17 @@ Three things differ from the published network, as in the FLAP-SAM paper: no pro
 transposed convolutions as the run says, the rest bilinearly.
 """
 
-import importlib
-import importlib.util
-import sys
 from functools import partial
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from fedpeft.model.parts import common, mask_decoder, modeling
 from fedpeft.spec.run import Run
 
 
-def _modeling() -> ModuleType:
-    """segment_anything.modeling without segment_anything/__init__.py, which imports torchvision.
-
-    A bare package object stands in for the package while its sub-package is imported, and is taken away afterwards,
-    so that whoever imports segment_anything itself later gets the real one.
-    """
-    name = "segment_anything"
-    if name in sys.modules:
-        return importlib.import_module(f"{name}.modeling")
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.submodule_search_locations is None:
-        raise ModuleNotFoundError(f"{name} is not installed; install it with: pip install -r requirements.txt")
-    bare = ModuleType(name)
-    bare.__path__ = list(spec.submodule_search_locations)
-    sys.modules[name] = bare
-    try:
-        return importlib.import_module(f"{name}.modeling")
-    finally:
-        del sys.modules[name]
-
-
-_sam = _modeling()
-_encoder = importlib.import_module("segment_anything.modeling.image_encoder")
-_common = importlib.import_module("segment_anything.modeling.common")
-_mask_decoder = importlib.import_module("segment_anything.modeling.mask_decoder")
-
-
-class AutomaticMaskDecoder(_sam.MaskDecoder):
+class AutomaticMaskDecoder(modeling.MaskDecoder):
     """SAM's mask decoder for batches of images without prompts.
 
     Args:
@@ -57,13 +27,13 @@ class AutomaticMaskDecoder(_sam.MaskDecoder):
     """
 
     def __init__(self, neck: int, heads: int, mlp: int, upscaling: tuple[int, ...], tokens: int) -> None:
-        transformer = _sam.TwoWayTransformer(depth=2, embedding_dim=neck, num_heads=heads, mlp_dim=mlp)
+        transformer = modeling.TwoWayTransformer(depth=2, embedding_dim=neck, num_heads=heads, mlp_dim=mlp)
         super().__init__(
             transformer_dim=neck, transformer=transformer, num_multimask_outputs=tokens - 1, iou_head_hidden_dim=neck
         )
         self.output_upscaling = _upscaling(neck, upscaling)
         self.output_hypernetworks_mlps = nn.ModuleList(
-            _mask_decoder.MLP(neck, neck, upscaling[-1], 3) for _ in range(tokens)
+            mask_decoder.MLP(neck, neck, upscaling[-1], 3) for _ in range(tokens)
         )
 
     def forward(self, embedding: Tensor, position: Tensor, dense: Tensor) -> Tensor:
@@ -93,9 +63,19 @@ def _upscaling(neck: int, channels: tuple[int, ...]) -> nn.Sequential:
     """
     layers: list[nn.Module] = []
     for before, after in zip((neck, *channels[:-1]), channels, strict=True):
-        layers += [nn.ConvTranspose2d(before, after, kernel_size=2, stride=2), _common.LayerNorm2d(after), nn.GELU()]
+        layers += [nn.ConvTranspose2d(before, after, kernel_size=2, stride=2), common.LayerNorm2d(after), nn.GELU()]
     del layers[-2]
     return nn.Sequential(*layers)
+
+
+def image_encoder(run: Run) -> nn.Module:
+    """SAM's image encoder at the run's side: normalised (B, 3, side, side) -> (B, neck, side / patch, side / patch)."""
+    row = run.backbone_row
+    return modeling.ImageEncoderViT(
+        img_size=run.side, patch_size=row.patch, embed_dim=row.dim, depth=row.depth, num_heads=row.heads,
+        out_chans=row.neck, norm_layer=partial(nn.LayerNorm, eps=1e-6), use_rel_pos=True,
+        window_size=row.window, global_attn_indexes=row.global_blocks,
+    )
 
 
 class SegmentationSam(nn.Module):
@@ -109,12 +89,8 @@ class SegmentationSam(nn.Module):
         super().__init__()
         row, side = run.backbone_row, run.side
         grid = side // row.patch
-        self.image_encoder = _sam.ImageEncoderViT(
-            img_size=side, patch_size=row.patch, embed_dim=row.dim, depth=row.depth, num_heads=row.heads,
-            out_chans=row.neck, norm_layer=partial(nn.LayerNorm, eps=1e-6), use_rel_pos=True,
-            window_size=row.window, global_attn_indexes=row.global_blocks,
-        )
-        self.prompt_encoder = _sam.PromptEncoder(
+        self.image_encoder = image_encoder(run)
+        self.prompt_encoder = modeling.PromptEncoder(
             embed_dim=row.neck, image_embedding_size=(grid, grid), input_image_size=(side, side), mask_in_chans=16
         )
         self.mask_decoder = AutomaticMaskDecoder(

@@ -1,16 +1,11 @@
 """MA-SAM's 3-D adapters: neighbouring slices of a stack exchange what they see (Chen et al. 2024)."""
 
-import importlib
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, pad
 
-import fedpeft.model.sam  # noqa: F401 - makes segment_anything.modeling importable without torchvision
 from fedpeft.model.added import Added, Closed
-
-_encoder = importlib.import_module("segment_anything.modeling.image_encoder")
-Block = _encoder.Block
+from fedpeft.model.parts import Block, encoder
 
 
 class SliceMixer(Added):
@@ -68,9 +63,7 @@ class MixingBlock(Block):
     """
 
     def __init__(self, block: nn.Module, dim: int, stack: int) -> None:
-        nn.Module.__init__(self)
-        self.norm1, self.attn, self.norm2, self.mlp = block.norm1, block.attn, block.norm2, block.mlp
-        self.window_size = block.window_size
+        vars(self).update(vars(block))
         self.slices = nn.ModuleDict({"attn": SliceMixer(dim, stack), "mlp": SliceMixer(dim, stack)})
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,5 +77,5 @@ class MixingBlock(Block):
         if not self.window_size:
             return self.attn(x)
         height, width = x.shape[1:3]
-        windows, padded = _encoder.window_partition(x, self.window_size)
-        return _encoder.window_unpartition(self.attn(windows), self.window_size, padded, (height, width))
+        windows, padded = encoder.window_partition(x, self.window_size)
+        return encoder.window_unpartition(self.attn(windows), self.window_size, padded, (height, width))

@@ -101,9 +101,9 @@ ALLOW_LIST = (
     "fedpeft.flare.filters.CheckMetrics",
     "fedpeft.flare.filters.DecodeParcel",
     "fedpeft.flare.filters.EncodeParcel",
+    "fedpeft.flare.generator.ParcelGenerator",
     "fedpeft.flare.job_run.JobRun",
     "fedpeft.flare.persistor.RunFolderPersistor",
-    "nvflare.app_common.shareablegenerators.full_model_shareable_generator.FullModelShareableGenerator",
 )
 
 
@@ -148,10 +148,7 @@ def _server(row: Job) -> dict[str, Any]:
         "components": [
             _part("run", "fedpeft.flare.job_run.JobRun", {"run": row.run.to_dict()}),
             _part("persistor", "fedpeft.flare.persistor.RunFolderPersistor"),
-            _part(
-                "shareable_generator",
-                "nvflare.app_common.shareablegenerators.full_model_shareable_generator.FullModelShareableGenerator",
-            ),
+            _part("shareable_generator", "fedpeft.flare.generator.ParcelGenerator"),
             _part("aggregator", "fedpeft.flare.aggregator.AdapterAggregator", {"min_sites": row.min_sites}),
         ],
         "task_data_filters": [_filter(["train", "validate", "submit_model"], "EncodeParcel")],

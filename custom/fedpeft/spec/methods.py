@@ -34,6 +34,10 @@ PROMPT_FACTORS = "*.prompts.[AB]"
 BOTTLENECKS = "*.bottlenecks.*"
 
 
+# Kinds of adapters that have no rank.
+RANKLESS = ("slices", "prompts", "first_prompts")
+
+
 @dataclass(frozen=True)
 class Adapter:
     """One kind of adapter on every layer whose module path matches ``layer``.
@@ -107,6 +111,11 @@ class Method:
     blocks: int = 0
     prompts: int = 0
     tasks: tuple[str, ...] = ("segmentation",)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the row has adapters of some rank."""
+        return any(adapter.kind not in RANKLESS for adapter in self.adapters)
 
     def trains_tensor(self, path: str) -> bool:
         """Whether the parameter at ``path`` trains (and travels)."""

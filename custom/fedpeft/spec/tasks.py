@@ -15,8 +15,9 @@ class Task:
 
     Attributes:
         name: what commands and data sets call it.
-        metric: the score's name in records and tables. A score belongs to a case and a class, 0 to 1; its mean over
-            the cases of a class first, then over the classes, is what selects and compares.
+        of_case: name of a score, which belongs to a case and a class, 0 to 1.
+        of_class: name of the mean score over the cases of a class.
+        metric: name of the mean of these over the classes: what selects and compares models.
         title: the metric for people.
         background: outputs of the model that stand for none of the classes.
         backbone: for which methods are listed if none is named.
@@ -24,6 +25,8 @@ class Task:
     """
 
     name: str
+    of_case: str
+    of_class: str
     metric: str
     title: str
     background: int
@@ -34,10 +37,12 @@ class Task:
 TASKS: dict[str, Task] = {
     row.name: row
     for row in (
-        Task("segmentation", "dice", "Dice", background=1, backbone="sam_vit_b", classes=1),
-        # A case's score is 1 if its class was found, else 0: the mean over the cases of a class is its recall, the mean
-        # of the recalls is the balanced accuracy.
-        Task("classification", "balanced_accuracy", "balanced accuracy", background=0, backbone="vit_b16", classes=8),
+        # A case's score is 1 if its class was found, else 0.
+        Task(
+            "classification", "correct", "recall", "balanced_accuracy", "balanced accuracy", background=0,
+            backbone="vit_b16", classes=8,
+        ),
+        Task("segmentation", "dice", "dice", "dice", "Dice", background=1, backbone="sam_vit_b", classes=1),
     )
 }
 

@@ -1,4 +1,4 @@
-"""How sure a difference of mean Dice is: a paired bootstrap over the tested cases."""
+"""How sure a difference of mean scores is: a paired bootstrap over the tested cases."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from statistics import fmean
 
 import numpy as np
 
-# (site, case) or (site, case, class) -> Dice.
+# (site, case) or (site, case, class) -> score.
 Scores = Mapping[tuple[str, ...], float]
 
 RESAMPLES = 10_000
@@ -14,7 +14,7 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean difference and its interval, in Dice."""
+    """A mean difference and its interval."""
 
     mean: float
     low: float
@@ -27,11 +27,12 @@ def paired_difference(
     """The mean of ``first - second`` over sites, with its percentile bootstrap interval.
 
     A case's differences are averaged over its classes, a site's over its cases, and the sites' means over sites: the
-    difference of two columns' Averages. Each resample draws every site's cases anew, with replacement and as many as
-    there are, both columns together. The sites stay: the interval speaks of other patients at the same sites.
+    difference of two columns' Averages. Where cases have different classes, as in classification, cases of the same
+    classes are averaged first. Each resample draws every site's cases of the same classes anew, with replacement and as
+    many as there are, both columns together. The sites stay: the interval speaks of other patients at the same sites.
 
     Args:
-        first: Dice by (site, case) or (site, case, class); average it over seeds before (``over_seeds``).
+        first: score by (site, case) or (site, case, class); average it over seeds before (``over_seeds``).
         second: the same of the other column, with the same keys.
         resamples: how often to draw.
         seed: of the draws; the same seed gives the same interval to the last bit.
@@ -44,14 +45,17 @@ def paired_difference(
         odd = sorted(first.keys() ^ second.keys())[0]
         raise ValueError(f"{odd} has a score in one column alone; score the same cases of the same split with both")
     if not first:
-        raise ValueError("there is no score; expected the Dice of at least one case")
+        raise ValueError("there is no score; expected that of at least one case")
     generator = np.random.default_rng(seed)
     sites = _by_site({key: first[key] - second[key] for key in first})
     drawn = np.zeros(resamples)
-    for values in sites:
-        drawn += values[generator.integers(len(values), size=(resamples, len(values)))].mean(axis=1)
+    for groups in sites:
+        for values in groups:
+            draw = generator.integers(len(values), size=(resamples, len(values)))
+            drawn += values[draw].mean(axis=1) / len(groups)
     low, high = np.quantile(drawn / len(sites), [(1 - level) / 2, (1 + level) / 2])
-    return Difference(fmean(values.mean() for values in sites), float(low), float(high))
+    means = [fmean(values.mean() for values in groups) for groups in sites]
+    return Difference(fmean(means), float(low), float(high))
 
 
 def over_seeds(scores: Sequence[Scores]) -> dict[tuple[str, ...], float]:
@@ -65,12 +69,12 @@ def over_seeds(scores: Sequence[Scores]) -> dict[tuple[str, ...], float]:
     return {key: fmean(item[key] for item in scores) for key in scores[0]}
 
 
-def _by_site(differences: Scores) -> list[np.ndarray]:
-    """For each site, in the order of names, its cases' differences."""
-    cases: dict[tuple[str, str], list[float]] = {}
+def _by_site(differences: Scores) -> list[list[np.ndarray]]:
+    """For each site, in the order of names, its cases' differences, those of the same classes together."""
+    cases: dict[tuple[str, str], dict[tuple[str, ...], float]] = {}
     for key, value in differences.items():
-        cases.setdefault((key[0], key[1]), []).append(value)
-    sites: dict[str, list[float]] = {}
-    for site, case in sorted(cases):
-        sites.setdefault(site, []).append(fmean(cases[site, case]))
-    return [np.array(values) for values in sites.values()]
+        cases.setdefault((key[0], key[1]), {})[key[2:]] = value
+    sites: dict[str, dict[tuple[tuple[str, ...], ...], list[float]]] = {}
+    for (site, _), values in sorted(cases.items()):
+        sites.setdefault(site, {}).setdefault(tuple(values), []).append(fmean(values.values()))
+    return [[np.array(values) for values in groups.values()] for groups in sites.values()]

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from fedpeft.data.datalist import DATALIST, SPLITS, Site, read_sites
-from fedpeft.model.checkpoint import sha256_of
 from fedpeft.spec.datasets import DATASETS
 from fedpeft.spec.run import SETTINGS, Run
 from fedpeft.study.simulate import end_simulation
-from fedpeft.train.evaluate import CaseScore
+from fedpeft.train.checkpoints import identity
 from fedpeft.train.files import read_json, write_json
 from fedpeft.train.run_folder import DESCRIPTION, RunFolder
+from fedpeft.train.scores import CaseScore
 
 LOCAL, FEDERATED, CENTRALIZED = SETTINGS
 INITIAL = "initial"
@@ -43,7 +43,7 @@ class Plan:
     Attributes:
         data: folder of sites.
         out: where cells and results go.
-        checkpoint: the backbone's weights.
+        checkpoint: the weights that the runs start from; None if they are drawn.
         seconds: limit for one run of the simulator.
         device: torch device of every training.
         split: whose cases are tested.
@@ -51,20 +51,22 @@ class Plan:
 
     data: Path
     out: Path
-    checkpoint: Path
+    checkpoint: Path | None
     seconds: float
     device: str = "cpu"
     split: str = "test"
 
     def source(self) -> dict[str, str]:
         """What every cell is made from: the data as they lie there, the checkpoint, the device."""
-        return {"data": _fingerprint(self.data), "checkpoint": sha256_of(self.checkpoint), "device": self.device}
+        return {"data": _fingerprint(self.data), "checkpoint": identity(self.checkpoint), "device": self.device}
 
 
 def label(run: Run) -> str:
-    """What tables, plots and folders call a run: its method, with the rank where it is not the method's own."""
-    own = run.method_row.rank or run.backbone_row.rank
-    return run.method if run.rank == own else f"{run.method}-r{run.rank}"
+    """What tables, plots and folders call a run: its method, with rank, prompts and blocks that are not its own."""
+    own = Run(run.method, run.dataset, run.backbone, classes=run.classes)
+    marks = {"rank": "r", "prompts": "p", "blocks": "b"}
+    values = {mark: getattr(run, name) for name, mark in marks.items() if getattr(run, name) != getattr(own, name)}
+    return "-".join([run.method, *(f"{mark}{value}" for mark, value in values.items())])
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ def attempt(folder: Path, made: dict[str, Any]) -> Iterator[Path]:
 
 def keep_scores(plan: Plan, cell: Cell, source: dict[str, str], scores: list[CaseScore]) -> None:
     """Write a cell's test scores; this comes last and completes the cell."""
-    content = made_from(cell, source) | {"scores": [item.to_dict() for item in scores]}
+    content = made_from(cell, source) | {"scores": [asdict(item) for item in scores]}
     write_json(_scores_file(plan, cell), content)
 
 
@@ -216,7 +218,7 @@ def kept_scores(plan: Plan, cell: Cell, source: dict[str, str]) -> list[CaseScor
     content, made = read_json(file), made_from(cell, source)
     if {key: content.get(key) for key in made} != made:
         return None
-    return [CaseScore(**item) for item in content["scores"]]
+    return [CaseScore(**item | {"probabilities": tuple(item["probabilities"])}) for item in content["scores"]]
 
 
 def keep_time(folder: Path, what: str, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Charts of a comparison's numbers: Dice against bytes, curves, the spread over seeds, the gain by federation."""
+"""Charts of a comparison's numbers: score against bytes, curves, the spread over seeds, the gain by federation."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fedpeft.study.curves import curves
-from fedpeft.study.dice_bytes import dice_bytes
-from fedpeft.study.style import COLOURS, STYLES, Axes, Figure, compared, key, plt
+from fedpeft.study.score_bytes import score_bytes
+from fedpeft.study.style import COLOURS, STYLES, Axes, Figure, compared, key, plt, scored, title_of
 from fedpeft.train.files import replace
 
 HATCHES = ("", "///", "...")
@@ -26,7 +26,7 @@ def draw_charts(results: dict[str, Any], out: Path) -> list[Path]:
         The files.
     """
     charts: dict[str, Callable[[dict[str, Any]], Figure | None]] = {
-        "bytes.png": dice_bytes, "curves.png": curves, "seeds.png": _seeds, "gain.png": _gain,
+        "bytes.png": score_bytes, "curves.png": curves, "seeds.png": _seeds, "gain.png": _gain,
     }
     files = []
     for name, chart in charts.items():
@@ -55,7 +55,7 @@ def _seeds(results: dict[str, Any]) -> Figure:
             axes.plot([x] * len(values), values, marker, color=colour, markersize=6, alpha=0.75)
             axes.hlines(fmean(values), x - 0.09, x + 0.09, color=colour, linewidth=2.5)
     _ticks(axes, [item["label"] for item in summary])
-    axes.set(ylabel=f"mean {results['split']} Dice (Average)", xlim=(-0.6, len(summary) - 0.4))
+    axes.set(ylabel=f"mean {scored(results)} (Average)", xlim=(-0.6, len(summary) - 0.4))
     axes.set_title(f"seeds {', '.join(map(str, summary[0]['seeds']))}: points, and their mean", fontsize=10)
     axes.grid(alpha=0.3, axis="y")
     figure.legend(handles=key(settings), loc="outside lower center", ncols=3, fontsize=9)
@@ -83,7 +83,7 @@ def _gain(results: dict[str, Any]) -> Figure | None:
     axes.axhline(0, color="black", linewidth=1)
     axes.axvline(len(sites) - 0.5, color="0.7", linewidth=1, linestyle=":")
     _ticks(axes, [*sites, "Average"])
-    axes.set(ylabel="Dice, federated - local at home")
+    axes.set(ylabel=f"{title_of(results)}, federated - local at home")
     axes.set_title("gain by federation; the line on the average is its 95 % interval", fontsize=10)
     axes.grid(alpha=0.3, axis="y")
     figure.legend(loc="outside lower center", ncols=min(6, len(items)), fontsize=9)

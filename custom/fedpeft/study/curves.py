@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fedpeft.study.cells import CENTRALIZED
 from fedpeft.study.history import Curve, aligned, mean_curve
-from fedpeft.study.style import COLOURS, STYLES, Axes, Figure, Line2D, compared, marker, plt
+from fedpeft.study.style import COLOURS, STYLES, Axes, Figure, Line2D, compared, marker, plt, title_of
 
 ALL = "all sites"
 # Panel -> (label, setting) -> one curve a seed.
@@ -45,7 +45,7 @@ def curves(results: dict[str, Any]) -> Figure | None:
     for axes in grid.flat[len(panels) - columns : len(panels)]:
         axes.tick_params(labelbottom=True)
     for axes in grid[:, 0]:
-        axes.set_ylabel("mean validation Dice")
+        axes.set_ylabel(f"mean validation {title_of(results)}")
     handles = [
         *(Line2D([], [], color=colours[label], marker=marker(labels, label), label=label) for label in labels),
         *(Line2D([], [], color="0.3", linestyle=STYLES[setting][2], label=setting)
@@ -57,9 +57,9 @@ def curves(results: dict[str, Any]) -> Figure | None:
 
 def _line(axes: Axes, seeds: Sequence[Curve], style: dict[str, str]) -> None:
     rounds, values = aligned(seeds)
-    dice = np.array(values)
-    axes.plot(rounds, dice.mean(axis=0), linewidth=1.6, markersize=4, markevery=max(1, len(rounds) // 8), **style)
-    axes.fill_between(rounds, dice.min(axis=0), dice.max(axis=0), color=style["color"], alpha=0.15, linewidth=0)
+    scores = np.array(values)
+    axes.plot(rounds, scores.mean(axis=0), linewidth=1.6, markersize=4, markevery=max(1, len(rounds) // 8), **style)
+    axes.fill_between(rounds, scores.min(axis=0), scores.max(axis=0), color=style["color"], alpha=0.15, linewidth=0)
 
 
 def _histories(results: dict[str, Any]) -> Curves:

@@ -1,4 +1,4 @@
-"""A run's model on a folder of sites: Dice per case, site and class."""
+"""A run's model on a folder of sites: its score per case, site and class."""
 
 import csv
 import io
@@ -8,10 +8,11 @@ from statistics import fmean
 from typing import Any
 
 from fedpeft.data.datalist import read_sites
-from fedpeft.train.evaluate import CaseScore, class_means, mean_dice, score
+from fedpeft.spec.run import Run
 from fedpeft.train.files import replace, write_json
 from fedpeft.train.run_folder import RunFolder
-from fedpeft.train.site import read_volumes
+from fedpeft.train.scores import CaseScore, class_means, mean_score
+from fedpeft.train.tasks import WORK
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,15 @@ class Evaluation:
     """The scores of one model.
 
     Attributes:
-        run: the run folder.
-        which: its parcel.
-        normalised: site -> whose statistics normalised its volumes, "site" or "volume".
-        scores: Dice per case and class.
+        folder: the run folder.
+        run: its run.
+        which: which of its models.
+        normalised: site -> whose statistics normalised its volumes, "site" or "volume"; empty for pictures.
+        scores: per case and class.
     """
 
-    run: str
+    folder: str
+    run: Run
     which: str
     normalised: dict[str, str]
     scores: list[CaseScore]
@@ -36,49 +39,78 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Means and per-case values, ready for JSON."""
-        sites = {site: {"dice": mean_dice(self.of(site)), "classes": class_means(self.of(site)),
-                        "cases": len({item.case for item in self.of(site)}), "normalised_by": normalised}
-                 for site, normalised in self.normalised.items()}
+        metric = self.run.task_row.metric
+        found = {site: self._site(site) for site in dict.fromkeys(item.site for item in self.scores)}
+        pooled = WORK[self.run.task].measures(self.scores, list(self.run.label_table.values()))
         return {
-            "run": self.run, "parcel": self.which, "dice": fmean(item["dice"] for item in sites.values()),
-            "sites": sites, "cases": [item.to_dict() for item in self.scores],
+            "run": self.folder, "parcel": self.which, metric: fmean(item[metric] for item in found.values()),
+            **({"pooled": {metric: mean_score(self.scores)} | pooled} if pooled else {}),
+            "sites": found, "cases": self.cases(),
         }
+
+    def _site(self, site: str) -> dict[str, Any]:
+        scores, run = self.of(site), self.run
+        normalised = {"normalised_by": self.normalised[site]} if site in self.normalised else {}
+        return {
+            run.task_row.metric: mean_score(scores), "classes": class_means(scores),
+            "cases": len({item.case for item in scores}), **normalised,
+        } | WORK[run.task].measures(scores, list(run.label_table.values()))
+
+    def cases(self) -> list[dict[str, Any]]:
+        """One row a case and class."""
+        return [case_row(item, self.run) for item in self.scores]
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Columns and rows for a terminal: a row a site and one for their mean."""
-        result = self.to_dict()
-        labels = list(next(iter(result["sites"].values()))["classes"])
+        result, metric = self.to_dict(), self.run.task_row.metric
+        labels = list(dict.fromkeys(item.label for item in self.scores))
         rows = [
-            [site, str(item["cases"]), *(f"{item['classes'][label]:.3f}" for label in labels), f"{item['dice']:.3f}"]
+            [site, str(item["cases"]), *(_shown(item["classes"].get(label)) for label in labels), _shown(item[metric])]
             for site, item in result["sites"].items()
         ]
-        means = [fmean(item["classes"][label] for item in result["sites"].values()) for label in labels]
-        rows.append(["mean of sites", "", *(f"{value:.3f}" for value in means), f"{result['dice']:.3f}"])
+        classes = [item["classes"] for item in result["sites"].values()]
+        means = [fmean(item[label] for item in classes if label in item) for label in labels]
+        rows.append(["mean of sites", "", *map(_shown, means), _shown(result[metric])])
         return ["site", "cases", *labels, "mean"], rows
 
 
-def evaluate(folder: RunFolder, data: Path, split: str, checkpoint: Path, which: str) -> Evaluation:
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def case_row(item: CaseScore, run: Run) -> dict[str, Any]:
+    """One case and class as a row of a table, with the probabilities of all classes where there are any."""
+    row = {
+        "site": item.site, "split": item.split, "case": item.case, "label": item.label,
+        run.task_row.of_case: item.value,
+    }
+    names = run.label_table.values() if item.probabilities else ()
+    return row | {f"p {name}": round(value, 6) for name, value in zip(names, item.probabilities, strict=True)}
+
+
+def evaluate(folder: RunFolder, data: Path, split: str, checkpoint: Path | None, which: str) -> Evaluation:
     """Score a finished run's model on every site of a folder.
 
     Raises:
         ValueError: the data's classes are not the run's, a site has no labelled case in the split, or a file is faulty.
     """
-    run, model = folder.run, folder.model(checkpoint, which)
+    run, model, work = folder.run, folder.model(checkpoint, which), WORK[folder.run.task]
     scores, normalised = [], {}
     for site in read_sites(data):
-        if site.classes != run.classes or (run.labels and site.labels != run.label_table):
+        if site.task != run.task or site.classes != run.classes or (run.labels and site.labels != run.label_table):
             raise ValueError(f"site {site.name} has the labels {site.labels}, the run has {run.label_table}")
         site.cases(split)
-        volumes = read_volumes(site, split, folder.preprocessing)
-        normalised[site.name] = volumes[0][1].normalised
-        scores += score(model, volumes, run, site.labels, (site.name, split))
-    return Evaluation(str(folder.path), which, normalised, scores)
+        cases = work.read(run, site, split, folder.preprocessing, lambda: None)
+        if (scope := work.normalised(cases)) is not None:
+            normalised[site.name] = scope
+        scores += work.score(model, cases, run, site.labels, (site.name, split), lambda: False)
+    return Evaluation(str(folder.path), run, which, normalised, scores)
 
 
 def write_evaluation(result: Evaluation, out: Path) -> Path:
     """Write evaluation.json and evaluation.csv; returns the JSON file."""
     write_json(out / "evaluation.json", result.to_dict())
-    write_csv(out / "evaluation.csv", [item.to_dict() for item in result.scores])
+    write_csv(out / "evaluation.csv", result.cases())
     return out / "evaluation.json"
 
 

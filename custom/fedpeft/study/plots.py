@@ -15,10 +15,10 @@ from fedpeft.spec.datasets import DATASETS
 from fedpeft.spec.run import Run
 from fedpeft.study.history import mean_curve
 from fedpeft.study.style import COLOURS as LINES
-from fedpeft.study.style import Axes, Line2D, plt
+from fedpeft.study.style import Axes, Line2D, plt, title_of
 from fedpeft.train.evaluate import dice_of, predict
 from fedpeft.train.files import replace
-from fedpeft.train.site import read_volumes
+from fedpeft.train.segmentation import read_volumes
 
 # Okabe and Ito's colours, told apart with every colour vision: one for each class.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
@@ -42,7 +42,7 @@ def draw(
     rows, columns = len(sites), 1 + len(models)
     figure = plt.figure(figsize=(5.2 + 2.5 * columns, 2.6 * rows + 0.8), constrained_layout=True)
     left, right = figure.subfigures(1, 2, width_ratios=(4.8, 2.5 * columns))
-    _curves(left.subplots(), results)
+    draw_curves(left.subplots(), results)
     grid = right.subplots(rows, columns, squeeze=False)
     for row, site in zip(grid, sites, strict=True):
         _, volume = max(read_volumes(site, split, DATASETS[run.dataset].preprocessing), key=_foreground)
@@ -62,8 +62,8 @@ def draw(
     return path
 
 
-def _curves(axes: Axes, results: dict[str, Any]) -> None:
-    """Validation Dice over rounds: local models as thin lines, the others thick."""
+def draw_curves(axes: Axes, results: dict[str, Any]) -> None:
+    """Validation over rounds: local models as thin lines, the others thick."""
     axes.set_prop_cycle(color=LINES)
     for model, sites in results["runs"][0]["history"].items():
         if not sites:
@@ -72,7 +72,7 @@ def _curves(axes: Axes, results: dict[str, Any]) -> None:
         label = f"{model.removeprefix('local/')} alone, at home" if local else model
         axes.plot(*zip(*mean_curve(list(sites.values())), strict=True), label=label, linewidth=1.2 if local else 2.6,
                   linestyle="--" if local else "-", marker="." if local else "o", markersize=4)
-    axes.set(xlabel="round", ylabel="mean validation Dice", ylim=(0, 1))
+    axes.set(xlabel="round", ylabel=f"mean validation {title_of(results)}", ylim=(0, 1))
     axes.set_title("a local model is validated at its own site,\nthe federated one at every site", fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)

@@ -10,6 +10,9 @@ from fedpeft.spec.jobs import JOBS
 from fedpeft.spec.methods import method
 from fedpeft.spec.run import Run
 
+# Task -> the data set of a folder whose own name is no row.
+PLAIN = {"segmentation": "folder", "classification": "images"}
+
 
 def recipe(data: Path) -> Run:
     """The run that a folder of sites starts from: the recipe of its data set's job, with the data's classes.
@@ -18,10 +21,12 @@ def recipe(data: Path) -> Run:
         ValueError: the folder's data set has no job.
     """
     site = read_sites(data)[0]
-    name = site.dataset if site.dataset in DATASETS else "folder"
+    known = site.dataset in DATASETS and DATASETS[site.dataset].task == site.task
+    name = site.dataset if known else PLAIN[site.task]
     for row in JOBS.values():
         if row.run.dataset == name:
-            return row.run.with_(classes=site.classes, labels=tuple(site.labels.values())[1:])
+            labels = tuple(site.labels.values())[row.run.task_row.background :]
+            return row.run.with_(classes=site.classes, labels=labels)
     raise ValueError(f"{data}: no job has the data set {name!r}; known: {', '.join(JOBS)}")
 
 
@@ -35,14 +40,14 @@ def variations(
         start: the recipe.
         methods: names of rows.
         seeds: of the runs.
-        ranks: adapter ranks; none means every method's own. A method without adapters has no rank: it is run once.
+        ranks: adapter ranks; none means every method's own. A method whose adapters have none is run once.
         fields: of the run that are changed for every method; they go before what a method's row brings.
         rates: method -> step size, 0 for the backbone's times the row's factor; other methods scale the recipe's.
     """
     runs = [
         start.with_(**dict(fields), **rank, **rate, method=name, seed=seed)
         for name in methods
-        for rank in [{"rank": rank} for rank in ranks if method(name).adapters] or [{}]
+        for rank in [{"rank": rank} for rank in ranks if method(name).ranked] or [{}]
         for rate in [{"learning_rate": rates[name]} if name in rates else {}]
         for seed in seeds
     ]

@@ -1,10 +1,12 @@
 """A comparison's outcome: results.json, times.json, cases.csv, and the table as Markdown and CSV.
 
 ``results.json``: {"data", "split", "runs": [one for each method, rank and seed: {"label", "run": fields of the run,
-"models": {model: {site: {"dice", "classes", "cases"}}}, "history": {model: {site: [[rounds, validation Dice], ...]}},
-"traffic": {"bytes_up", "bytes_down"}}], "summary": [one for each method and rank, see ``fedpeft.study.summary``]}. A
-model is "initial", "local/<site>", "federated" or "centralized"; the traffic is what one site sent and received in a
-round, as encoded. Nothing in it differs between two runs of the same comparison; ``times.json`` holds the seconds.
+"models": {model: {site: {the task's metric, "classes", "cases"}}}, "pooled": {setting: the metric and the task's other
+measures of all sites' cases together}, "history": {model: {site: [[rounds, validation score], ...]}}, "traffic":
+{"bytes_up", "bytes_down"}}], "summary": [one for each method and rank, see ``fedpeft.study.summary``]}. A model is
+"initial", "local/<site>", "federated" or "centralized"; "pooled" is there in classification alone; the traffic is what
+one site sent and received in a round, as encoded. Nothing in it differs between two runs of the same comparison;
+``times.json`` holds the seconds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +16,14 @@ from typing import Any
 
 from fedpeft.spec.run import Run
 from fedpeft.study.cells import FEDERATED, INITIAL, Cell, Plan, label, times
-from fedpeft.study.evaluation import write_csv
+from fedpeft.study.evaluation import case_row, write_csv
 from fedpeft.study.history import history
 from fedpeft.study.summary import summarise
 from fedpeft.study.table import write_table
-from fedpeft.train.evaluate import CaseScore, class_means, mean_dice
 from fedpeft.train.files import write_json
 from fedpeft.train.run_folder import RunFolder
+from fedpeft.train.scores import CaseScore, class_means, mean_score
+from fedpeft.train.tasks import WORK
 
 
 def write_results(plan: Plan, scores: Mapping[Cell, Sequence[CaseScore]]) -> dict[str, Any]:
@@ -55,29 +58,43 @@ def _entry(run: Run, plan: Plan, scores: Mapping[Cell, Sequence[CaseScore]]) -> 
     return {
         "label": label(run),
         "run": run.to_dict(),
-        "models": {cell.model: per_site(items) for cell, items in scores.items()},
+        "models": {cell.model: per_site(items, run) for cell, items in scores.items()},
+        **_pooled(run, scores),
         "history": {cell.model: history(folder) for cell, folder in folders.items()},
         "traffic": next((traffic(folder) for cell, folder in folders.items() if cell.setting == FEDERATED), {}),
     }
 
 
-def per_site(items: Sequence[CaseScore]) -> dict[str, Any]:
-    """Site -> one model's Dice there, its means per class, and the number of cases."""
+def _pooled(run: Run, scores: Mapping[Cell, Sequence[CaseScore]]) -> dict[str, Any]:
+    """The cases of all sites together, of tasks with measures of their own: "local" has each case by its own site."""
+    together: dict[str, list[CaseScore]] = {}
+    for cell, items in scores.items():
+        together.setdefault(cell.setting, []).extend(item for item in items if cell.site in ("", item.site))
+    found = {setting: measured(items, run) for setting, items in together.items()}
+    return {"pooled": found} if any(len(values) > 1 for values in found.values()) else {}
+
+
+def measured(items: Sequence[CaseScore], run: Run) -> dict[str, Any]:
+    """The task's metric of a set of cases, and what other measures the task has."""
+    labels = list(run.label_table.values())
+    return {run.task_row.metric: mean_score(items)} | WORK[run.task].measures(items, labels)
+
+
+def per_site(items: Sequence[CaseScore], run: Run) -> dict[str, Any]:
+    """Site -> one model's score there, its means per class, the number of cases, and the task's other measures."""
     by_site: dict[str, list[CaseScore]] = {}
     for item in items:
         by_site.setdefault(item.site, []).append(item)
     return {
-        site: {"dice": mean_dice(mine), "classes": class_means(mine), "cases": len({item.case for item in mine})}
+        site: measured(mine, run) | {"classes": class_means(mine), "cases": len({item.case for item in mine})}
         for site, mine in by_site.items()
     }
 
 
 def _case(cell: Cell, item: CaseScore) -> dict[str, Any]:
-    return {
-        "method": cell.run.method, "rank": cell.run.rank, "seed": cell.run.seed, "setting": cell.setting,
-        "trained_at": cell.site, "site": item.site, "split": item.split, "case": item.case, "class": item.label,
-        "dice": item.dice,
-    }
+    run = cell.run
+    model = {"method": run.method, "rank": run.rank, "seed": run.seed, "setting": cell.setting, "trained_at": cell.site}
+    return model | {"class" if key == "label" else key: value for key, value in case_row(item, run).items()}
 
 
 def traffic(folder: Path) -> dict[str, float]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib
 
+from fedpeft.spec.tasks import TASKS
 from fedpeft.study.cells import CENTRALIZED, FEDERATED, INITIAL, LOCAL
 from fedpeft.study.summary import EVERYWHERE
 
@@ -14,7 +15,10 @@ from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
 
-__all__ = ["COLOURS", "STYLES", "Axes", "Figure", "Line2D", "Summary", "compared", "key", "marker", "plt"]
+__all__ = [
+    "COLOURS", "STYLES", "Axes", "Figure", "Line2D", "Summary", "compared", "key", "marker", "plt", "scored",
+    "title_of",
+]
 
 # Okabe and Ito's colours, told apart with every colour vision; their yellow is too pale for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -22,6 +26,16 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 STYLES = {LOCAL: ("#E69F00", "s", "--"), FEDERATED: ("#0072B2", "o", "-"), CENTRALIZED: ("#009E73", "^", ":")}
 
 Summary = Sequence[dict[str, Any]]
+
+
+def scored(results: dict[str, Any]) -> str:
+    """What a comparison's numbers are: "test Dice"."""
+    return f"{results['split']} {title_of(results)}"
+
+
+def title_of(results: dict[str, Any]) -> str:
+    """The task's metric for people: "Dice"."""
+    return TASKS[results["summary"][0]["task"]].title
 
 
 def compared(summary: Summary) -> list[str]:

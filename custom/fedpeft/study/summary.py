@@ -1,10 +1,12 @@
 """What a comparison found, for each method and rank: the numbers behind the tables and the plots.
 
-A summary: {"label", "method", "title", "rank", "seeds", "trainable", "total": parameters, "bytes_up", "bytes_down": of
-one site in a round, "settings": {name: {"sites": {site: Dice}, "average", "sd", "seeds": [Average of each seed]}},
-"gain", "ratio"}. Dice are means over seeds; "average" is the mean over sites, "sd" its standard deviation over seeds
-(null for one seed). The settings are "initial", "local" (each site's own model at home), "local_everywhere" (each
-site's own model, the mean over all sites), "federated" and "centralized", as far as they were compared.
+A summary: {"label", "method", "title", "task", "rank", "seeds", "trainable", "total": parameters, "exchanged":
+parameters that a site sends in a round, "bytes_up", "bytes_down": of one site in a round, "settings": {name: {"sites":
+{site: score}, "average", "sd", "seeds": [Average of each seed], "pooled": {measure: of all sites' cases together}}},
+"gain", "ratio"}. Scores are means over seeds; "average" is the mean over sites, "sd" its standard deviation over seeds
+(null for one seed); "pooled" is there in classification alone. The settings are "initial", "local" (each site's own
+model at home), "local_everywhere" (each site's own model, the mean over all sites), "federated" and "centralized", as
+far as they were compared.
 
 "gain", the paper's collaborative gain, is federated minus local: {"sites", "average", "low", "high"}, the last two the
 95 % interval of the average; "ratio" is federated over centralized: {"sites", "average"}. Both are null where a setting
@@ -16,11 +18,12 @@ from statistics import fmean, stdev
 from typing import Any
 
 from fedpeft.flare.filters import declared_bytes
-from fedpeft.model.parcel import counts, parcel
+from fedpeft.model.parcel import counts, download, exchanged, parcel
 from fedpeft.spec.run import Run
 from fedpeft.study.bootstrap import over_seeds, paired_difference
 from fedpeft.study.cells import CENTRALIZED, FEDERATED, INITIAL, LOCAL, Cell, label
-from fedpeft.train.evaluate import CaseScore
+from fedpeft.train.measures import TITLES
+from fedpeft.train.scores import CaseScore
 
 EVERYWHERE = "local_everywhere"
 Scored = Mapping[Cell, Sequence[CaseScore]]
@@ -45,26 +48,30 @@ def summarise(entries: Sequence[dict[str, Any]], scores: Scored) -> list[dict[st
 
 def _summary(entries: Sequence[dict[str, Any]], scores: Scored) -> dict[str, Any]:
     run = next(iter(scores)).run
-    settings = _settings([_by_setting(entry["models"]) for entry in entries])
+    metric = run.task_row.metric
+    settings = _settings([_by_setting(entry["models"], metric) for entry in entries])
+    for name in settings:
+        settings[name] |= _pooled([entry.get("pooled", {}).get(name) for entry in entries], metric)
     return {
-        "label": label(run), "method": run.method, "title": run.method_row.title, "rank": run.rank,
+        "label": label(run), "method": run.method, "title": run.method_row.title, "task": run.task, "rank": run.rank,
         "seeds": [entry["run"]["seed"] for entry in entries],
-        **dict(zip(("trainable", "total"), counts(run), strict=True)), **_bytes(run, entries[0]["traffic"]),
+        **dict(zip(("trainable", "total"), counts(run), strict=True)), "exchanged": exchanged(run),
+        **_bytes(run, entries[0]["traffic"]),
         "settings": settings, "gain": _gain(settings, scores), "ratio": _ratio(settings),
     }
 
 
-def _by_setting(models: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Setting -> site -> Dice, of one run."""
+def _by_setting(models: Mapping[str, Any], metric: str) -> dict[str, dict[str, float]]:
+    """Setting -> site -> score, of one run."""
     sites = list(models[INITIAL])
     own = {site: models.get(f"{LOCAL}/{site}") for site in sites}
-    found = {INITIAL: {site: models[INITIAL][site]["dice"] for site in sites}}
+    found = {INITIAL: {site: models[INITIAL][site][metric] for site in sites}}
     if all(own.values()):
-        found[LOCAL] = {site: own[site][site]["dice"] for site in sites}
-        found[EVERYWHERE] = {site: fmean(item["dice"] for item in own[site].values()) for site in sites}
+        found[LOCAL] = {site: own[site][site][metric] for site in sites}
+        found[EVERYWHERE] = {site: fmean(item[metric] for item in own[site].values()) for site in sites}
     for setting in (FEDERATED, CENTRALIZED):
         if setting in models:
-            found[setting] = {site: models[setting][site]["dice"] for site in sites}
+            found[setting] = {site: models[setting][site][metric] for site in sites}
     return found
 
 
@@ -82,10 +89,18 @@ def _settings(seeds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, A
     return found
 
 
+def _pooled(seeds: Sequence[Mapping[str, Any] | None], metric: str) -> dict[str, Any]:
+    """Means over seeds of the measures that are one number; a measure that a seed has not is left out."""
+    if not all(seeds):
+        return {}
+    values = {name: [seed[name] for seed in seeds] for name in (metric, *TITLES)}
+    return {"pooled": {name: fmean(found) for name, found in values.items() if None not in found}}
+
+
 def _bytes(run: Run, traffic: Mapping[str, float]) -> dict[str, int]:
     """As measured, or what it would be where no federation was compared."""
-    declared = declared_bytes(parcel(run), run.codec)
-    return {"bytes_up": declared, "bytes_down": declared} | {key: round(value) for key, value in traffic.items()}
+    up, down = (declared_bytes(declared, run.codec) for declared in (parcel(run), download(run)))
+    return {"bytes_up": up, "bytes_down": down} | {key: round(value) for key, value in traffic.items()}
 
 
 def _gain(settings: Mapping[str, Any], scores: Scored) -> dict[str, Any] | None:
@@ -101,11 +116,11 @@ def _gain(settings: Mapping[str, Any], scores: Scored) -> dict[str, Any] | None:
 
 
 def _at_home(scores: Scored, setting: str) -> dict[tuple[str, ...], float]:
-    """(site, case, class) -> Dice of a setting's model over seeds; a local model counts at its own site alone."""
+    """(site, case, class) -> score of a setting's model over seeds; a local model counts at its own site alone."""
     seeds: dict[int, dict[tuple[str, ...], float]] = {}
     for cell, items in scores.items():
         if cell.setting == setting:
-            mine = {(item.site, item.case, item.label): item.dice for item in items if cell.site in ("", item.site)}
+            mine = {(item.site, item.case, item.label): item.value for item in items if cell.site in ("", item.site)}
             seeds.setdefault(cell.run.seed, {}).update(mine)
     return over_seeds(list(seeds.values()))
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedpeft.spec.tasks import TASKS
 from fedpeft.study.bootstrap import RESAMPLES
 from fedpeft.study.cells import CENTRALIZED, FEDERATED, INITIAL, LOCAL
 from fedpeft.study.summary import EVERYWHERE
 from fedpeft.train.files import replace
+from fedpeft.train.measures import TITLES as MEASURES
 
 TITLES = {
     INITIAL: "Initial model", LOCAL: "Local", EVERYWHERE: "Local everywhere", FEDERATED: "Federated",
@@ -18,7 +20,7 @@ TITLES = {
 }
 PLAIN = (
     "label", "method", "title", "rank", "seeds", "setting", "average", "sd", "low", "high", "trainable", "total",
-    "bytes_up", "bytes_down",
+    "exchanged", "bytes_up", "bytes_down",
 )
 
 
@@ -52,9 +54,10 @@ def write_table(summary: Sequence[dict[str, Any]], split: str, out: Path) -> Non
     replace(out / "table.md", lambda file: file.write_text(table(summary, split).markdown()))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    sites = _sites(summary)
-    writer.writerow([*PLAIN[:6], *sites, *PLAIN[6:]])
-    writer.writerows(row for item in summary for row in _plain(item, sites))
+    sites, measures = _sites(summary), list(_measures(summary))
+    pooled = [f"pooled_{name}" for name in measures]
+    writer.writerow([*PLAIN[:6], *sites, *PLAIN[6:10], *pooled, *PLAIN[10:]])
+    writer.writerows(row for item in summary for row in _plain(item, sites, measures))
     replace(out / "table.csv", lambda file: file.write_text(text.getvalue()))
 
 
@@ -66,45 +69,57 @@ def table(summary: Sequence[dict[str, Any]], split: str) -> Table:
         split: whose cases were tested.
     """
     once = ["trainable / total", "up + down a round"]
-    columns = ["method", "setting", *_sites(summary), "Average", *once]
-    blocks = [_initial(summary), *map(_block, summary)]
+    measures = _measures(summary)
+    columns = ["method", "setting", *_sites(summary), "Average", *measures.values(), *once]
+    blocks = [_initial(summary, list(measures)), *(_block(item, list(measures)) for item in summary)]
     return Table(columns, blocks, len(once), list(map(_size, summary)), list(_notes(summary, split)))
+
+
+def _measures(summary: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Measure of all cases together -> heading; none in a task without."""
+    pooled = summary[0]["settings"][INITIAL].get("pooled")
+    return {TASKS[summary[0]["task"]].metric: "Pooled"} | MEASURES if pooled else {}
 
 
 def _sites(summary: Sequence[dict[str, Any]]) -> list[str]:
     return list(summary[0]["settings"][INITIAL]["sites"])
 
 
-def _initial(summary: Sequence[dict[str, Any]]) -> list[list[str]]:
+def _initial(summary: Sequence[dict[str, Any]], measures: Sequence[str]) -> list[list[str]]:
     """Methods that start from the same model, as most do, share a row."""
     shared: dict[tuple[str, ...], list[str]] = {}
     for item in summary:
-        shared.setdefault(tuple(_dice(item["settings"][INITIAL])), []).append(item["label"])
+        shared.setdefault(tuple(_scores(item["settings"][INITIAL], measures)), []).append(item["label"])
     every = len(shared) == 1 and len(summary) > 1
     return [["all" if every else ", ".join(labels), TITLES[INITIAL], *cells, "", ""]
             for cells, labels in shared.items()]
 
 
-def _block(item: dict[str, Any]) -> list[list[str]]:
-    rows = []
+def _block(item: dict[str, Any], measures: Sequence[str]) -> list[list[str]]:
+    rows, rest = [], [""] * (len(measures) + 2)
     for setting, values in item["settings"].items():
         if setting != INITIAL:
             traffic = _traffic(item["bytes_up"], item["bytes_down"]) if setting == FEDERATED else ""
-            rows.append([TITLES[setting], *_dice(values), "", traffic])
+            rows.append([TITLES[setting], *_scores(values, measures), "", traffic])
     if gain := item["gain"]:
         sites = [_signed(value) for value in gain["sites"].values()]
-        rows.append(["Gain over local", *sites, _signed(gain["average"]), "", ""])
-        rows.append(["95 % interval", *[""] * len(sites), f"{_signed(gain['low'])} to {_signed(gain['high'])}", "", ""])
+        rows.append(["Gain over local", *sites, _signed(gain["average"]), *rest])
+        interval = f"{_signed(gain['low'])} to {_signed(gain['high'])}"
+        rows.append(["95 % interval", *[""] * len(sites), interval, *rest])
     if ratio := item["ratio"]:
         values = [*ratio["sites"].values(), ratio["average"]]
-        rows.append(["Fed. / centralized", *("-" if v is None else f"{v:.3f}" for v in values), "", ""])
+        rows.append(["Fed. / centralized", *("-" if v is None else f"{v:.3f}" for v in values), *rest])
     rows[0][-2] = f"{_millions(item['trainable'])} / {_millions(item['total'])} ({_share(item)})"
     return [[item["label"] if index == 0 else "", *row] for index, row in enumerate(rows)]
 
 
-def _dice(values: dict[str, Any]) -> list[str]:
+def _scores(values: dict[str, Any], measures: Sequence[str]) -> list[str]:
     spread = "" if values["sd"] is None else f" ± {values['sd']:.4f}"
-    return [*(f"{value:.4f}" for value in values["sites"].values()), f"{values['average']:.4f}{spread}"]
+    pooled = [values.get("pooled", {}).get(name) for name in measures]
+    return [
+        *(f"{value:.4f}" for value in values["sites"].values()), f"{values['average']:.4f}{spread}",
+        *("" if value is None else f"{value:.4f}" for value in pooled),
+    ]
 
 
 def _size(item: dict[str, Any]) -> str:
@@ -137,7 +152,10 @@ def _notes(summary: Sequence[dict[str, Any]], split: str) -> Iterator[str]:
     many = f"mean of seeds {', '.join(map(str, seeds))}, ± their standard deviation" if len(seeds) > 1 else (
         f"seed {seeds[0]}"
     )
-    yield f"Dice of {split} cases, {many}. Average: mean of the sites."
+    title = TASKS[summary[0]["task"]].title
+    yield f"{title[0].upper()}{title[1:]} of {split} cases, {many}. Average: mean of the sites."
+    if _measures(summary):
+        yield "Pooled, and the measures beside it: of all sites' cases together; of local models each on its own cases."
     settings = {setting for item in summary for setting in item["settings"]}
     if LOCAL in settings:
         yield "Local: each site's own model on its own cases; everywhere: on every site's, the mean of these."
@@ -145,11 +163,12 @@ def _notes(summary: Sequence[dict[str, Any]], split: str) -> Iterator[str]:
         yield f"Gain: federated minus local. Interval: of the average, by {RESAMPLES:,} resamples of each site's cases."
 
 
-def _plain(item: dict[str, Any], sites: Sequence[str]) -> Iterator[list[Any]]:
+def _plain(item: dict[str, Any], sites: Sequence[str], measures: Sequence[str]) -> Iterator[list[Any]]:
     """One method's rows of table.csv."""
     head = [item["label"], item["method"], item["title"], item["rank"], " ".join(map(str, item["seeds"]))]
-    tail = [item["trainable"], item["total"], item["bytes_up"], item["bytes_down"]]
+    tail = [item[key] for key in PLAIN[10:]]
     rows = item["settings"] | {key: item[key] for key in ("gain", "ratio") if item[key]}
     for setting, values in rows.items():
-        numbers = [*(values["sites"][site] for site in sites), *(values.get(key) for key in PLAIN[6:10])]
+        pooled = [values.get("pooled", {}).get(name) for name in measures]
+        numbers = [*(values["sites"][site] for site in sites), *(values.get(key) for key in PLAIN[6:10]), *pooled]
         yield [*head, setting, *("" if value is None else f"{round(value, 6) + 0.0:.6f}" for value in numbers), *tail]

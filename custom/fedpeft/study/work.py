@@ -37,11 +37,13 @@ from fedpeft.study.cells import (
 )
 from fedpeft.study.simulate import end_all, simulate
 from fedpeft.train.alone import train_alone
-from fedpeft.train.evaluate import CaseScore, score
+from fedpeft.train.checkpoints import needs_file
 from fedpeft.train.files import read_json, write_json
 from fedpeft.train.run_folder import RunFolder
-from fedpeft.train.site import read_volumes, usable
-from fedpeft.train.site_file import register
+from fedpeft.train.scores import CaseScore
+from fedpeft.train.site import usable
+from fedpeft.train.site_file import checkpoint_name, register
+from fedpeft.train.tasks import score_site
 
 ROUND = re.compile(rf"{re.escape(MARK)} round (\d+)/")
 
@@ -135,23 +137,19 @@ def make_workspace(folder: Path, plan: Plan, run: Run) -> Path:
     path = register(folder, run.dataset, plan.data)
     values = read_json(path)
     values["device"] = plan.device
-    if run.backbone_row.resource is None:
-        values["checkpoints"] = {run.backbone: {"path": str(plan.checkpoint.absolute())}}
+    if needs_file(run):
+        values["checkpoints"] = {checkpoint_name(run): {"path": str(plan.checkpoint.absolute())}}
     write_json(path, values)
     return folder
 
 
 def _scores(plan: Plan, cell: Cell) -> list[CaseScore]:
-    """Dice of the cell's model on every site's cases of the plan's split."""
+    """Scores of the cell's model on every site's cases of the plan's split."""
     model = (
         build(cell.run, plan.checkpoint).eval() if cell.setting == INITIAL
         else RunFolder(cell.folder(plan.out) / "run").model(plan.checkpoint)
     ).to(usable(plan.device))
     preprocessing = DATASETS[cell.run.dataset].preprocessing
     return [
-        item
-        for site in read_sites(plan.data)
-        for item in score(
-            model, read_volumes(site, plan.split, preprocessing), cell.run, site.labels, (site.name, plan.split)
-        )
+        item for site in read_sites(plan.data) for item in score_site(model, site, plan.split, cell.run, preprocessing)
     ]

@@ -8,31 +8,33 @@ else.
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean
 from typing import Any
+
+from torch import Tensor
 
 from fedpeft.algebra.average import average_parcel
 from fedpeft.algebra.codec import roundtrip
 from fedpeft.data.datalist import Site
-from fedpeft.model.checkpoint import sha256_of
 from fedpeft.model.initial import build, digest
-from fedpeft.model.parcel import trainable
+from fedpeft.model.parcel import download, trainable
 from fedpeft.spec.run import Run
-from fedpeft.train.evaluate import class_means
+from fedpeft.train.checkpoints import identity
 from fedpeft.train.run_folder import RunFolder
+from fedpeft.train.scores import class_means
+from fedpeft.train.selection import Selection
 from fedpeft.train.site import SiteTrainer
 
 
 def train_alone(
-    run: Run, site: Site, checkpoint: Path, out: Path, setting: str, report: Callable[[dict[str, Any]], None],
-    device: str = "cpu",
+    run: Run, site: Site, checkpoint: Path | None, out: Path, setting: str,
+    report: Callable[[dict[str, Any]], None], device: str = "cpu",
 ) -> RunFolder:
     """Train one site (or the pooled sites) by itself for all rounds.
 
     Args:
         run: what to train.
         site: its cases.
-        checkpoint: the backbone's.
+        checkpoint: the backbone's; None draws every tensor.
         out: the run folder; optimiser moments are kept beside it while the run lasts.
         setting: "local" or "centralized", for run.json.
         report: called with the record of every round.
@@ -40,7 +42,7 @@ def train_alone(
     """
     model = build(run, checkpoint)
     folder = RunFolder(out)
-    folder.start(run, setting, sha256_of(checkpoint), digest(model))
+    folder.start(run, setting, identity(checkpoint), digest(model))
     state = out.parent / f"{out.name}.state"
     # A run that was killed before could not take its moments away.
     shutil.rmtree(state, ignore_errors=True)
@@ -56,26 +58,36 @@ def train_alone(
 
 
 def _rounds(trainer: SiteTrainer, folder: RunFolder, report: Callable[[dict[str, Any]], None]) -> None:
-    """All rounds; the model that enters a round is validated before it, the last one after the last round."""
+    """All rounds; the model that enters a round is validated before it, the last one after the last round.
+
+    As in a federation, where validations arrive with a round's results, the round that ends the run is trained.
+    """
     run, site = trainer.run, trainer.site
+    selection, last = Selection(folder, run.patience), False
     tensors = {key: tensor.detach().cpu().clone() for key, tensor in trainable(trainer.model).items()}
-    best = -1.0
+    tensors |= roundtrip({key: tensors[key] for key in download(run, 0)}, run.codec)
     for round_ in range(run.rounds + 1):
-        # As in a federation, a round starts from what the codec leaves of the tensors.
-        tensors = roundtrip(tensors, run.codec)
-        dice = class_means(trainer.validate(tensors))
-        folder.metrics(round_, "validation", {site.name: dice})
-        if dice and fmean(dice.values()) > best:
-            best = fmean(dice.values())
-            folder.keep_best(tensors, round_, best)
-        if round_ == run.rounds:
+        received = {key: tensors[key] for key in download(run, round_)}
+        scores = class_means(trainer.validate(received, round_))
+        selection.validated(round_, {site.name: scores}, tensors)
+        if last or round_ == run.rounds:
             return
-        update = trainer.train(tensors, round_)
-        difference = roundtrip(update.difference, run.codec)
-        tensors, averaging = average_parcel(tensors, [difference], [1.0], run.method_row.rule_of)
+        last = selection.exhausted
+        update = trainer.train(received, round_)
+        averaged, averaging = _averaged(run, tensors, update.difference)
+        tensors = tensors | averaged
         record = {
-            "sites": {site.name: {"dice": dice, "loss": update.loss, "cases": update.cases}},
+            "sites": {site.name: {run.task_row.of_class: scores, "loss": update.loss, "cases": update.cases}},
             "seconds": update.seconds, "averaging": averaging,
         }
         folder.record(round_, record, tensors)
         report({"round": round_} | record)
+
+
+def _averaged(
+    run: Run, tensors: dict[str, Tensor], difference: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The average of one site, as it would arrive at the sites."""
+    base = {key: tensors[key] for key in difference}
+    averaged, report = average_parcel(base, [roundtrip(difference, run.codec)], [1.0], run.method_row.rule_of)
+    return roundtrip(averaged, run.codec), report

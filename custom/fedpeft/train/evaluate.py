@@ -1,9 +1,6 @@
-"""Whole volumes in, masks and Dice on the original grid out."""
+"""Segmentation: whole volumes in, masks and Dice on the original grid out."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from statistics import fmean
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from monai.inferers import sliding_window_inference
@@ -14,26 +11,7 @@ from fedpeft.data.fit import fit, unfit
 from fedpeft.data.volumes import Volume
 from fedpeft.spec.run import Run
 from fedpeft.train.loop import Stopped
-
-
-@dataclass(frozen=True)
-class CaseScore:
-    """Dice of one class in one case.
-
-    Attributes:
-        site, split, case, label: what was scored.
-        dice: 0 to 1; 1 where prediction and reference are both empty.
-    """
-
-    site: str
-    split: str
-    case: str
-    label: str
-    dice: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON and CSV."""
-        return asdict(self)
+from fedpeft.train.scores import CaseScore
 
 
 @torch.no_grad()
@@ -132,23 +110,3 @@ def score(
 def dice_of(mask: Tensor, volume: Volume, classes: int) -> list[float]:
     """Dice on the file's own voxels: what a canvas added around them counts neither for nor against."""
     return dice(mask[volume.content], volume.label[volume.content], classes)
-
-
-def class_means(scores: Iterable[CaseScore]) -> dict[str, float]:
-    """Mean Dice over the cases of every class, by the class's name; empty where no case was scored."""
-    per_class: dict[str, list[float]] = {}
-    for item in scores:
-        per_class.setdefault(item.label, []).append(item.dice)
-    return {label: fmean(values) for label, values in per_class.items()}
-
-
-def mean_dice(scores: Iterable[CaseScore]) -> float:
-    """The paper's mean: over the cases of a class first, then over classes.
-
-    Raises:
-        ValueError: there is no score.
-    """
-    means = class_means(scores)
-    if not means:
-        raise ValueError("no case was scored: the split is empty; give cases to it or choose another with --split")
-    return fmean(means.values())

@@ -3,39 +3,21 @@
 from collections.abc import Callable, Iterable
 
 import torch
-from monai.losses import DiceCELoss
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fedpeft.spec.run import Run
-
 Batch = tuple[Tensor, Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Stopped(Exception):
     """Training was asked to stop; what it had computed is not to be used."""
 
 
-def make_loss(run: Run) -> Callable[[Tensor, Tensor], Tensor]:
-    """The paper's loss, 0.2 CE + 0.8 Dice for ``dice_weight`` 0.8.
-
-    Dice is taken over softmax probabilities of all tokens, background included, with squared denominator, over the
-    whole batch.
-
-    Returns:
-        A function of logits (B, classes + 1, side, side) and labels (B, side, side) int64.
-    """
-    loss = DiceCELoss(
-        to_onehot_y=True, softmax=True, squared_pred=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5,
-        lambda_dice=run.dice_weight, lambda_ce=1 - run.dice_weight,
-    )
-    return lambda logits, labels: loss(logits, labels.unsqueeze(1))
-
-
 def train_epoch(
     model: nn.Module,
     optimiser: Optimizer,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Loss,
     batches: Iterable[Batch],
     step_size: Callable[[int], float],
     should_stop: Callable[[], bool],
@@ -45,8 +27,8 @@ def train_epoch(
     Args:
         model: in training mode on the device of its parameters.
         optimiser: over the model's trainable tensors.
-        loss: of logits and labels.
-        batches: pairs of images (B, 1, side, side) and labels (B, side, side).
+        loss: of the model's output and labels.
+        batches: pairs of images and labels, as the task has them.
         step_size: step index in the epoch, 0-based -> step size.
         should_stop: asked before every step.
 

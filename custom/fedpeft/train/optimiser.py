@@ -18,6 +18,7 @@ from fedpeft.spec.run import Run
 from fedpeft.train.files import read_tensors, write_tensors
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+GLOBAL = "global.safetensors"
 
 
 def make_optimiser(run: Run, parameters: dict[str, nn.Parameter]) -> AdamW:
@@ -65,6 +66,12 @@ class OptimiserState:
             for kind, value in optimiser.state.get(parameter, {}).items()
         }
         return cls(moments, {path: p.detach().cpu().clone() for path, p in parameters.items()})
+
+    def after(self, before: "OptimiserState | None") -> "OptimiserState":
+        """This state with what it lacks taken from an earlier one: tensors that this round did not train."""
+        if before is None:
+            return self
+        return OptimiserState(before.moments | self.moments, before.last | self.last)
 
     def restore(self, optimiser: AdamW, parameters: dict[str, nn.Parameter], rules: dict[str, str]) -> None:
         """Put the moments into a new optimiser, those of product factors rotated to the basis of ``parameters``.
@@ -132,6 +139,21 @@ class StateFolder:
         """The site's own trained tensors at the end of its last round, or None before the first."""
         state = self.before(max(self._rounds(), default=-1) + 1)
         return state.last if state else None
+
+    def keep_global(self, tensors: dict[str, Tensor], received: dict[str, int]) -> None:
+        """Write the global tensors as the site knows them, with the round in which each was received."""
+        rounds = {f"round/{path}": torch.tensor(number) for path, number in received.items()}
+        write_tensors(self.folder / GLOBAL, {f"tensor/{path}": value for path, value in tensors.items()} | rounds)
+
+    def kept_global(self) -> tuple[dict[str, Tensor], dict[str, int]] | None:
+        """What ``keep_global`` wrote, or None."""
+        if not (self.folder / GLOBAL).is_file():
+            return None
+        kept: dict[str, dict[str, Tensor]] = {"tensor": {}, "round": {}}
+        for key, value in read_tensors(self.folder / GLOBAL).items():
+            kind, _, path = key.partition("/")
+            kept[kind][path] = value
+        return kept["tensor"], {path: int(value) for path, value in kept["round"].items()}
 
     def _rounds(self) -> list[int]:
         return [int(file.stem.removeprefix("round-")) for file in self.folder.glob("round-*.safetensors")]

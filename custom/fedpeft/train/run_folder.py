@@ -1,7 +1,8 @@
 """The run folder: what a finished (or stopped) run leaves, the same for local, centralized and federated training.
 
-``run.json`` what was run and how it truly ended; ``global.safetensors`` and ``best.safetensors`` the parcels after the
-last round and of the best validated round; ``rounds.jsonl`` one record a round; ``metrics.csv`` Dice per round, site.
+``run.json`` what was run and how it truly ended; ``global.safetensors`` and ``best.safetensors`` all trained tensors
+after the last round and of the best validated round; ``rounds.jsonl`` one record a round; ``metrics.csv`` the task's
+score per round, site and class.
 """
 
 import json
@@ -15,11 +16,11 @@ from torch import Tensor
 from torch.nn import Module
 
 from fedpeft import __version__
-from fedpeft.model.checkpoint import sha256_of
 from fedpeft.model.initial import build
-from fedpeft.model.parcel import check, parcel, trainable
+from fedpeft.model.parcel import check, trainable, whole
 from fedpeft.spec.datasets import DATASETS, Preprocessing
 from fedpeft.spec.run import Run
+from fedpeft.train.checkpoints import identity
 from fedpeft.train.files import read_json, read_tensors, replace, write_json, write_tensors
 
 DESCRIPTION, GLOBAL, BEST, ROUNDS, METRICS = (
@@ -65,30 +66,31 @@ class RunFolder:
         Args:
             round_: 0-based.
             record: plain values for rounds.jsonl.
-            tensors: the parcel after the round.
+            tensors: everything that the method may train, after the round.
         """
         write_tensors(self.path / GLOBAL, tensors)
         self._append(ROUNDS, json.dumps({"round": round_} | record, allow_nan=False) + "\n")
         self._update(rounds_done=round_ + 1)
 
-    def keep_best(self, tensors: dict[str, Tensor], round_: int, dice: float) -> None:
-        """Keep the best validated parcel."""
+    def keep_best(self, tensors: dict[str, Tensor], round_: int, mean: float) -> None:
+        """Keep the best validated tensors."""
         write_tensors(self.path / BEST, tensors)
-        self._update(best={"rounds": round_, "validation_dice": dice})
+        self._update(best={"rounds": round_, f"validation_{self.run.task_row.metric}": mean})
 
-    def metrics(self, round_: int, split: str, dice: dict[str, dict[str, float]]) -> None:
-        """Append the sites' mean Dice per class of the model after ``round_`` rounds (0: the initial model).
+    def metrics(self, round_: int, split: str, scores: dict[str, dict[str, float]]) -> None:
+        """Append the sites' mean score per class of the model after ``round_`` rounds (0: the initial model).
 
         Args:
             round_: number of finished rounds.
             split: whose cases.
-            dice: site -> class name -> mean Dice.
+            scores: site -> class name -> mean score.
         """
         rows = [
             f"{round_},{site},{split},{label},{value:.6f}\n"
-            for site, values in sorted(dice.items()) for label, value in values.items()
+            for site, values in sorted(scores.items()) for label, value in values.items()
         ]
-        head = "" if (self.path / METRICS).exists() else "rounds,site,split,label,dice\n"
+        head = f"rounds,site,split,label,{self.run.task_row.of_class}\n"
+        head = "" if (self.path / METRICS).exists() else head
         self._append(METRICS, head + "".join(rows))
 
     @property
@@ -125,22 +127,22 @@ class RunFolder:
         return [json.loads(line) for line in (self.path / ROUNDS).read_text().splitlines()]
 
     def tensors(self, which: str = GLOBAL) -> dict[str, Tensor]:
-        """The parcel after the last round, or the best one.
+        """All trained tensors after the last round, or the best ones.
 
         Raises:
-            ValueError: the file is not the run's parcel.
+            ValueError: the file does not hold what the run trains.
         """
         tensors = read_tensors(self.path / which)
-        check(tensors, parcel(self.run), str(self.path / which))
+        check(tensors, whole(self.run), str(self.path / which))
         return tensors
 
-    def model(self, checkpoint: Path, which: str = GLOBAL) -> Module:
-        """The run's model in evaluation mode: the initial one with the parcel put in.
+    def model(self, checkpoint: Path | None, which: str = GLOBAL) -> Module:
+        """The run's model in evaluation mode: the initial one with the trained tensors put in.
 
         Raises:
             ValueError: the checkpoint is not the one that the run was trained from.
         """
-        expected, found = self.description["checkpoint"]["sha256"], sha256_of(checkpoint)
+        expected, found = self.description["checkpoint"]["sha256"], identity(checkpoint)
         if found != expected:
             raise ValueError(f"checkpoint {checkpoint} has SHA-256 {found}, the run was trained from {expected}")
         model = build(self.run, checkpoint)

@@ -1,4 +1,4 @@
-"""One site's part of a run: receive tensors, train a round, send the difference. The same for every setting."""
+"""One site's part of a run: receive tensors, train a round, send the difference. Every setting and task."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,20 +9,20 @@ from itertools import count, islice
 from math import ceil
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Module, Parameter
 
 from fedpeft.data.datalist import Site
-from fedpeft.data.stacks import StackData
-from fedpeft.data.volumes import Volume, read_volume
-from fedpeft.model.parcel import trainable
-from fedpeft.spec.datasets import DATASETS, Preprocessing
+from fedpeft.model.parcel import is_trained, last_trained, trainable
+from fedpeft.spec.datasets import DATASETS
 from fedpeft.spec.run import Run, seed_of
-from fedpeft.train.evaluate import CaseScore, score
-from fedpeft.train.loop import Batch, Stopped, make_loss, train_epoch
+from fedpeft.train.loop import Batch, Loss, Stopped, train_epoch
 from fedpeft.train.optimiser import OptimiserState, StateFolder, make_optimiser, step_size
+from fedpeft.train.scores import CaseScore
+from fedpeft.train.tasks import WORK, Epochs
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,10 @@ class Update:
     cases: int
     loss: float
     seconds: float
+
+
+class Behind(Exception):
+    """The site has missed a round and lacks tensors that later ones do not bring; the message may leave the site."""
 
 
 class SiteTrainer:
@@ -61,33 +65,27 @@ class SiteTrainer:
         self, run: Run, site: Site, model: Module, state: Path, device: str = "cpu",
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        if len(site.labels) != run.classes + 1:
-            raise ValueError(
-                f"site {site.name}: its datalist has the labels {site.labels}, the run expects {run.classes} classes "
-                f"besides background; use the data set that the job names, or render the job with --classes"
-            )
-        if run.labels and tuple(site.labels.values())[1:] != run.labels:
-            raise ValueError(
-                f"site {site.name}: its datalist has the labels {site.labels}, the run has {run.label_table}; the same "
-                f"number must mean the same class at every site"
-            )
-        for case in (*site.cases("training"), *site.splits["validation"]):
-            if case.label is None:
-                raise ValueError(f"site {site.name}: case {case.case} has no label; give it one or move it to test")
+        _refuse_labels(run, site)
         self.run, self.site, self.should_stop = run, site, should_stop
         self.model = model.to(usable(device)).train()
         self.parameters = trainable(self.model)
         self.state = StateFolder(state / site.name)
-        self._loss = make_loss(run)
+        self._work = WORK[run.task]
         self._preprocessing = DATASETS[run.dataset].preprocessing
-        self._volumes: dict[str, list[tuple[str, Volume]]] = {}
+        self._read: dict[str, Any] = {}
+        # The global tensors as this site knows them, and the round in which each was received.
+        self._global = {path: tensor.detach().cpu().clone() for path, tensor in self.parameters.items()}
+        self._received = dict.fromkeys(self._global, 0)
+        if run.blocks and (kept := self.state.kept_global()) is not None:
+            self._global, self._received = kept
 
     @cached_property
-    def _data(self) -> StackData:
-        return StackData(
-            self.site.splits["training"], self.site.labels, self._preprocessing, self.run.side, batch=self.run.batch,
-            stack=self.run.stack, stride=self.run.stride, negatives=self.run.negatives, before_read=self._go_on,
-        )
+    def _data(self) -> Epochs:
+        return self._work.data(self.run, self.site, self._go_on)
+
+    @cached_property
+    def _loss(self) -> Loss:
+        return self._work.loss(self.run, self._data)
 
     def _go_on(self) -> None:
         """Raise Stopped when asked to stop."""
@@ -106,18 +104,26 @@ class SiteTrainer:
             ValueError: the loss is not finite, or a file of the site is faulty.
         """
         started = time.monotonic()
-        self.load(received)
-        optimiser = make_optimiser(self.run, self.parameters)
-        if (before := self.state.before(round_)) is not None:
-            before.restore(optimiser, self.parameters, {key: self.run.method_row.rule_of(key) for key in received})
+        self.load(received, round_)
+        mine = self._training(round_)
+        optimiser = make_optimiser(self.run, mine)
+        before = self.state.before(round_)
+        if before is not None:
+            before.restore(optimiser, mine, {path: self.run.method_row.rule_of(path) for path in mine})
         steps = ceil(self.run.local_epochs * self._data.steps())
         sizes = partial(self._step_size, round_, steps)
         batches = islice(self._batches(round_), steps)
-        with _seeded(seed_of(self.run.seed, self.site.name, round_, "dropout"), self.parameters):
+        with _seeded(seed_of(self.run.seed, self.site.name, round_, "dropout"), mine):
             losses = train_epoch(self.model, optimiser, self._loss, batches, sizes, self.should_stop)
-        self.state.keep(round_, OptimiserState.of(optimiser, self.parameters))
-        difference = {key: self.parameters[key].detach().cpu() - received[key] for key in received}
+        self.state.keep(round_, OptimiserState.of(optimiser, mine).after(before))
+        difference = {path: tensor.detach().cpu() - self._global[path] for path, tensor in mine.items()}
         return Update(difference, len(self.site.splits["training"]), fmean(losses), time.monotonic() - started)
+
+    def _training(self, round_: int) -> dict[str, Parameter]:
+        """The tensors that the round trains; no gradient is computed for the others."""
+        for path, parameter in self.parameters.items():
+            parameter.requires_grad_(is_trained(self.run, path, round_))
+        return {path: parameter for path, parameter in self.parameters.items() if parameter.requires_grad}
 
     def _batches(self, round_: int) -> Iterator[Batch]:
         """One epoch after the other, without end."""
@@ -127,20 +133,61 @@ class SiteTrainer:
     def _step_size(self, round_: int, steps: int, index: int) -> float:
         return step_size(self.run, (round_ + (index + 0.5) / steps) / self.run.rounds)
 
-    def validate(self, received: dict[str, Tensor], split: str = "validation") -> list[CaseScore]:
-        """Dice of the received model on one of the site's splits."""
-        self.load(received)
-        if split not in self._volumes:
-            self._volumes[split] = read_volumes(self.site, split, self._preprocessing, self._go_on)
-        return score(
-            self.model, self._volumes[split], self.run, self.site.labels, (self.site.name, split), self.should_stop
-        )
+    def validate(self, received: dict[str, Tensor], round_: int, split: str = "validation") -> list[CaseScore]:
+        """Scores of the model that enters a round on one of the site's splits."""
+        self.load(received, round_)
+        if split not in self._read:
+            self._read[split] = self._work.read(self.run, self.site, split, self._preprocessing, self._go_on)
+        where = (self.site.name, split)
+        return self._work.score(self.model, self._read[split], self.run, self.site.labels, where, self.should_stop)
 
-    @torch.no_grad()
-    def load(self, received: dict[str, Tensor]) -> None:
-        """Overwrite the model's trainable tensors."""
-        for key, tensor in received.items():
-            self.parameters[key].copy_(tensor)
+    def load(self, received: dict[str, Tensor], round_: int) -> None:
+        """Overwrite the model's trainable tensors by the global ones.
+
+        Args:
+            received: the round's download; the others are known from earlier rounds.
+            round_: 0-based.
+
+        Raises:
+            Behind: others are not known, since the site has missed a round.
+        """
+        self._global |= received
+        self._received |= dict.fromkeys(received, round_)
+        if self.run.blocks:
+            self.state.keep_global(self._global, self._received)
+            self._refuse_gaps(received, round_)
+        with torch.no_grad():
+            for path, tensor in self._global.items():
+                self.parameters[path].copy_(tensor)
+
+    def _refuse_gaps(self, received: dict[str, Tensor], round_: int) -> None:
+        for path in self._global.keys() - received.keys():
+            trained = last_trained(self.run, path, round_)
+            if trained is not None and self._received[path] <= trained:
+                raise Behind(
+                    f"this site did not receive what round {trained} made of {path!r}; it takes part again once the "
+                    f"drawn blocks have brought everything that it missed"
+                )
+
+
+def _refuse_labels(run: Run, site: Site) -> None:
+    """Raise ValueError unless the site's labels are the run's and its cases have one."""
+    if site.task != run.task:
+        raise ValueError(f"site {site.name}: its datalist is for {site.task}, the run is {run.task}")
+    if len(site.labels) != run.outputs:
+        besides = " besides background" if run.task_row.background else ""
+        raise ValueError(
+            f"site {site.name}: its datalist has the labels {site.labels}, the run expects {run.classes} classes"
+            f"{besides}; use the data set that the job names, or render the job with --classes"
+        )
+    if run.labels and site.labels != run.label_table:
+        raise ValueError(
+            f"site {site.name}: its datalist has the labels {site.labels}, the run has {run.label_table}; the same "
+            f"number must mean the same class at every site"
+        )
+    for case in (*site.cases("training"), *site.splits["validation"]):
+        if not case.labelled:
+            raise ValueError(f"site {site.name}: case {case.case} has no label; give it one or move it to test")
 
 
 @contextmanager
@@ -166,14 +213,3 @@ def usable(device: str) -> torch.device:
             f"correct \"device\" in the site file, or mend driver and CUDA_VISIBLE_DEVICES"
         )
     return wanted
-
-
-def read_volumes(
-    site: Site, split: str, preprocessing: Preprocessing, before_read: Callable[[], None] = lambda: None
-) -> list[tuple[str, Volume]]:
-    """A split's volumes by case, normalised as the data set says; ``before_read`` is called before each."""
-    volumes = []
-    for case in site.splits[split]:
-        before_read()
-        volumes.append((case.case, read_volume(case, site.labels, preprocessing)))
-    return volumes

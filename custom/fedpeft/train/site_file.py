@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from fedpeft.model.checkpoint import sha256_of, shipped
-from fedpeft.spec.backbones import Backbone
+from fedpeft.model.checkpoint import sha256_of
+from fedpeft.spec.run import Run
+from fedpeft.train.checkpoints import needs_file, own
 from fedpeft.train.files import read_json, write_json
 
 NAME = "fedpeft_site.json"
@@ -30,7 +31,8 @@ class SiteFile:
     Attributes:
         path: the file itself, for messages.
         datasets: name of a data set -> its datalist.json at this site.
-        checkpoints: backbone -> {"path", "sha256"}; the hash is optional and is checked when given.
+        checkpoints: backbone, or "<backbone>-medical", -> {"path", "sha256"}; the hash is optional and is checked when
+            given.
         device: "cpu" or "cuda:<index>".
         threads: torch's threads for one training.
         state_dir: where optimiser moments are kept between rounds.
@@ -61,20 +63,20 @@ class SiteFile:
             )
         return Path(self.datasets[dataset])
 
-    def checkpoint(self, row: Backbone) -> Path:
-        """The backbone's checkpoint: the package's own one where it ships with it.
+    def checkpoint(self, run: Run) -> Path | None:
+        """The weights that a run starts from: the package's own where they ship with it, None for random ones.
 
         Raises:
-            ValueError: the file names none, or its SHA-256 is not the one that the file states.
+            ValueError: the file names none, or their SHA-256 is not the one that the file states.
         """
-        own = shipped(row)
-        if own is not None:
-            return own
-        entry = self.checkpoints.get(row.name)
+        if not needs_file(run):
+            return own(run)
+        name = checkpoint_name(run)
+        entry = self.checkpoints.get(name)
         if not entry:
             raise ValueError(
-                f"{self.path}: no checkpoint for backbone {row.name!r} under \"checkpoints\"; add "
-                f'{{"{row.name}": {{"path": "/absolute/path.pth", "sha256": "..."}}}}'
+                f"{self.path}: no checkpoint for backbone {name!r} under \"checkpoints\"; add "
+                f'{{"{name}": {{"path": "/absolute/path.pth", "sha256": "..."}}}}'
             )
         return verified(Path(entry["path"]), entry.get("sha256"))
 
@@ -90,6 +92,11 @@ class SiteFile:
         limit = self.permit.get("max_upload_bytes")
         if limit is not None and upload_bytes > limit:
             raise ValueError(f"an upload of {upload_bytes:,} bytes exceeds what the site permits, {limit:,}")
+
+
+def checkpoint_name(run: Run) -> str:
+    """What site files call the weights that a run starts from."""
+    return run.backbone if run.initial == "generic" else f"{run.backbone}-{run.initial}"
 
 
 def run_state(site_file: SiteFile, run_key: str) -> Path:

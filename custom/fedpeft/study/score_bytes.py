@@ -1,15 +1,16 @@
-"""The chart of Dice against bytes a round."""
+"""The chart of the score against what a round exchanges."""
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import Any
 
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from fedpeft.study.style import STYLES, Axes, Figure, Summary, compared, key, plt
+from fedpeft.study.style import STYLES, Axes, Figure, Summary, compared, key, plt, scored
 
 
-def dice_bytes(results: dict[str, Any]) -> Figure:
+def score_bytes(results: dict[str, Any]) -> Figure:
     """One point a method and setting; a method's settings are on one line, its name is beside the highest."""
     figure, axes = plt.subplots(figsize=(9, 5.5), constrained_layout=True)
     tops = []
@@ -24,7 +25,8 @@ def dice_bytes(results: dict[str, Any]) -> Figure:
     volumes = [volume for volume, _, _ in tops]
     axes.set_xlim(min(volumes) / 2, max(volumes) * 3)
     axes.margins(y=0.12)
-    axes.set(xlabel="MB a round and site, up + down, if federated", ylabel=f"mean {results['split']} Dice (Average)")
+    axes.set(xlabel="MB a round and site, up + down, if federated", ylabel=f"mean {scored(results)} (Average)")
+    _parameters(axes, results["summary"])
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -34,6 +36,13 @@ def dice_bytes(results: dict[str, Any]) -> Figure:
     figure.legend(handles=key(compared(results["summary"])), loc="outside lower center", ncols=3, fontsize=9)
     _name(axes, tops)
     return figure
+
+
+def _parameters(axes: Axes, summary: Summary) -> None:
+    """A second axis at the top: parameters that a site sends, at the bytes that these take up and down."""
+    bytes_each = fmean((item["bytes_up"] + item["bytes_down"]) / item["exchanged"] for item in summary)
+    top = axes.secondary_xaxis("top", functions=(lambda x: x / bytes_each, lambda x: x * bytes_each))
+    top.set_xlabel("about as many parameters a round, one way")
 
 
 def _side_by_side(summary: Summary) -> Iterator[tuple[dict[str, Any], float]]:

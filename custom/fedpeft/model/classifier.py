@@ -1,0 +1,38 @@
+"""What every classifier of pictures is: an image encoder, features of the whole picture, and a linear head on these."""
+
+from torch import Tensor, nn
+
+from fedpeft.model.added import Closed
+
+
+class Classifier(nn.Module):
+    """Image encoder and head.
+
+    Args:
+        image_encoder: from pictures to features.
+        width: of the features.
+        outputs: classes.
+
+    Attributes:
+        head: zero at the start: no class is likelier than another, whatever the seed.
+    """
+
+    def __init__(self, image_encoder: nn.Module, width: int, outputs: int) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.head = Closed(width, outputs)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the head sees.
+
+        Args:
+            images: pictures normalised by the backbone's colours, (B, 3, side, side).
+
+        Returns:
+            Features, (B, width).
+        """
+        return self.image_encoder(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits before the softmax over classes: (B, 3, side, side) -> (B, outputs)."""
+        return self.head(self.features(images))

@@ -1,0 +1,37 @@
+"""segment_anything's modelling classes, which our networks are made of, without the torchvision that it asks for."""
+
+import importlib
+import importlib.util
+import sys
+from types import ModuleType
+
+
+def _modeling() -> ModuleType:
+    """segment_anything.modeling without segment_anything/__init__.py, which imports torchvision.
+
+    A bare package object stands in for the package while its sub-package is imported, and is taken away afterwards,
+    so that whoever imports segment_anything itself later gets the real one.
+    """
+    name = "segment_anything"
+    if name in sys.modules:
+        return importlib.import_module(f"{name}.modeling")
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.submodule_search_locations is None:
+        raise ModuleNotFoundError(f"{name} is not installed; install it with: pip install -r requirements.txt")
+    bare = ModuleType(name)
+    bare.__path__ = list(spec.submodule_search_locations)
+    sys.modules[name] = bare
+    try:
+        return importlib.import_module(f"{name}.modeling")
+    finally:
+        del sys.modules[name]
+
+
+modeling = _modeling()
+encoder = importlib.import_module("segment_anything.modeling.image_encoder")
+common = importlib.import_module("segment_anything.modeling.common")
+mask_decoder = importlib.import_module("segment_anything.modeling.mask_decoder")
+
+# A transformer block norm1, attn, norm2, mlp; SAM's encoder and our Vision Transformer have the same.
+Block = encoder.Block
+Attention = encoder.Attention

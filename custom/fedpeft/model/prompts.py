@@ -1,0 +1,150 @@
+"""Prompt tokens that are trained: VPT in its shallow and deep form, and DVPT's low-rank products of them.
+
+VPT-deep puts tokens P of its own before every block, and throws away what becomes of them behind it. Nothing in a block
+but the attention lets tokens see each other, so all that is left of P are the keys and values that the other tokens
+attend to. ``PromptedAttention`` computes these alone: the same function, without prompts' queries, projections and MLP.
+"""
+
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+from fedpeft.model.added import Added
+from fedpeft.model.parts import Attention, encoder
+from fedpeft.model.vit import VitEncoder, split
+from fedpeft.spec.backbones import Backbone
+
+
+def deviation_of(row: Backbone) -> float:
+    """Standard deviation of prompts at the start.
+
+    VPT draws them uniformly within +-sqrt(6 / (3 patch^2 + dim)); ours are gaussian with the same variance.
+    """
+    return sqrt(2 / (3 * row.patch**2 + row.dim))
+
+
+class Prompts(Added):
+    """Prompt tokens (VPT, Jia et al. 2022).
+
+    Args:
+        count: of tokens.
+        row: the backbone, which gives width and deviation.
+
+    Attributes:
+        P: (count, dim), gaussian at the start.
+    """
+
+    def __init__(self, count: int, row: Backbone) -> None:
+        super().__init__()
+        self.row = row
+        self.P = nn.Parameter(torch.empty(count, row.dim))
+
+    def deviation(self, leaf: str) -> float:
+        """Standard deviation of P's gaussian at the start."""
+        return deviation_of(self.row)
+
+    def forward(self) -> Tensor:
+        """The tokens, (count, dim)."""
+        return self.P
+
+
+class LowRankPrompts(Added):
+    """Prompt tokens P = B A (DVPT, after Alkhunaizi et al. 2024).
+
+    Only the abstract of the paper was available to us, which says that prompts are decomposed into a product of low
+    rank. Ours are the factors' names, that every block has a product of its own, and the start.
+
+    Args:
+        count: of tokens.
+        rank: of the product.
+        row: the backbone, which gives width and deviation.
+
+    Attributes:
+        A: (rank, dim) and B: (count, rank), gaussian at the start. P then has the variance of VPT's prompts, and both
+            factors the same Frobenius norm on average, as the factors that the server makes of an average.
+
+    Raises:
+        ValueError: the rank is more than a product of this shape can have.
+    """
+
+    def __init__(self, count: int, rank: int, row: Backbone) -> None:
+        super().__init__()
+        if rank > min(count, row.dim):
+            raise ValueError(
+                f"rank {rank} of {count} prompts of width {row.dim}: expected at most {min(count, row.dim)}; "
+                f"lower the rank or take more prompts"
+            )
+        self.row = row
+        self.A = nn.Parameter(torch.empty(rank, row.dim))
+        self.B = nn.Parameter(torch.empty(count, rank))
+
+    def deviation(self, leaf: str) -> float:
+        """Standard deviation of a factor's gaussian at the start."""
+        (count, rank), dim = self.B.shape, self.row.dim
+        each = sqrt(deviation_of(self.row) / sqrt(rank))
+        return each * (count / dim if leaf == "A" else dim / count) ** 0.25
+
+    def forward(self) -> Tensor:
+        """The tokens, (count, dim)."""
+        return self.B @ self.A
+
+
+class PromptedAttention(Attention):
+    """A block's attention, of either encoder, with prompts as further keys and values; its parts keep their names.
+
+    In a windowed block of SAM every window sees the prompts. They have no place in the grid, so no relative position.
+
+    Args:
+        attention: the block's own, whether its layers are adapted or not.
+        norm: the block's normalisation before attention, which VPT's prompts pass like all tokens.
+        prompts: gives the tokens, (P, dim).
+    """
+
+    def __init__(self, attention: Attention, norm: nn.Module, prompts: nn.Module) -> None:
+        # All that the attention has, so that nothing of it has to be listed here.
+        vars(self).update(vars(attention))
+        # In a tuple, so that norm and prompts have one path, that of the block.
+        self._tokens = (norm, prompts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend to tokens and prompts: normalised (B, N, dim) or (B, h, w, dim) -> the same shape."""
+        norm, prompts = self._tokens
+        q, *own = split(self, x.flatten(1, -2))
+        _, *further = split(self, norm(prompts()).unsqueeze(0))
+        keys, values = (
+            torch.cat([token, prompt.expand(len(x), -1, -1, -1)], dim=2)
+            for token, prompt in zip(own, further, strict=True)
+        )
+        bias = self._positions(q, x.shape[1:-1], keys.shape[2]) if self.use_rel_pos else None
+        attended = scaled_dot_product_attention(q, keys, values, attn_mask=bias)
+        return self.proj(attended.transpose(1, 2).reshape(x.shape))
+
+    def _positions(self, q: Tensor, grid: torch.Size, keys: int) -> Tensor:
+        """What relative positions add to the logits, (B, heads, N, keys); nothing for the prompts, which are last."""
+        flat = q.flatten(0, 1)
+        zeros = flat.new_zeros(len(flat), q.shape[2], q.shape[2])
+        bias = encoder.add_decomposed_rel_pos(zeros, flat, self.rel_pos_h, self.rel_pos_w, grid, grid)
+        return pad(bias, (0, keys - q.shape[2])).unflatten(0, q.shape[:2])
+
+
+class PromptedEncoder(VitEncoder):
+    """A Vision Transformer with prompts between the class token and the patches of its first block (VPT-shallow).
+
+    All blocks carry them on; they have no positions.
+
+    Args:
+        image_encoder: the encoder; its parts keep their names.
+        prompts: gives the tokens, (P, dim).
+    """
+
+    def __init__(self, image_encoder: VitEncoder, prompts: nn.Module) -> None:
+        vars(self).update(vars(image_encoder))
+        self.prompts = prompts
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """What the first block sees: normalised (B, 3, side, side) -> (B, 1 + P + N, dim)."""
+        tokens = super().tokens(images)
+        prompts = self.prompts().expand(len(tokens), -1, -1)
+        return torch.cat([tokens[:, :1], prompts, tokens[:, 1:]], dim=1)

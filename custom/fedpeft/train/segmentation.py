@@ -1,0 +1,47 @@
+"""What a segmentation model trains on, and its loss."""
+
+from collections.abc import Callable
+
+from monai.losses import DiceCELoss
+
+from fedpeft.data.datalist import Site
+from fedpeft.data.stacks import StackData
+from fedpeft.data.volumes import Volume, read_volume
+from fedpeft.spec.datasets import DATASETS, Preprocessing
+from fedpeft.spec.run import Run
+from fedpeft.train.loop import Loss
+
+
+def stacks(run: Run, site: Site, before_read: Callable[[], None]) -> StackData:
+    """The stacks of a site's training cases; ``before_read`` is called before each case is read."""
+    return StackData(
+        site.splits["training"], site.labels, DATASETS[run.dataset].preprocessing, run.side, batch=run.batch,
+        stack=run.stack, stride=run.stride, negatives=run.negatives, before_read=before_read,
+    )
+
+
+def make_loss(run: Run) -> Loss:
+    """FLAP-SAM's loss, 0.2 CE + 0.8 Dice for ``dice_weight`` 0.8.
+
+    Dice is taken over softmax probabilities of all tokens, background included, with squared denominator, over the
+    whole batch.
+
+    Returns:
+        A function of logits (B, classes + 1, side, side) and labels (B, side, side) int64.
+    """
+    loss = DiceCELoss(
+        to_onehot_y=True, softmax=True, squared_pred=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5,
+        lambda_dice=run.dice_weight, lambda_ce=1 - run.dice_weight,
+    )
+    return lambda logits, labels: loss(logits, labels.unsqueeze(1))
+
+
+def read_volumes(
+    site: Site, split: str, preprocessing: Preprocessing, before_read: Callable[[], None] = lambda: None
+) -> list[tuple[str, Volume]]:
+    """A split's volumes by case, normalised as the data set says; ``before_read`` is called before each."""
+    volumes = []
+    for case in site.splits[split]:
+        before_read()
+        volumes.append((case.case, read_volume(case, site.labels, preprocessing)))
+    return volumes

@@ -1,0 +1,75 @@
+"""What a task trains on, its loss and its score: the only place where training differs between tasks."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import nn
+
+from fedpeft.data.datalist import Site
+from fedpeft.spec.datasets import Preprocessing
+from fedpeft.spec.run import Run
+from fedpeft.train import classification, evaluate, segmentation
+from fedpeft.train.loop import Batch, Loss
+from fedpeft.train.measures import measures
+from fedpeft.train.scores import CaseScore
+
+
+class Epochs(Protocol):
+    """A site's training data: batches that a seed determines."""
+
+    def steps(self) -> int:
+        """Optimiser steps in every epoch."""
+
+    def epoch(self, seed: int) -> Iterator[Batch]:
+        """One epoch's batches."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A task's part of training and evaluation.
+
+    Attributes:
+        data: (run, site, before_read) -> the site's training data; ``before_read`` is called before each case.
+        loss: (run, those data) -> loss of the model's output and the labels.
+        read: (run, site, split, preprocessing, before_read) -> a split's cases in memory.
+        score: (model, these, run, labels, (site, split), should_stop) -> their scores.
+        normalised: these -> whose statistics normalised them, "site" or "volume"; None where there are none.
+        measures: (scores, names of the classes) -> what only a set of cases has, beside the mean score.
+    """
+
+    data: Callable[[Run, Site, Callable[[], None]], Epochs]
+    loss: Callable[[Run, Any], Loss]
+    read: Callable[[Run, Site, str, Preprocessing, Callable[[], None]], Any]
+    score: Callable[[nn.Module, Any, Run, dict[int, str], tuple[str, str], Callable[[], bool]], list[CaseScore]]
+    normalised: Callable[[Any], str | None] = lambda cases: None
+    measures: Callable[[Sequence[CaseScore], Sequence[str]], dict[str, Any]] = lambda scores, labels: {}
+
+
+WORK: dict[str, Work] = {
+    "segmentation": Work(
+        data=segmentation.stacks,
+        loss=lambda run, data: segmentation.make_loss(run),
+        read=lambda run, site, split, preprocessing, before_read: segmentation.read_volumes(
+            site, split, preprocessing, before_read
+        ),
+        score=evaluate.score,
+        normalised=lambda cases: cases[0][1].normalised,
+    ),
+    "classification": Work(
+        data=classification.pictures,
+        loss=classification.make_loss,
+        read=lambda run, site, split, preprocessing, before_read: classification.read(site, split, run, before_read),
+        score=classification.score,
+        measures=measures,
+    ),
+}
+
+
+def score_site(
+    model: nn.Module, site: Site, split: str, run: Run, preprocessing: Preprocessing
+) -> list[CaseScore]:
+    """Read one of a site's splits and score a model on it."""
+    work = WORK[run.task]
+    cases = work.read(run, site, split, preprocessing, lambda: None)
+    return work.score(model, cases, run, site.labels, (site.name, split), lambda: False)
