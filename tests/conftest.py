@@ -2,12 +2,16 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from fedpeft.data.phantom import write_phantom
+
+sys.path.insert(0, str(Path(__file__).parent))
+from pictures import write_small_pictures  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -37,3 +41,9 @@ def small_phantom(tmp_path_factory) -> Path:
             datalist[split] = datalist[split][:count]
         file.write_text(json.dumps(datalist))
     return root
+
+
+@pytest.fixture(scope="session")
+def small_pictures(tmp_path_factory) -> Path:
+    """Three sites of 12 training, 3 validation and 6 test pictures of three classes."""
+    return write_small_pictures(tmp_path_factory.mktemp("data") / "pictures")

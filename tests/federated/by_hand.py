@@ -3,16 +3,16 @@
 from fedpeft.algebra.average import average_parcel, normalised
 from fedpeft.algebra.codec import roundtrip
 from fedpeft.data.datalist import read_sites
-from fedpeft.model.checkpoint import shipped
 from fedpeft.model.initial import build
 from fedpeft.model.parcel import download, parcel, trainable
+from fedpeft.train.checkpoints import own
 from fedpeft.train.site import SiteTrainer
 
 
 def by_hand(run, data, state, names):
     """The same federation without FLARE: sites in turn, the average, nothing else."""
     sites = [site for site in read_sites(data) if site.name in names]
-    checkpoint = shipped(run.backbone_row)
+    checkpoint = own(run)
     trainers = [SiteTrainer(run, site, build(run, checkpoint), state) for site in sites]
     tensors = {key: p.detach().clone() for key, p in trainable(build(run, checkpoint)).items()}
     tensors |= roundtrip({key: tensors[key] for key in download(run)}, run.codec)

@@ -23,11 +23,11 @@ from fedpeft.flare.generator import ParcelGenerator
 from fedpeft.flare.job_run import JobRun
 from fedpeft.flare.messages import is_ok, reason_of
 from fedpeft.flare.persistor import RunFolderPersistor
-from fedpeft.model.checkpoint import shipped
 from fedpeft.model.initial import build
-from fedpeft.model.parcel import parcel, trainable
+from fedpeft.model.parcel import parcel, trainable, whole
 from fedpeft.spec.methods import METHODS, method
 from fedpeft.spec.run import Run
+from fedpeft.train.checkpoints import own
 from fedpeft.train.site_file import register
 
 # What no mask depends on: the quality head, and prompts that are not given. The published counts include them.
@@ -105,17 +105,25 @@ class Round:
         self.record = server.get_prop(RECORD)
 
 
-@pytest.fixture(scope="module", params=[name for name, row in METHODS.items() if "segmentation" in row.tasks])
-def played(request, small_phantom, tmp_path_factory):
-    run = Run(request.param, "phantom", "sam_tiny", classes=2, side=32, rounds=1, batch=2)
-    return run, Round(run, small_phantom, tmp_path_factory.mktemp(request.param))
+ROWS = [(task, name) for name, row in METHODS.items() for task in row.tasks]
+
+
+@pytest.fixture(scope="module", params=ROWS, ids=lambda row: "-".join(row))
+def played(request, small_phantom, small_pictures, tmp_path_factory):
+    task, name = request.param
+    small = {"side": 32, "rounds": 1, "batch": 2}
+    if task == "segmentation":
+        run, data = Run(name, "phantom", "sam_tiny", classes=2, **small), small_phantom
+    else:
+        run, data = Run(name, "images", "vit_tiny", classes=3, initial="random", **small), small_pictures
+    return run, Round(run, data, tmp_path_factory.mktemp(name))
 
 
 def test_the_payload_is_the_declared_one(played):
     run, round_ = played
     declared = parcel(run)
-    for tensors in (round_.before, round_.difference, round_.after):
-        assert {key: tuple(value.shape) for key, value in tensors.items()} == declared
+    for tensors, expected in ((round_.before, whole(run)), (round_.difference, declared), (round_.after, declared)):
+        assert {key: tuple(value.shape) for key, value in tensors.items()} == expected
     assert round_.up == round_.down == declared_bytes(declared, "float32")
 
 
@@ -123,7 +131,7 @@ def test_what_is_declared_moves_and_all_else_is_bit_identical(played):
     run, round_ = played
     still = {key for key, value in round_.difference.items() if not value.any()}
     assert still == {key for key in round_.difference if key.startswith(WITHOUT_GRADIENT)}
-    initial, trained = build(run, shipped(run.backbone_row)).state_dict(), round_.model.state_dict()
+    initial, trained = build(run, own(run)).state_dict(), round_.model.state_dict()
     moved = {key for key in initial if not torch.equal(initial[key], trained[key])}
     assert moved == round_.difference.keys() - still
 
@@ -159,7 +167,7 @@ def test_one_site_alone_gets_its_own_training_back(played):
 
 def test_the_round_reports_the_fit_of_what_is_refactored(played):
     run, round_ = played
-    groups = {key.rpartition(".")[0] for key in round_.before if method(run.method).rule_of(key) != "mean"}
+    groups = {key.rpartition(".")[0] for key in round_.difference if method(run.method).rule_of(key) != "mean"}
     assert round_.record["averaging"].keys() == groups
     for report in round_.record["averaging"].values():
         assert 0 <= report["truncation_error"] <= 1e-5 and report["energy_kept"] > 1 - 1e-9
@@ -174,5 +182,5 @@ def test_the_mean_of_a_site_alone_is_exact(played):
 
 def test_the_round_began_with_the_sites_own_initial_model(played):
     run, round_ = played
-    initial = trainable(build(run, shipped(run.backbone_row)))
+    initial = trainable(build(run, own(run)))
     assert all(torch.equal(value, initial[key]) for key, value in round_.before.items())
