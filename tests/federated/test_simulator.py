@@ -128,3 +128,18 @@ def test_optimiser_state_stays_at_the_sites(three_threads):
     assert {file.parent.name for file in state.rglob("*.safetensors")} == set(SITES)
     digests = {hashlib.sha256(file.read_bytes()).hexdigest() for file in state.rglob("round-00001.safetensors")}
     assert len(digests) == 3
+
+
+@pytest.mark.slow
+def test_a_federation_ends_early_when_the_sites_validation_has_stopped_to_improve(federation, tmp_path):
+    """Three colours are told apart soon, and nothing is better than all."""
+    run = Run(
+        "linear_probe", "images", "vit_tiny", classes=3, rounds=30, patience=2, side=32, batch=4, initial="random",
+        learning_rate=2e-2,
+    )
+    workspace, folder = federation(tmp_path, Job("test", run, min_sites=2), SITES[:2], threads=2)
+    found = folder.description
+    assert found["status"] == "finished" and found["validated"] == SITES[:2]
+    assert found["rounds_done"] == found["best"]["rounds"] + 3 < 30
+    assert len(folder.rounds()) == found["rounds_done"]
+    assert f"after {found['rounds_done']} rounds" in (workspace / "server" / "log.txt").read_text()

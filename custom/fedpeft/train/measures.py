@@ -35,7 +35,7 @@ def measures(scores: Sequence[CaseScore], labels: Sequence[str]) -> dict[str, An
     truth = torch.tensor([labels.index(item.label) for item in scores])
     found = confusion(truth, probabilities.argmax(dim=1), len(labels))
     return {
-        "accuracy": float(found.diagonal().sum() / found.sum()), "macro_f1": _macro_f1(found),
+        "accuracy": int(found.diagonal().sum()) / len(scores), "macro_f1": _macro_f1(found),
         "auroc": _auroc(probabilities, truth), "confusion": found.tolist(),
     }
 
