@@ -1,4 +1,4 @@
-"""Classification in the one loop: loss, scores, measures, selection and the end of a run that has stopped to improve."""
+"""Classification in the one loop: loss, scores, measures, selection, and the end of a run that no longer improves."""
 
 import numpy as np
 import pytest

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedpeft.cli import prepare
+from fedpeft.data.entries import CLASSIFICATION
 
 if TYPE_CHECKING:
-    from fedpeft.data.check import Report
+    from fedpeft.data.check import Report, SiteSummary
     from fedpeft.data.datalist import Site
+    from fedpeft.data.picture_check import PictureSummary
 
 WORKSPACE = "poc/simulator"
+PARTITION_PLOT = "partition.png"
 
 PHANTOM = """example:
   fedpeft data phantom --out data/phantom --sites 3 --seed 0 --register
@@ -76,7 +79,12 @@ def _phantom(args: argparse.Namespace) -> int:
 
 def _prepare(args: argparse.Namespace) -> int:
     prepared = prepare.prepare(args)
-    return _made(args, args.dataset, prepared.sites, prepared.notes)
+    notes = list(prepared.notes)
+    if prepared.sites[0].task == CLASSIFICATION:
+        from fedpeft.study.partition_plot import draw_partition
+
+        notes.append(f"who has what: {draw_partition(prepared.sites, args.out / PARTITION_PLOT)}")
+    return _made(args, args.dataset, prepared.sites, notes)
 
 
 def _made(args: argparse.Namespace, dataset: str, sites: Sequence["Site"], notes: Sequence[str] = ()) -> int:
@@ -113,24 +121,37 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _print_report(folder: Path, report: "Report") -> None:
-    head = ["site", "train/val/test", "voxels R A S", "mm R A S", "axes", "labels, % of voxels"]
-    rows = [
-        [
-            site.site,
-            "/".join(str(count) for count in site.cases.values()),
-            _range(*site.shape),
-            _range(*site.spacing),
-            " ".join(site.orientation),
-            ", ".join(f"{name} {100 * share:.2f}" for name, share in site.share.items()),
-        ]
-        for site in report.sites
-    ]
-    if rows:
-        _table(str(folder), head, rows)
+    from fedpeft.data.check import SiteSummary
+
+    volumes = [site for site in report.sites if isinstance(site, SiteSummary)]
+    pictures = [site for site in report.sites if not isinstance(site, SiteSummary)]
+    if volumes:
+        head = ["site", "train/val/test", "voxels R A S", "mm R A S", "axes", "labels, % of voxels"]
+        _table(str(folder), head, list(map(_volumes, volumes)))
+    if pictures:
+        head = ["site", "train/val/test", "pixels H W", *pictures[0].classes]
+        _table(str(folder), head, list(map(_pictures, pictures)))
     for title, lines in (("warning", report.warnings), ("fault", report.faults)):
         for line in lines:
             print(f"{title}: {line}")
     print(f"{len(report.sites)} sites, {len(report.faults)} faults, {len(report.warnings)} warnings")
+
+
+def _volumes(site: "SiteSummary") -> list[str]:
+    return [
+        site.site,
+        "/".join(str(count) for count in site.cases.values()),
+        _range(*site.shape),
+        _range(*site.spacing),
+        " ".join(site.orientation),
+        ", ".join(f"{name} {100 * share:.2f}" for name, share in site.share.items()),
+    ]
+
+
+def _pictures(site: "PictureSummary") -> list[str]:
+    counts = [by_split.values() for by_split in (site.cases, *site.classes.values())]
+    whole, *classes = ["/".join(map(str, count)) for count in counts]
+    return [site.site, whole, _range(*site.shape), *classes]
 
 
 def _range(low: Sequence[float], high: Sequence[float]) -> str:

@@ -1,4 +1,7 @@
-"""``fedpeft data prepare``: data sets in their own layouts, and plain folders, to one folder a site."""
+"""``fedpeft data prepare``: data sets in their own layouts, and plain folders, to one folder a site.
+
+Pictures are in ``prepare_pictures``.
+"""
 
 import argparse
 import signal
@@ -6,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +17,12 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from fedpeft.cli import prepare_pictures
 from fedpeft.data import layout as layouts
 from fedpeft.data.folder import BINARY, Tree, prepare_folder
 from fedpeft.data.layouts import LAYOUTS
+from fedpeft.data.staging import Prepared, Progress
 from fedpeft.data.table import Columns
-from fedpeft.data.writing import Prepared, Progress
 from fedpeft.spec.datasets import DATASETS
 
 ALL = """All files are read before anything is written, and every fault is listed. The splits are kept in split.csv.
@@ -41,17 +46,19 @@ examples:
 
 
 def add_parser(subparsers: Any) -> list[argparse.ArgumentParser]:
-    """Add ``prepare`` with a subcommand for folders and one for each layout; returns those subcommands' parsers."""
+    """Add ``prepare`` with a subcommand for folders, one for each layout and those of pictures; returns their parsers.
+
+    Each parser sets ``prepare``, a function of arguments and progress.
+    """
     parser = add_command(subparsers, "prepare", "a real data set's own layout to one folder a site", ALL)
-    names = ("folder", *LAYOUTS)
-    commands = parser.add_subparsers(dest="dataset", required=True, metavar="|".join(names))
+    commands = parser.add_subparsers(dest="dataset", required=True, metavar="DATASET")
     folder = add_command(commands, "folder", "a tree of <site>/<case>/ folders", FOLDER)
     _add_folder(folder)
     made = [folder]
     for layout in LAYOUTS.values():
         made.append(add_command(commands, layout.name, DATASETS[layout.name].title, _help(layout)))
         _add_layout(made[-1], layout)
-    return made
+    return made + prepare_pictures.add_parsers(partial(add_command, commands))
 
 
 def add_command(commands: Any, name: str, text: str, epilog: str) -> argparse.ArgumentParser:
@@ -69,15 +76,20 @@ def prepare(args: argparse.Namespace) -> Prepared:
         ValueError, OSError: with everything a person needs to repair the source.
     """
     with _terminated_is_interrupted(), _bar() as progress:
-        if args.dataset in LAYOUTS:
-            return layouts.prepare(
-                LAYOUTS[args.dataset], args.source, args.out, table=getattr(args, "table", None),
-                validation=args.validation, seed=args.seed, progress=progress,
-            )  # fmt: skip
-        columns = Columns(args.case_column, args.split_column, args.site_column, tuple(args.ignore_split))
-        labels = args.labels or BINARY
-        tree = Tree(args.source, args.image, args.label, args.table, columns, labels, args.seed)
-        return Prepared(prepare_folder(tree, args.out, progress), [])
+        return args.prepare(args, progress)
+
+
+def _folder(args: argparse.Namespace, progress: Progress) -> Prepared:
+    columns = Columns(args.case_column, args.split_column, args.site_column, tuple(args.ignore_split))
+    tree = Tree(args.source, args.image, args.label, args.table, columns, args.labels or BINARY, args.seed)
+    return Prepared(prepare_folder(tree, args.out, progress), [])
+
+
+def _layout(args: argparse.Namespace, progress: Progress) -> Prepared:
+    return layouts.prepare(
+        LAYOUTS[args.dataset], args.source, args.out, table=getattr(args, "table", None), validation=args.validation,
+        seed=args.seed, progress=progress,
+    )  # fmt: skip
 
 
 def _help(layout: layouts.Layout) -> str:
@@ -104,6 +116,7 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
         "--ignore-split", action="append", default=[], metavar="VALUE", help="leave these cases out; may be repeated"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the splits where there is no table (default 0)")
+    parser.set_defaults(prepare=_folder)
 
 
 def _add_layout(parser: argparse.ArgumentParser, layout: layouts.Layout) -> None:
@@ -117,6 +130,7 @@ def _add_layout(parser: argparse.ArgumentParser, layout: layouts.Layout) -> None
         help="share of each site's training cases to take for validation, at least one (default: none, as published)",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of that choice (default 0)")
+    parser.set_defaults(prepare=_layout)
 
 
 def _labels(text: str) -> dict[int, str]:

@@ -1,4 +1,7 @@
-"""Is a folder of sites fit for training? Geometry, labels, intensities and counts, every fault named by its file."""
+"""Is a folder of sites fit for training? Geometry, labels, intensities and counts, every fault named by its file.
+
+What is looked at in pictures is in ``picture_check``.
+"""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +13,9 @@ import nibabel
 import numpy as np
 
 from fedpeft.data.datalist import DATALIST, SPLITS, Case, Site, read_site
+from fedpeft.data.entries import CLASSIFICATION
 from fedpeft.data.inspection import inspect_case
+from fedpeft.data.picture_check import PictureSummary, check_pictures, shared_by_splits
 from fedpeft.data.volumes import Volume, site_statistics
 from fedpeft.spec.datasets import DATASETS, Preprocessing
 
@@ -60,7 +65,7 @@ class Report:
         warnings: what may be as it should.
     """
 
-    sites: list[SiteSummary] = field(default_factory=list)
+    sites: list[SiteSummary | PictureSummary] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -87,20 +92,45 @@ def check(
     files = sorted(Path(root).glob(f"*/{DATALIST}"), key=lambda file: file.parent.name)
     if not files:
         raise FileNotFoundError(f"{root}: no <site>/{DATALIST} below it; make one with fedpeft data prepare or phantom")
-    report, seen, sites = Report(), {}, []
+    return check_files(files, preprocessing, before_read)
+
+
+def check_files(
+    files: Sequence[Path],
+    preprocessing: Preprocessing | None = None,
+    before_read: Callable[[Case], None] = lambda case: None,
+) -> Report:
+    """Read everything that datalists name; arguments as in ``check``."""
+    report, seen, digests, sites = Report(), {}, {}, []
     for file in files:
         try:
             sites.append(read_site(file))
         except ValueError as error:
             report.faults.append(str(error))
             continue
+        if sites[-1].task == CLASSIFICATION:
+            _check_pictures(sites[-1], report, digests, before_read)
+            continue
         row = DATASETS.get(sites[-1].dataset, DATASETS["folder"])
         _check_site(sites[-1], preprocessing or row.preprocessing, report, seen, before_read)
     for site in sites[1:]:
-        if site.labels != sites[0].labels:
-            first = sites[0]
-            report.faults.append(f"{site.root / DATALIST}: labels are {site.labels}, {first.name} has {first.labels}")
+        first, where = sites[0], site.root / DATALIST
+        if site.task != first.task:
+            report.faults.append(f"{where}: is of {site.task}, {first.name} of {first.task}")
+        if site.labels != first.labels:
+            report.faults.append(f"{where}: labels are {site.labels}, {first.name} has {first.labels}")
+    report.warnings += shared_by_splits(sites, digests)
     return report
+
+
+def _check_pictures(
+    site: Site, report: Report, digests: dict[Path, str], before_read: Callable[[Case], None]
+) -> None:
+    summary, faults, warnings, found = check_pictures(site, before_read)
+    report.sites.append(summary)
+    report.faults += faults
+    report.warnings += warnings
+    digests |= found
 
 
 def _check_site(

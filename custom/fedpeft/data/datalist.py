@@ -1,17 +1,20 @@
 """Site folders: ``<root>/<site>/datalist.json`` in MONAI's decathlon form.
 
 ``{"name", "labels": {"0": "background", ...}, "training": [{"image", "label", "case"}], "validation": [...],
-"test": [...], "statistics": {...}}`` with paths relative to the file and inside its folder.
+"test": [...], "statistics": {...}}`` with paths relative to the file and inside its folder. A datalist of pictures has
+``"task": "classification"``, labels without a background, and entries ``{"image", "label": <index>, "case", "group"}``;
+the group, a lesion or a patient, may be missing.
 """
 
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
+from fedpeft.data.entries import SEGMENTATION, read_entries, read_labels, read_task
 from fedpeft.data.normalise import Statistics
+from fedpeft.spec.tasks import task
 
 DATALIST = "datalist.json"
 SPLITS = ("training", "validation", "test")
@@ -19,14 +22,17 @@ SPLITS = ("training", "validation", "test")
 
 @dataclass(frozen=True)
 class Case:
-    """One volume.
+    """One volume, or one picture.
 
     Attributes:
         case: name, unique within its site.
-        image: NIfTI file.
-        label: NIfTI file of the same grid, or None where there is no truth.
+        image: NIfTI, or JPEG or PNG file.
+        label: NIfTI file of the same grid; None for a picture and where there is no truth.
         site: name of the site it lies at; "" for a single volume.
         statistics: of that site's training cases; None if the volume is to be normalised by itself.
+        target: index of a picture's class; None for a volume and where there is no truth.
+        group: what a picture shows, such as a lesion or a patient: two pictures of one group are not independent; ""
+            where that is not known.
     """
 
     case: str
@@ -34,6 +40,13 @@ class Case:
     label: Path | None = None
     site: str = ""
     statistics: Statistics | None = None
+    target: int | None = None
+    group: str = ""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the truth is known."""
+        return self.label is not None or self.target is not None
 
 
 @dataclass(frozen=True)
@@ -43,10 +56,11 @@ class Site:
     Attributes:
         name: of its folder, which is its client name too.
         root: that folder.
-        labels: index -> name, from background, 0, on.
+        labels: index -> name, from 0 on, which in segmentation is the background.
         splits: "training", "validation" and "test", each with its cases in the datalist's order.
         statistics: of the training cases; None if the datalist has none, and in a pool.
         dataset: the data set's name, as the datalist says.
+        task: what the cases are labelled for.
     """
 
     name: str
@@ -55,11 +69,12 @@ class Site:
     splits: dict[str, tuple[Case, ...]]
     statistics: Statistics | None = None
     dataset: str = ""
+    task: str = SEGMENTATION
 
     @property
     def classes(self) -> int:
-        """Number of foreground classes."""
-        return len(self.labels) - 1
+        """Number of classes, the background not counted."""
+        return len(self.labels) - task(self.task).background
 
     def cases(self, split: str) -> tuple[Case, ...]:
         """The cases of a split.
@@ -95,10 +110,17 @@ def read_site(path: str | Path) -> Site:
     name, statistics = file.parent.name, None
     if content.get("statistics") is not None:
         statistics = Statistics.from_dict(content["statistics"], str(file))
-    splits = {split: _cases(file, content.get(split, []), split, statistics) for split in SPLITS}
+    task_name = read_task(file, content.get("task"))
+    labels = read_labels(file, content.get("labels"), task_name)
+    splits = {
+        split: tuple(
+            Case(**entry, site=name, statistics=statistics)
+            for entry in read_entries(file, content.get(split, []), split, task_name, labels)
+        )
+        for split in SPLITS
+    }
     _refuse_duplicates(file, splits)
-    labels = _labels(file, content.get("labels"))
-    return Site(name, file.parent, labels, splits, statistics, str(content.get("name", "")))
+    return Site(name, file.parent, labels, splits, statistics, str(content.get("name", "")), task_name)
 
 
 def read_sites(root: str | Path) -> list[Site]:
@@ -106,13 +128,18 @@ def read_sites(root: str | Path) -> list[Site]:
 
     Raises:
         FileNotFoundError: ``root`` holds no ``<site>/datalist.json``.
-        ValueError: a datalist is faulty, or the sites' label tables differ.
+        ValueError: a datalist is faulty, or the sites' tasks or label tables differ.
     """
     files = sorted(Path(root).glob(f"*/{DATALIST}"), key=lambda file: file.parent.name)
     if not files:
         raise FileNotFoundError(f"{root}: no <site>/{DATALIST} below it; make one with fedpeft data prepare or phantom")
     sites = [read_site(file) for file in files]
     for site in sites[1:]:
+        if site.task != sites[0].task:
+            raise ValueError(
+                f"tasks differ: site {sites[0].name} is of {sites[0].task}, site {site.name} of {site.task}; keep them "
+                "in folders of their own"
+            )
         if site.labels != sites[0].labels:
             raise ValueError(
                 f"label tables differ: site {sites[0].name} has {sites[0].labels}, site {site.name} has {site.labels}; "
@@ -128,15 +155,15 @@ def pool(sites: Sequence[Site], name: str = "pool") -> Site:
     intensities does not go away by pooling.
 
     Raises:
-        ValueError: there is no site, or the label tables differ.
+        ValueError: there is no site, or tasks or label tables differ.
     """
-    if not sites or any(site.labels != sites[0].labels for site in sites):
+    if not sites or any((site.task, site.labels) != (sites[0].task, sites[0].labels) for site in sites):
         raise ValueError(f"cannot pool {[(site.name, site.labels) for site in sites]}: expected sites with one table")
     splits = {
         split: tuple(replace(case, case=f"{site.name}/{case.case}") for site in sites for case in site.splits[split])
         for split in SPLITS
     }
-    return Site(name, sites[0].root.parent, sites[0].labels, splits, dataset=sites[0].dataset)
+    return Site(name, sites[0].root.parent, sites[0].labels, splits, dataset=sites[0].dataset, task=sites[0].task)
 
 
 def write_datalist(
@@ -145,6 +172,7 @@ def write_datalist(
     labels: Mapping[int, str],
     splits: Mapping[str, Sequence[Case]],
     statistics: Statistics | None,
+    task_name: str = SEGMENTATION,
 ) -> Path:
     """Write ``<folder>/datalist.json``: a temporary file first, then renamed over the old one.
 
@@ -153,7 +181,8 @@ def write_datalist(
         name: of the data set.
         labels: index -> name.
         splits: cases by split; a missing split is written empty.
-        statistics: of the training cases.
+        statistics: of the training cases; pictures have none.
+        task_name: what the cases are labelled for.
 
     Returns:
         The file.
@@ -162,11 +191,13 @@ def write_datalist(
         ValueError: a case's file lies outside the folder.
     """
     folder = Path(folder)
+    volumes = task_name == SEGMENTATION
     content = {
         "name": name,
+        **({} if volumes else {"task": task_name}),
         "labels": {str(index): labels[index] for index in sorted(labels)},
         **{split: [_entry(folder, case) for case in splits.get(split, ())] for split in SPLITS},
-        "statistics": statistics.to_dict() if statistics else None,
+        **({"statistics": statistics.to_dict() if statistics else None} if volumes else {}),
     }
     file, draft = folder / DATALIST, folder / f".{DATALIST}.{os.getpid()}"
     draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -174,35 +205,14 @@ def write_datalist(
     return file
 
 
-def _entry(folder: Path, case: Case) -> dict[str, str]:
+def _entry(folder: Path, case: Case) -> dict[str, str | int]:
     files = {"image": case.image, **({"label": case.label} if case.label else {})}
     for file in files.values():
         if not file.resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"{file}: lies outside {folder}; copy it there first")
     relative = {key: file.resolve().relative_to(folder.resolve()).as_posix() for key, file in files.items()}
-    return {**relative, "case": case.case}
-
-
-def _cases(file: Path, entries: Any, split: str, statistics: Statistics | None) -> tuple[Case, ...]:
-    if not isinstance(entries, list):
-        raise ValueError(f"{file}: {split} is a {type(entries).__name__}, expected a list; prepare the data again")
-    cases = []
-    for number, entry in enumerate(entries):
-        where = f"{file}: {split}[{number}]"
-        if not isinstance(entry, dict) or not {"image", "case"} <= entry.keys():
-            raise ValueError(f"{where} is {entry!r}, expected an object with image, label and case")
-        label = _inside(file.parent, entry["label"], where) if entry.get("label") is not None else None
-        image = _inside(file.parent, entry["image"], where)
-        cases.append(Case(str(entry["case"]), image, label, file.parent.name, statistics))
-    return tuple(cases)
-
-
-def _inside(folder: Path, relative: Any, where: str) -> Path:
-    # A datalist may come from elsewhere: it must not make a site read files outside its own folder.
-    path = PurePosixPath(relative) if isinstance(relative, str) else None
-    if path is None or path.is_absolute() or ".." in path.parts or "\\" in relative or not path.parts:
-        raise ValueError(f"{where}: path is {relative!r}, expected one relative to the file without '..'")
-    return folder / path
+    target = {} if case.target is None else {"label": case.target}
+    return {**relative, **target, "case": case.case, **({"group": case.group} if case.group else {})}
 
 
 def _refuse_duplicates(file: Path, splits: Mapping[str, Sequence[Case]]) -> None:
@@ -212,13 +222,3 @@ def _refuse_duplicates(file: Path, splits: Mapping[str, Sequence[Case]]) -> None
             if case.case in seen:
                 raise ValueError(f"{file}: case {case.case!r} is in {seen[case.case]} and in {split}, expected once")
             seen[case.case] = split
-
-
-def _labels(file: Path, table: Any) -> dict[int, str]:
-    try:
-        labels = {int(index): str(name) for index, name in table.items()}
-    except (AttributeError, ValueError) as error:
-        raise ValueError(f"{file}: labels are {table!r}, expected {{'0': 'background', '1': ...}}") from error
-    if sorted(labels) != list(range(len(labels))) or not 2 <= len(labels) <= 256:
-        raise ValueError(f"{file}: label indices are {sorted(labels)}, expected 2 to 256, from 0 without a gap")
-    return dict(sorted(labels.items()))

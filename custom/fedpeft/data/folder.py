@@ -6,8 +6,9 @@ from pathlib import Path, PurePosixPath
 
 from fedpeft.data.datalist import Site
 from fedpeft.data.folders import refuse_existing
+from fedpeft.data.staging import Progress, no_progress
 from fedpeft.data.table import Columns, Key, draw_splits, read_table
-from fedpeft.data.writing import Item, Progress, Source, no_progress, write_sites
+from fedpeft.data.writing import Item, Source, write_sites
 from fedpeft.spec.datasets import dataset
 
 BINARY = {0: "background", 1: "target"}
@@ -44,7 +45,7 @@ def prepare_folder(tree: Tree, out: str | Path, progress: Progress = no_progress
     Args:
         tree: where and what.
         out: folder to make.
-        progress: see ``writing``.
+        progress: see ``staging``.
 
     Returns:
         The sites as read back from ``out``.

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from fedpeft.data.folders import refuse_existing
+from fedpeft.data.staging import Prepared, Progress, no_progress
 from fedpeft.data.table import draw_validation, read_rows
-from fedpeft.data.writing import Item, Prepared, Progress, Source, no_progress, write_sites
+from fedpeft.data.writing import Item, Source, write_sites
 from fedpeft.spec.datasets import dataset
 
 KINDS = ("image", "label")
@@ -91,7 +92,7 @@ def prepare(
         table: of sites and splits; None: the file of the published name in ``source``.
         validation: share of each site's training cases that become validation, at least one; None: none do.
         seed: of that choice.
-        progress: see ``writing``.
+        progress: see ``staging``.
 
     Raises:
         FileNotFoundError: the source holds nothing of this layout, or there is no table.

@@ -5,12 +5,14 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from fedpeft.data.datalist import SPLITS
 
 Key = tuple[str, str]
+Entry = TypeVar("Entry")
 NAMES = {
     "train": "training", "training": "training",
     "val": "validation", "valid": "validation", "validation": "validation",
@@ -94,7 +96,7 @@ def draw_splits(cases: Iterable[Key], seed: int) -> tuple[dict[Key, str], list[s
     for site, keys in sites.items():
         if len(keys) < len(SPLITS):
             faults.append(f"{site}: {len(keys)} cases, expected at least {len(SPLITS)} to split; give a --table")
-        order = _shuffled(site, keys, seed)
+        order = shuffled(site, keys, seed)
         for split, share in SHARES.items():
             count = max(1, round(share * len(keys)))
             splits.update(dict.fromkeys(order[:count], split))
@@ -105,10 +107,15 @@ def draw_splits(cases: Iterable[Key], seed: int) -> tuple[dict[Key, str], list[s
 
 def write_table(path: Path, splits: Mapping[Key, str]) -> None:
     """Record the splits as CSV with the columns site, case and split."""
+    write_rows(path, ("site", "case", "split"), ((*key, splits[key]) for key in sorted(splits)))
+
+
+def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a CSV file with a header line."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("site", "case", "split"))
-        writer.writerows((*key, splits[key]) for key in sorted(splits))
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 def draw_validation(splits: Mapping[Key, str], share: float, seed: int) -> tuple[dict[Key, str], list[str]]:
@@ -133,7 +140,7 @@ def draw_validation(splits: Mapping[Key, str], share: float, seed: int) -> tuple
         count = max(1, round(share * len(keys)))
         if count >= len(keys):
             faults.append(f"{site}: {len(keys)} training cases, {count} of them for validation; give a smaller share")
-        moved.update(dict.fromkeys(_shuffled(site, keys, seed)[:count], "validation"))
+        moved.update(dict.fromkeys(shuffled(site, keys, seed)[:count], "validation"))
     return moved, faults
 
 
@@ -160,7 +167,7 @@ def read_rows(table: Path, columns: Mapping[str, str]) -> list[dict[str, str]]:
     return rows
 
 
-def _shuffled(site: str, keys: Sequence[Key], seed: int) -> list[Key]:
+def shuffled(site: str, items: Sequence[Entry], seed: int) -> list[Entry]:
     """Determined by site and seed alone, so that a site's order does not depend on the others."""
     word = int.from_bytes(hashlib.sha256(site.encode()).digest()[:8], "big")
-    return [keys[index] for index in np.random.default_rng((seed, word)).permutation(len(keys))]
+    return [items[index] for index in np.random.default_rng((seed, word)).permutation(len(items))]

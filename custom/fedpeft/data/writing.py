@@ -4,24 +4,21 @@ Every layout ends here: it says which file is which case's, of which site and in
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from fedpeft.data.datalist import SPLITS, Case, Site, read_sites, write_datalist
+from fedpeft.data.datalist import SPLITS, Case, read_sites, write_datalist
 from fedpeft.data.faults import FaultError
 from fedpeft.data.folders import building, refuse_existing
 from fedpeft.data.inspection import inspect_case
 from fedpeft.data.nifti import read_nifti, write_mask
+from fedpeft.data.staging import SPLIT_FILE, Meter, Prepared, Progress, empty_training, no_progress, no_space
 from fedpeft.data.table import write_table
 from fedpeft.data.volumes import site_statistics
 from fedpeft.spec.datasets import Dataset
-
-SPLIT_FILE = "split.csv"
-# What is being done, bytes of files that are done with, bytes in all. Files are read up to three times.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -64,23 +61,6 @@ class Source:
     merge: Mapping[int, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What was written.
-
-    Attributes:
-        sites: as read back.
-        notes: what a person should know about them, one sentence each.
-    """
-
-    sites: list[Site]
-    notes: list[str]
-
-
-def no_progress(what: str, done: int, total: int) -> None:
-    """Show nothing."""
-
-
 def write_sites(
     source: Source, out: str | Path, faults: Sequence[str] = (), progress: Progress = no_progress
 ) -> Prepared:
@@ -97,15 +77,15 @@ def write_sites(
         FaultError: the layout or a file is faulty; all faults are listed, nothing is written.
     """
     refuse_existing(out)
-    meter = _Meter(progress, source)
-    faults = [*faults, *_empty_training(source.items)]
+    meter = Meter(progress, _gone_through(source))
+    faults = [*faults, *empty_training([(item.site, item.split) for item in source.items])]
     allowed = {**source.labels, **{value: source.labels[index] for value, index in source.merge.items()}}
     for item in source.items:
         meter.at(f"reading {item.site}/{item.case}", item.image, item.label)
         case = Case(item.case, item.image, item.label, item.site)
         found = inspect_case(case, allowed, source.row.preprocessing)[1]
         faults += [f"{item.site}/{item.case}: {fault}" for fault in found]
-    faults += _no_space(source.items, Path(out))
+    faults += no_space((file for item in source.items for file in (item.image, item.label)), Path(out))
     if faults:
         raise FaultError(f"{source.root} cannot be prepared", faults)
     merged = 0
@@ -121,43 +101,17 @@ def write_sites(
     return Prepared(read_sites(out), notes if source.merge else [])
 
 
-class _Meter:
-    """Bytes done and to do: a file counts once for reading, once for copying, a training image once for statistics."""
-
-    def __init__(self, progress: Progress, source: Source) -> None:
-        self.progress, self.done = progress, 0
-        self.per_site = source.row.preprocessing.scope == "site"
-        files = [file for item in source.items for file in 2 * (item.image, item.label)]
-        files += [item.image for item in source.items if self.per_site and item.split == "training"]
-        self.total = _bytes(*files)
-
-    def at(self, what: str, *files: Path) -> None:
-        self.progress(what, self.done, self.total)
-        self.done += _bytes(*files)
-
-    def end(self) -> None:
-        self.progress("done", self.total, self.total)
+def _gone_through(source: Source) -> list[Path]:
+    """A file once for reading, once for copying, a training image once for statistics."""
+    files = [file for item in source.items for file in 2 * (item.image, item.label)]
+    return files + [item.image for item in source.items if _per_site(source) and item.split == "training"]
 
 
-def _bytes(*files: Path) -> int:
-    return sum(file.stat().st_size for file in files if file.is_file())
+def _per_site(source: Source) -> bool:
+    return source.row.preprocessing.scope == "site"
 
 
-def _empty_training(items: Sequence[Item]) -> list[str]:
-    trained = {item.site for item in items if item.split == "training"}
-    return [
-        f"{site}: no training case, expected at least one" for site in sorted({item.site for item in items} - trained)
-    ]
-
-
-def _no_space(items: Sequence[Item], out: Path) -> list[str]:
-    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
-    need, free = _bytes(*(file for item in items for file in (item.image, item.label))), shutil.disk_usage(there).free
-    gigabytes = f"{need / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free"
-    return [f"{out}: {gigabytes}; make room or give another --out"] if need > free else []
-
-
-def _write_site(folder: Path, source: Source, items: Sequence[Item], meter: _Meter) -> int:
+def _write_site(folder: Path, source: Source, items: Sequence[Item], meter: Meter) -> int:
     """Write one site's folder; returns how many label files were changed by merging."""
     cases: dict[str, list[Case]] = {split: [] for split in SPLITS}
     merged = 0
@@ -170,7 +124,7 @@ def _write_site(folder: Path, source: Source, items: Sequence[Item], meter: _Met
         merged += _copy_label(item.label, label, source.merge)
         cases[item.split].append(Case(item.case, image, label, item.site))
     statistics = None
-    if meter.per_site:
+    if _per_site(source):
         statistics = site_statistics(
             cases["training"], source.row.preprocessing,
             lambda case: meter.at(f"statistics of {case.site}/{case.case}", case.image),

@@ -1,0 +1,132 @@
+"""Who has which case: cases dealt out anew to sites, to compare federations that differ in nothing else.
+
+Every case keeps its split, so the pooled test set is the same whatever the partition; pictures of one group stay at one
+site.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fedpeft.data.datalist import SPLITS
+from fedpeft.data.grouped import Unit, target_of, units_of
+from fedpeft.data.picture_writing import Picture
+
+NATURAL = "natural"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What sites are to look like.
+
+    Attributes:
+        shares: (sites,) of all cases, summing to 1.
+        mixes: (sites, classes), each row a distribution over classes; None: whatever is left is as likely.
+    """
+
+    shares: np.ndarray
+    mixes: np.ndarray | None = None
+
+
+def iid(prior: np.ndarray, sites: int, alpha: float, rng: np.random.Generator) -> Shape:
+    """Equal sites, cases at random."""
+    return Shape(np.full(sites, 1 / sites))
+
+
+def dirichlet(prior: np.ndarray, sites: int, alpha: float, rng: np.random.Generator) -> Shape:
+    """Equal sites, classes skewed as in Hsu, Qi and Brown 2019 (arXiv:1909.06335): q ~ Dir(alpha p) for each site.
+
+    p is the distribution of the classes over all cases. A large alpha makes every site like p, a small one gives most
+    sites one class. Where a site's classes are used up it takes of what is left.
+    """
+    mixes = np.zeros((sites, len(prior)))
+    mixes[:, prior > 0] = rng.dirichlet(alpha * prior[prior > 0], size=sites)
+    return Shape(np.full(sites, 1 / sites), mixes)
+
+
+def quantity(prior: np.ndarray, sites: int, alpha: float, rng: np.random.Generator) -> Shape:
+    """Sites' shares of the cases ~ Dir(alpha, ..., alpha), cases at random."""
+    return Shape(rng.dirichlet(np.full(sites, alpha)))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A row of the partitions.
+
+    Attributes:
+        shape: (distribution of the classes, sites, alpha, rng) -> what the sites are to look like.
+        skewed: whether alpha, the concentration of a Dirichlet distribution, means anything.
+    """
+
+    shape: Callable[[np.ndarray, int, float, np.random.Generator], Shape]
+    skewed: bool = True
+
+
+PARTITIONS: dict[str, Kind] = {
+    "iid": Kind(iid, skewed=False), "dirichlet": Kind(dirichlet), "quantity": Kind(quantity),
+}  # fmt: skip
+
+
+def partition(pictures: Sequence[Picture], how: str, sites: int, alpha: float, seed: int) -> list[Picture]:
+    """Deal cases out to ``site-1`` ... ``site-<sites>``.
+
+    Each split is dealt out by itself, in the same shape; a group in several splits goes with its training pictures.
+    Every site gets a training case, and one of every other split that has as many groups as there are sites.
+
+    Args:
+        pictures: with splits; their sites are replaced.
+        how: a name in ``PARTITIONS``.
+        sites: 1 or more.
+        alpha: above 0, see ``Kind``.
+        seed: 0 or more; the same seed gives the same partition.
+
+    Returns:
+        The same cases in another order.
+
+    Raises:
+        ValueError: an argument is out of range, or there are too few training cases.
+    """
+    if how not in PARTITIONS or sites < 1 or not alpha > 0:
+        raise ValueError(
+            f"partition {how!r} to {sites} sites with alpha {alpha}: expected one of {', '.join(PARTITIONS)}, at least "
+            "1 site and an alpha above 0"
+        )
+    rng, units = np.random.default_rng(seed), units_of(pictures)
+    strata = {split: [unit for unit in units if _split(unit) == split] for split in SPLITS}
+    if len(strata["training"]) < sites:
+        raise ValueError(f"{len(strata['training'])} training cases or groups for {sites} sites, expected as many")
+    prior = np.bincount([picture.target for picture in pictures]) / len(pictures)
+    shape = PARTITIONS[how].shape(prior, sites, alpha, rng)
+    return [
+        replace(picture, site=f"site-{site + 1}")
+        for stratum in strata.values()
+        for site, unit in _deal(stratum, shape, rng)
+        for picture in unit
+    ]
+
+
+def _split(unit: Unit) -> str:
+    return min((picture.split for picture in unit), key=SPLITS.index)
+
+
+def _deal(units: Sequence[Unit], shape: Shape, rng: np.random.Generator) -> Iterator[tuple[int, Unit]]:
+    """Every unit with its site: the site that lacks most draws a class, and takes a unit of it at random."""
+    targets = np.array([target_of(unit) for unit in units], dtype=np.int64)
+    stock = {int(target): rng.permutation(np.flatnonzero(targets == target)).tolist() for target in np.unique(targets)}
+    left = np.bincount(targets, weights=[len(unit) for unit in units], minlength=1)
+    wanted, held = shape.shares * left.sum(), np.zeros(len(shape.shares))
+    for _ in units:
+        # First one for each site, even where a site's share is less than a case.
+        site = int(np.argmin(held > 0)) if (held == 0).any() else int(np.argmax(wanted - held))
+        target = int(rng.choice(len(left), p=_odds(shape, site, left)))
+        unit = units[stock[target].pop()]
+        held[site] += len(unit)
+        left[target] -= len(unit)
+        yield site, unit
+
+
+def _odds(shape: Shape, site: int, left: np.ndarray) -> np.ndarray:
+    odds = left if shape.mixes is None else shape.mixes[site, : len(left)] * (left > 0)
+    odds = odds if odds.sum() > 0 else left
+    return odds / odds.sum()

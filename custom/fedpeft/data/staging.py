@@ -1,0 +1,71 @@
+"""What every preparation needs: progress in bytes, room on the disk, what came of it."""
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedpeft.data.datalist import Site
+
+SPLIT_FILE = "split.csv"
+# What is being done, bytes of files that are done with, bytes in all.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was written.
+
+    Attributes:
+        sites: as read back.
+        notes: what a person should know about them, one sentence each.
+    """
+
+    sites: list[Site]
+    notes: list[str]
+
+
+class Meter:
+    """Bytes done and to do."""
+
+    def __init__(self, progress: Progress, files: Iterable[Path]) -> None:
+        """Start at zero.
+
+        Args:
+            progress: what to tell.
+            files: all that will be gone through, each as often as it is.
+        """
+        self.progress, self.done, self.total = progress, 0, bytes_of(files)
+
+    def at(self, what: str, *files: Path) -> None:
+        """Say what is being done now, and with which files."""
+        self.progress(what, self.done, self.total)
+        self.done += bytes_of(files)
+
+    def end(self) -> None:
+        """Say that all is done."""
+        self.progress("done", self.total, self.total)
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+def bytes_of(files: Iterable[Path]) -> int:
+    """Size of the files that exist."""
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def no_space(files: Iterable[Path], out: Path) -> list[str]:
+    """A fault if copies of the files would not fit where ``out`` is to be made."""
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
+    need, free = bytes_of(files), shutil.disk_usage(there).free
+    gigabytes = f"{need / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free"
+    return [f"{out}: {gigabytes}; make room or give another --out"] if need > free else []
+
+
+def empty_training(places: Sequence[tuple[str, str]]) -> list[str]:
+    """Faults of sites without a training case, given every case's (site, split)."""
+    trained = {site for site, split in places if split == "training"}
+    without = sorted({site for site, _ in places} - trained)
+    return [f"{site}: no training case, expected at least one" for site in without]
