@@ -1,4 +1,4 @@
-"""A comparison's outcome: results.json, times.json, cases.csv, and the table as Markdown and CSV.
+"""A comparison's outcome: results.json, times.json, cases.csv, differences.csv, and the table as Markdown and CSV.
 
 ``results.json``: {"data", "split", "runs": [one for each method, rank and seed: {"label", "run": fields of the run,
 "models": {model: {site: {the task's metric, "classes", "cases"}}}, "pooled": {setting: the metric and the task's other
@@ -16,6 +16,7 @@ from typing import Any
 
 from fedpeft.spec.run import Run
 from fedpeft.study.cells import FEDERATED, INITIAL, Cell, Plan, label, times
+from fedpeft.study.differences import write_differences
 from fedpeft.study.evaluation import case_row, write_csv
 from fedpeft.study.history import history
 from fedpeft.study.summary import summarise
@@ -27,7 +28,7 @@ from fedpeft.train.tasks import WORK
 
 
 def write_results(plan: Plan, scores: Mapping[Cell, Sequence[CaseScore]]) -> dict[str, Any]:
-    """Write results.json, times.json, cases.csv, table.md and table.csv; returns what results.json holds.
+    """Write results.json and the other files; returns what results.json holds.
 
     Args:
         plan: of the comparison.
@@ -42,6 +43,7 @@ def write_results(plan: Plan, scores: Mapping[Cell, Sequence[CaseScore]]) -> dic
     write_json(plan.out / "times.json", {cell.name: _times(cell, plan) for cell in scores})
     write_csv(plan.out / "cases.csv", [_case(cell, item) for cell, items in scores.items() for item in items])
     write_table(results["summary"], plan.split, plan.out)
+    write_differences(scores, plan.out)
     return results
 
 

@@ -106,7 +106,7 @@ def _bytes(run: Run, traffic: Mapping[str, float]) -> dict[str, int]:
 def _gain(settings: Mapping[str, Any], scores: Scored) -> dict[str, Any] | None:
     if not {LOCAL, FEDERATED} <= settings.keys():
         return None
-    found = paired_difference(_at_home(scores, FEDERATED), _at_home(scores, LOCAL))
+    found = paired_difference(at_home(scores, FEDERATED), at_home(scores, LOCAL))
     federated, local = settings[FEDERATED]["sites"], settings[LOCAL]["sites"]
     return {
         "sites": {site: federated[site] - local[site] for site in local},
@@ -115,14 +115,14 @@ def _gain(settings: Mapping[str, Any], scores: Scored) -> dict[str, Any] | None:
     }
 
 
-def _at_home(scores: Scored, setting: str) -> dict[tuple[str, ...], float]:
+def at_home(scores: Scored, setting: str) -> dict[tuple[str, ...], float]:
     """(site, case, class) -> score of a setting's model over seeds; a local model counts at its own site alone."""
     seeds: dict[int, dict[tuple[str, ...], float]] = {}
     for cell, items in scores.items():
         if cell.setting == setting:
             mine = {(item.site, item.case, item.label): item.value for item in items if cell.site in ("", item.site)}
             seeds.setdefault(cell.run.seed, {}).update(mine)
-    return over_seeds(list(seeds.values()))
+    return over_seeds(list(seeds.values())) if seeds else {}
 
 
 def _ratio(settings: Mapping[str, Any]) -> dict[str, Any] | None:
