@@ -25,7 +25,7 @@ PACKAGES = {
     "data": {"torch", "monai", "nibabel", "numpy"},
     "train": {"torch", "monai", "safetensors", "numpy"},
     "flare": {"torch", "nvflare"},
-    "study": {"torch", "numpy", "matplotlib", "psutil"},
+    "study": {"torch", "numpy", "matplotlib", "psutil", "cryptography", "packaging"},
     "cli": {"rich"},
 }
 

@@ -4,9 +4,9 @@ import argparse
 import sys
 
 from fedpeft import __version__
-from fedpeft.cli import compare, data, evaluate, infer, job, methods
+from fedpeft.cli import compare, data, doctor, evaluate, infer, job, methods
 
-COMMANDS = (methods, data, job, compare, evaluate, infer)
+COMMANDS = (methods, data, job, compare, evaluate, infer, doctor)
 # What a user can mend by reading the message; anything else is a defect and shows its traceback.
 EXPECTED = (ValueError, OSError, RuntimeError)
 

@@ -1,0 +1,64 @@
+"""``fedpeft doctor``: can this machine take part, and what is to be done if not?"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fedpeft.cli.options import print_wide, subparser
+from fedpeft.study.doctor import examine, healthy, subject_of
+from fedpeft.study.doctor_finding import FAULT, NOT_CHECKED, OK, WARNING, Finding
+from fedpeft.study.doctor_subject import Needs
+
+STYLES = {OK: "green", WARNING: "yellow", FAULT: "bold red", NOT_CHECKED: "dim"}
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add the subcommand."""
+    parser = subparser(
+        subparsers, "doctor", "can this machine take part? a hospital's, the server or an admin's",
+        "fedpeft doctor --kit /opt/fedpeft/hospital-1\n  fedpeft doctor --site poc/simulator/local/fedpeft_site.json "
+        "--name site-1 --full",
+    )
+    parser.add_argument("--site", type=Path, help="site file (default: the kit's)")
+    parser.add_argument("--kit", type=Path, help="folder that holds startup/ and local/ (default: the site file's)")
+    parser.add_argument("--name", help="the site's name, put in for {site} (default: the kit's)")
+    parser.add_argument("--full", action="store_true", help="read every case of the data sets, which takes a while")
+    parser.add_argument("--gpu-memory", type=float, metavar="GIB", help="free GPU memory that your jobs need")
+    parser.add_argument("--disk", type=float, metavar="GIB", default=Needs.disk_gib, help="free space (default 5)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make every check that is for this machine; 1 if anything is red."""
+    needs = Needs(gpu_gib=args.gpu_memory, disk_gib=args.disk, full=args.full)
+    with Console(stderr=True).status("examining"):
+        findings = examine(subject_of(args.site, args.kit, args.name, needs))
+    if args.json:
+        print(json.dumps([finding.to_dict() for finding in findings], indent=2))
+    else:
+        _print(findings)
+    return 0 if healthy(findings) else 1
+
+
+def _print(findings: Sequence[Finding]) -> None:
+    """The table, and under it what is to be done."""
+    table = Table()
+    for name in ("check", "state", "found", "expected"):
+        table.add_column(name, overflow="fold")
+    for item in findings:
+        style = STYLES[item.state]
+        # Text, since paths may hold what rich takes for its own marks.
+        table.add_row(item.check, Text(item.state, style), Text(item.found), Text(item.expected))
+    print_wide(table)
+    for item in findings:
+        if item.remedy:
+            print(f"{item.state}: {item.check}: {item.remedy}")
+    counts = (f"{sum(item.state == state for item in findings)} {state}" for state in STYLES)
+    print(", ".join(counts))
