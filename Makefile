@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check check-all test-slow bench bench-lgg clean
+.PHONY: demo test check check-all test-slow bench bench-lgg wheel clean
 
 $(INSTALLED): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +44,10 @@ bench: $(INSTALLED)
 # Real tumours of four institutions, hours on 2 cores: make bench-lgg LGG=folder. The script's head says what it expects.
 bench-lgg: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bench_lgg.py --source $(LGG) --out runs/lgg
+
+# What hospitals install, from the last commit, with its SHA-256.
+wheel: $(INSTALLED)
+	PYTHON=$(BIN)/python admin/wheels.sh
 
 clean:
 	rm -rf data/phantom runs poc/state .pytest_cache .ruff_cache

@@ -66,8 +66,8 @@ class SiteExecutor(Executor):
         except Stopped:
             return make_reply(ReturnCode.TASK_ABORTED)
         except (ValueError, OSError, RuntimeError) as fault:
-            # Below ERROR, since FLARE can send a site's error log to the server: the message may name a patient.
-            self.log_warning(fl_ctx, f"a fault at this site: {fault}")
+            # As no event and below ERROR, since FLARE can send both to the server: the message may name a patient.
+            self.log_warning(fl_ctx, f"a fault at this site: {fault}", fire_event=False)
             reason = f"a fault in the site's own data, files or device ({type(fault).__name__}); its log says which"
             return refusal(ReturnCode.EXECUTION_EXCEPTION, reason)
         reply.set_header(AppConstants.CURRENT_ROUND, round_of(shareable))

@@ -96,8 +96,10 @@ class DecodeParcel(CheckedFilter):
         """A new DXO with the decoded parcel.
 
         Raises:
-            ValueError: too large, or not the declared parcel.
+            ValueError: too large, or not the declared parcel, or this is the sender.
         """
+        if fl_ctx.get_prop(FLContextKey.FILTER_DIRECTION) == FilterKey.OUT:
+            raise ValueError("DecodeParcel stands where tensors leave, expected EncodeParcel; render the job again")
         job, who = job_run(fl_ctx), sender(fl_ctx)
         parcel = declared(dxo, round_of(shareable), job)
         tensors = {key: value for key, value in dxo.data.items() if isinstance(value, Tensor)}
