@@ -11,7 +11,6 @@ the benchmark can be stopped and started again. Nothing is asserted: the tables 
 
 import argparse
 import csv
-import shutil
 import subprocess
 import sys
 import time
@@ -24,20 +23,16 @@ from statistics import fmean
 
 import numpy as np
 import torch
-from torch import nn
+from in_process import federate
 
-from fedpeft.algebra.average import average_parcel, normalised
-from fedpeft.data.datalist import Site, read_sites
+from fedpeft.data.datalist import read_sites
 from fedpeft.data.folder import Tree, prepare_folder
 from fedpeft.data.table import Columns
 from fedpeft.model.checkpoint import shipped
-from fedpeft.model.initial import build
-from fedpeft.model.parcel import trainable
 from fedpeft.spec.datasets import DATASETS
 from fedpeft.spec.run import Run
 from fedpeft.train.files import read_json, write_json
 from fedpeft.train.scores import mean_score
-from fedpeft.train.site import SiteTrainer
 from fedpeft.train.tasks import score_site
 
 MAIN = "flap_sam,lora_dec_ft,full_ft,pdec_ft,ma_sam"
@@ -99,19 +94,6 @@ def tries(methods: list[str], data: Path, out: Path) -> Iterator[Try]:
         yield from (Try(name, factor * rate, data, out) for factor in FACTORS)
 
 
-def federate(run: Run, sites: list[Site], state: Path) -> nn.Module:
-    """A federation's model after all rounds, without FLARE: the same training and the same average."""
-    shutil.rmtree(state, ignore_errors=True)
-    trainers = [SiteTrainer(run, site, build(run, shipped(run.backbone_row)), state) for site in sites]
-    tensors = {key: tensor.detach().clone() for key, tensor in trainable(trainers[0].model).items()}
-    for round_ in range(run.rounds):
-        updates = [trainer.train(tensors, round_) for trainer in trainers]
-        weights = normalised([update.cases for update in updates])
-        tensors, _ = average_parcel(tensors, [item.difference for item in updates], weights, run.method_row.rule_of)
-    trainers[0].load(tensors, run.rounds)
-    return trainers[0].model
-
-
 def attempt(item: Try) -> None:
     """Train a federation, score the held-out training patients, keep the result."""
     if item.file.exists():
@@ -119,7 +101,7 @@ def attempt(item: Try) -> None:
     torch.set_num_threads(1)
     sites = read_sites(item.data)
     run = Run(item.method, "folder", "sam_tiny", labels=("target",), learning_rate=item.rate, **RECIPE)
-    model = federate(run, sites, item.file.with_suffix(".state"))
+    model = federate(run, sites, shipped(run.backbone_row), item.file.with_suffix(".state"))
     preprocessing = DATASETS[run.dataset].preprocessing
     values = [mean_score(score_site(model, site, "test", run, preprocessing)) for site in sites]
     write_json(item.file, {"dice": fmean(values), "sites": values})

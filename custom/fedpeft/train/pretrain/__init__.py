@@ -1,1 +1,1 @@
-"""Pretraining of the backbone that ships with the package, on synthetic images alone."""
+"""Pretraining: the shipped backbones on synthetic images alone, a medical model on one site's pictures."""

@@ -200,17 +200,10 @@ def _acquired(random: Random, image: Tensor) -> Tensor:
     image = image.clamp(0.0, 2.0) * torch.exp(random.uniform(0, 0.25) * random.smooth(2))
     image = (image + 1e-4) ** random.log_uniform(0.7, 1.5)
     image = image + random.log_uniform(0.003, 0.12) * random.white()
-    rows, columns = _blur(random), _blur(random)
+    rows, columns = random.blur(0.2, 1.3), random.blur(0.2, 1.3)
     image = rows @ image @ columns.mT
     # Magnitudes are never negative: noise in air is rectified.
     return (image + random.log_uniform(0.002, 0.05) * random.white()).abs()
-
-
-def _blur(random: Random) -> Tensor:
-    """Gaussian smoothing along one axis as a matrix per image, (count, side, side), of 0.2 to 1.3 pixels."""
-    place = torch.arange(random.side, dtype=torch.float32)
-    weight = torch.exp(-((place[:, None] - place[None, :]) ** 2) / (2 * random.log_uniform(0.2, 1.3) ** 2))
-    return weight / weight.sum(dim=2, keepdim=True)
 
 
 def _normalised(random: Random, image: Tensor) -> Tensor:

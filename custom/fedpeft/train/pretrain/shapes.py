@@ -24,9 +24,13 @@ class Random:
     def some(self, share: float) -> tuple[Tensor, "Random"]:
         """Indices of about a share of the images, and the draws for them."""
         chosen = self.chance(share).flatten().nonzero().flatten()
+        return chosen, self.part(len(chosen))
+
+    def part(self, count: int) -> "Random":
+        """The draws for ``count`` of the images, from the same generator."""
         part = copy(self)
-        part.count = len(chosen)
-        return chosen, part
+        part.count = count
+        return part
 
     def uniform(self, low: float, high: float) -> Tensor:
         """One number per image, (count, 1, 1)."""
@@ -44,6 +48,10 @@ class Random:
         """1 or -1 per image, (count, 1, 1)."""
         return torch.where(self.chance(0.5), 1.0, -1.0)
 
+    def number(self, below: int) -> Tensor:
+        """A whole number from 0 to ``below`` - 1 per image, (count, 1, 1) int64."""
+        return torch.randint(below, (self.count, 1, 1), generator=self._generator)
+
     def white(self) -> Tensor:
         """Independent normal pixels, (count, side, side)."""
         return torch.randn(self.count, self.side, self.side, generator=self._generator)
@@ -52,6 +60,12 @@ class Random:
         """A normal random field that varies over side / knots pixels, unit variance, (count, side, side)."""
         basis = _basis(knots, self.side)
         return basis @ torch.randn(self.count, knots + 4, knots + 4, generator=self._generator) @ basis.T
+
+    def blur(self, low: float, high: float) -> Tensor:
+        """Gaussian smoothing along one axis, by ``low`` to ``high`` pixels: matrices (count, side, side)."""
+        place = torch.arange(self.side, dtype=torch.float32)
+        weight = torch.exp(-((place[:, None] - place[None, :]) ** 2) / (2 * self.log_uniform(low, high) ** 2))
+        return weight / weight.sum(dim=2, keepdim=True)
 
 
 @cache

@@ -10,27 +10,19 @@ the same file on one machine: torch runs with one thread.
 import argparse
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import __version__ as safetensors_version
 from torch import Tensor, nn
 
-from fedpeft.model.checkpoint import sha256_of
-from fedpeft.model.initial import build, named_tensors
-from fedpeft.model.parcel import trainable
+from fedpeft.model.initial import build
 from fedpeft.spec.run import Run, seed_of
-from fedpeft.train.files import write_json, write_tensors
-from fedpeft.train.loop import make_loss, train_epoch
-from fedpeft.train.optimiser import make_optimiser, step_size
+from fedpeft.train.pretrain.descent import CHUNK, Report, descend, ends, progress, write
 from fedpeft.train.pretrain.images import CLASSES, draw
+from fedpeft.train.segmentation import make_loss
 
 STEPS = 2800
-# Every CHUNK steps the averaged weights keep the share KEEP of themselves: a memory of about a hundred steps.
-CHUNK = 10
-KEEP = 0.9
 HELD_OUT = 512
 
 
@@ -42,39 +34,19 @@ def recipe(seed: int = 0, backbone: str = "sam_tiny") -> Run:
     )
 
 
-def pretrain(run: Run, steps: int, report: Callable[[int, float], None]) -> tuple[nn.Module, list[float]]:
+def pretrain(run: Run, steps: int, report: Report) -> tuple[nn.Module, list[float]]:
     """Train from random weights.
 
     Args:
         run: from ``recipe``.
         steps: optimiser steps of ``run.batch`` fresh images.
-        report: called every ``CHUNK`` steps with the steps done and the mean loss since the last call.
+        report: see ``descend``.
 
     Returns:
-        The model with its averaged weights (every ``CHUNK`` steps they move 1 - ``KEEP`` of the way to the present
-        ones), in evaluation mode, and the loss of every step.
+        The model with its averaged weights, in evaluation mode, and the loss of every step.
     """
-    model = build(run, None).train()
-    parameters = trainable(model)
-    optimiser, loss = make_optimiser(run, parameters), make_loss(run)
-    mean = {path: parameter.detach().clone() for path, parameter in parameters.items()}
-    losses: list[float] = []
-    while len(losses) < steps:
-        done = len(losses)
-        batches = _batches(run, done, min(CHUNK, steps - done))
-        losses += train_epoch(
-            model, optimiser, loss, batches, lambda index, done=done: step_size(run, (done + index) / steps),
-            should_stop=lambda: False,
-        )
-        # Early on the mean follows closely: the random start must not linger in it.
-        weight = max(1 - KEEP, CHUNK / len(losses))
-        for path, parameter in parameters.items():
-            mean[path].lerp_(parameter.detach(), weight)
-        report(len(losses), sum(losses[done:]) / (len(losses) - done))
-    with torch.no_grad():
-        for path, parameter in parameters.items():
-            parameter.copy_(mean[path])
-    return model.eval(), losses
+    model = build(run, None)
+    return model, descend(model, run, make_loss(run), partial(_batch, run), steps, report)
 
 
 @torch.no_grad()
@@ -93,24 +65,6 @@ def score(model: nn.Module, run: Run, images: int = HELD_OUT) -> dict[str, float
     return {"mean": sum(by_class.values()) / len(by_class)} | by_class
 
 
-def write(out: Path, model: nn.Module, run: Run, facts: dict[str, Any]) -> None:
-    """The weights without the tensors that are drawn anew for every task, and ``facts`` in the JSON file beside them.
-
-    Args:
-        out: the .safetensors file.
-        model: pretrained.
-        run: its recipe.
-        facts: what the JSON file says besides the recipe, the versions and the file's SHA-256.
-    """
-    write_tensors(out, {
-        path: tensor for path, tensor in named_tensors(model).items() if not path.startswith(run.backbone_row.fresh)
-    })
-    versions = {"torch": torch.__version__, "safetensors": safetensors_version}
-    write_json(out.with_suffix(".json"), facts | {
-        "recipe": run.to_dict(), "versions": versions, "bytes": out.stat().st_size, "sha256": sha256_of(out),
-    })
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Train, score, write."""
     options = _parse(arguments)
@@ -118,13 +72,13 @@ def main(arguments: list[str] | None = None) -> None:
     run = recipe(options.seed, options.backbone)
     steps = _steps_in(run, options.minutes) if options.minutes else options.steps
     started = time.monotonic()
-    model, losses = pretrain(run, steps, _progress(steps))
+    model, losses = pretrain(run, steps, progress(steps))
     seconds, scores = time.monotonic() - started, score(model, run)
     words = ["--out", options.out.name, "--backbone", run.backbone, "--steps", str(steps), "--seed", str(run.seed)]
     write(options.out, model, run, {
         "command": shlex.join(["python", "-m", "fedpeft.train.pretrain.train", *words]), "seed": run.seed,
         "steps": steps, "images": steps * run.batch, "seconds": round(seconds), "threads": 1,
-        "loss": {"first": losses[0], "last": sum(losses[-50:]) / len(losses[-50:])},
+        "loss": ends(losses),
         "score": {name: round(value, 4) for name, value in scores.items()},
     })
     print(f"{options.out}: mean Dice {scores['mean']:.3f} on {HELD_OUT} held-out images, {seconds / 60:.0f} minutes")
@@ -144,10 +98,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _batches(run: Run, first: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Fresh images for the steps from ``first`` on."""
-    for step in range(first, first + count):
-        yield draw(run.batch, seed_of("pretraining", run.seed, step), run.side)
+def _batch(run: Run, step: int) -> tuple[Tensor, Tensor]:
+    """Fresh images for a step."""
+    return draw(run.batch, seed_of("pretraining", run.seed, step), run.side)
 
 
 def _steps_in(run: Run, minutes: float) -> int:
@@ -155,20 +108,6 @@ def _steps_in(run: Run, minutes: float) -> int:
     times: list[float] = []
     pretrain(run, 2 * CHUNK, lambda done, loss: times.append(time.monotonic()))
     return max(1, int(60 * minutes / (times[1] - times[0]) * CHUNK))
-
-
-def _progress(steps: int) -> Callable[[int, float], None]:
-    """Print a line every fifth chunk and at the end: step, loss, time gone, time left."""
-    started = time.monotonic()
-
-    def report(done: int, loss: float) -> None:
-        if done % (5 * CHUNK) and done != steps:
-            return
-        gone = time.monotonic() - started
-        left = gone / done * (steps - done)
-        print(f"step {done:5d}/{steps}  loss {loss:.4f}  {gone / 60:5.1f} min gone, {left / 60:5.1f} left", flush=True)
-
-    return report
 
 
 if __name__ == "__main__":

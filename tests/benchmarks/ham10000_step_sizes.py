@@ -1,0 +1,76 @@
+"""Step sizes of the HAM10000 benchmark: one a method, chosen on the validation pictures."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from ham10000_clock import Clock
+from in_process import federate
+
+from fedpeft.data.datalist import read_sites
+from fedpeft.model.checkpoint import shipped
+from fedpeft.spec.datasets import DATASETS
+from fedpeft.spec.run import Run
+from fedpeft.train.files import read_json, write_json
+from fedpeft.train.scores import mean_score
+from fedpeft.train.tasks import score_site
+
+# Multiples of a row's own step size.
+FACTORS = (0.4, 1.0, 2.5)
+
+
+@dataclass(frozen=True)
+class Try:
+    """One step size of one method, from the generic model."""
+
+    run: Run
+    data: Path
+    out: Path
+
+    @property
+    def file(self) -> Path:
+        """Where the result is kept."""
+        return self.out / f"{self.run.method}-{self.run.learning_rate:.2e}.json"
+
+
+def choose(start: Run, methods: Sequence[str], data: Path, out: Path, workers: int) -> dict[str, float]:
+    """Method -> the step size whose federation, in this process, is best on all sites' validation pictures together.
+
+    Args:
+        start: a run of any method with all other fields as in the benchmark.
+        methods: names of rows.
+        data: folder of sites.
+        out: where results are kept; those that are there are not repeated.
+        workers: federations at a time.
+    """
+    items = list(_tries(start, methods, data, out))
+    clock = Clock("step sizes", len(items))
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
+        for item, _ in zip(items, executor.map(_attempt, items), strict=True):
+            clock.tick(item.file.stem)
+    best: dict[str, tuple[float, float]] = {}
+    for item in items:
+        found = read_json(item.file)["balanced_accuracy"], item.run.learning_rate
+        best[item.run.method] = max(best.get(item.run.method, (-1.0, 0.0)), found)
+    return {name: rate for name, (_, rate) in best.items()}
+
+
+def _tries(start: Run, methods: Sequence[str], data: Path, out: Path) -> Iterator[Try]:
+    for name in methods:
+        run = start.with_(method=name, learning_rate=0.0)
+        yield from (Try(run.with_(learning_rate=factor * run.learning_rate), data, out) for factor in FACTORS)
+
+
+def _attempt(item: Try) -> None:
+    """Train a federation, score the validation pictures, keep the result."""
+    if item.file.exists():
+        return
+    torch.set_num_threads(1)
+    run, sites = item.run, read_sites(item.data)
+    model = federate(run, sites, shipped(run.backbone_row), item.file.with_suffix(".state"))
+    preprocessing = DATASETS[run.dataset].preprocessing
+    scores = [score for site in sites for score in score_site(model, site, "validation", run, preprocessing)]
+    write_json(item.file, {"balanced_accuracy": mean_score(scores)})
