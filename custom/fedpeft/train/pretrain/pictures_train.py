@@ -3,8 +3,7 @@
     python -m fedpeft.train.pretrain.pictures_train --out custom/fedpeft/model/weights/vit_tiny.safetensors
 
 takes about half an hour on one core. The class token learns to name ten attributes of pictures that are never
-repeated, every other token those of the surface at its place
-and the edges there; the mean of the weights over the last steps is kept,
+repeated, every other token the surface and the edges at its place; the mean of the weights over the last steps is kept,
 without the head. Beside them a JSON file says how they were made, how well the attributes are named in held-out
 pictures, and how well a linear probe tells figures and textures apart that were never drawn before, with these weights
 and with random ones. The same seed and steps give the same file on one machine: torch runs with one thread.
@@ -63,7 +62,7 @@ def recipe(seed: int = 0, backbone: str = "vit_tiny") -> Run:
     """The pretraining as a run: plain supervised training of all tensors, an output for every value of an attribute."""
     return Run(
         "full_ft", "images", backbone=backbone, classes=sum(SIZES + PLACE), seed=seed, rounds=1, batch=32,
-        learning_rate=1e-3, weight_decay=0.05,
+        learning_rate=1e-3, weight_decay=0.05, initial="random",
     )
 
 
