@@ -8,7 +8,7 @@ the medical model without labels (``fedpeft.train.pretrain.self_supervised``) an
 1. Every method's step size is chosen on the validation pictures, by federations in this process from the generic model.
 2. ``fedpeft compare`` federates every method from a random, the generic and the medical model, the pictures lying where
    they were taken (natural) or dealt out at random (iid); from the generic one, with the first seed, it also trains
-   locally and centrally.
+   locally and centrally (``--settings federated`` leaves that out).
 3. Leaving one centre out, the others federate, and the model is tested on all pictures of the centre it has never seen.
 
 A seed determines splits, partitions and runs. What has finished is kept, so the benchmark can be stopped and started
@@ -150,11 +150,11 @@ def comparisons(args: argparse.Namespace, centres: Sequence[str]) -> Iterator[Co
     for seed in dict.fromkeys(args.seeds + args.left_out_seeds):
         if seed in args.seeds:
             for start in STARTS:
-                settings = SETTINGS if start == "generic" and seed == args.seeds[0] else (FEDERATED,)
+                settings = tuple(args.settings) if start == "generic" and seed == args.seeds[0] else (FEDERATED,)
                 for partition in splits.PARTITIONS:
                     yield Comparison(partition, start, seed, tuple(args.methods), settings)
         if seed in args.left_out_seeds:
-            for start in STARTS[1:]:
+            for start in args.left_out_starts:
                 yield from (Comparison(centre, start, seed, tuple(args.left_out_methods)) for centre in centres)
 
 
@@ -222,6 +222,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--left-out-methods", type=names, default=names(LEFT_OUT), help=f"default {LEFT_OUT}")
     parser.add_argument("--seeds", type=numbers, default=[0, 1], help="default 0,1")
     parser.add_argument("--left-out-seeds", type=numbers, default=[0], help="default 0")
+    parser.add_argument("--left-out-starts", type=names, default=["generic", "medical"], help="default generic,medical")
+    parser.add_argument(
+        "--settings", type=names, default=list(SETTINGS), help="of the first seed from the generic model, default all"
+    )
     parser.add_argument("--rounds", type=int, default=16, help="default %(default)s")
     parser.add_argument("--local-epochs", type=float, default=0.5, help="of a round, default %(default)s")
     parser.add_argument("--batch", type=int, default=8, help="default %(default)s")
