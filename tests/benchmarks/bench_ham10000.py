@@ -3,66 +3,88 @@
     python tests/benchmarks/bench_ham10000.py --source DIR --out runs/ham10000 [--methods A,B] [--seeds 0,1]
 
 ``DIR`` holds HAM10000's pictures and manifest.csv with the columns image, dx, center and lesion_id. Centre 1 pretrains
-the medical model without labels (``fedpeft.train.pretrain.self_supervised``) and is left out of all that follows.
+the medical models without labels (``fedpeft.train.pretrain.self_supervised``) and is left out of all that follows:
+"medical" from random weights, "generic + medical" from the package's own.
 
-1. Every method's step size is chosen on the validation pictures, by federations in this process from the generic model.
-2. ``fedpeft compare`` federates every method from a random, the generic and the medical model, the pictures lying where
-   they were taken (natural) or dealt out at random (iid); from the generic one, with the first seed, it also trains
-   locally and centrally (``--settings federated`` leaves that out).
+1. Every method's step size is chosen on the validation pictures, from the generic model.
+2. Every method federates from a random, the generic and the medical models, the pictures lying where they were taken
+   (natural) or dealt out at random (iid).
 3. Leaving one centre out, the others federate, and the model is tested on all pictures of the centre it has never seen.
 
-A seed determines splits, partitions and runs. What has finished is kept, so the benchmark can be stopped and started
-again, and the tables are written anew after every part (``ham10000_table``). Nothing is asserted: they are the result.
+All federations run in processes of their own without FLARE, two at a time; ``in_process`` computes what FLARE's
+simulator computes, bit for bit. A seed determines splits, partitions and runs. What has finished is kept, so the
+benchmark can be stopped and started again, and the tables are written anew after every part (``ham10000_table``).
+Nothing is asserted: they are the result.
 """
 
 import argparse
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from multiprocessing import get_context
 from pathlib import Path
 
 import ham10000_splits as splits
+import torch
 from ham10000_clock import Clock
 from ham10000_numbers import Cell
 from ham10000_step_sizes import choose
 from ham10000_table import write_tables
+from in_process import federate
 
-from fedpeft.data.datalist import SPLITS
+from fedpeft.data.datalist import SPLITS, read_sites
 from fedpeft.data.picture_writing import Picture, write_pictures
 from fedpeft.model.checkpoint import shipped
 from fedpeft.model.parcel import exchanged
-from fedpeft.spec.run import SETTINGS, Run
-from fedpeft.study.evaluation import evaluate
+from fedpeft.spec.datasets import DATASETS
+from fedpeft.spec.run import Run
 from fedpeft.train.files import read_json, write_json
 from fedpeft.train.pretrain import self_supervised
-from fedpeft.train.run_folder import GLOBAL, find_run
 from fedpeft.train.scores import CaseScore
+from fedpeft.train.tasks import score_site
 
-MAIN = "linear_probe,vpt_shallow,dvpt,vpt_deep,lora,lora_vpt,sba,full_ft"
+MAIN = "linear_probe,dvpt,vpt_deep,lora,lora_vpt,sba,full_ft"
 LEFT_OUT = "linear_probe,dvpt,lora,lora_vpt,sba,full_ft"
-STARTS = ("random", "generic", "medical")
+RANDOM, GENERIC, MEDICAL, BOTH = "random", "generic", "medical", "generic + medical"
+# The weights that each medical model starts from.
+PRETRAINED = {MEDICAL: RANDOM, BOTH: GENERIC}
 OUTSIDE = "left out"
 FEDERATED = "federated"
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One call of ``fedpeft compare``.
+class Federation:
+    """One model of the benchmark.
 
     Attributes:
         partition: "natural", "iid", or the centre that is left out.
-        start: of ``STARTS``.
-        seed: of splits and runs.
-        methods: rows.
-        settings: of ``fedpeft compare``.
+        start: "random", "generic", "medical" or "generic + medical".
+        seed: of splits and run.
+        method: row.
     """
 
     partition: str
     start: str
     seed: int
-    methods: tuple[str, ...]
-    settings: tuple[str, ...] = (FEDERATED,)
+    method: str
+
+    @property
+    def part(self) -> tuple[str, str, int]:
+        """What the tables are written after."""
+        return self.partition, self.start, self.seed
+
+
+@dataclass(frozen=True)
+class Task:
+    """A federation as a worker needs it: what to train on what, what to test on, where the scores go."""
+
+    run: Run
+    data: Path
+    checkpoint: Path | None
+    tested: Path
+    splits: tuple[str, ...]
+    file: Path
 
 
 class Bench:
@@ -77,7 +99,6 @@ class Bench:
         self.all, self.names = splits.read_manifest(args.source)
         self.pictures, self.labels = splits.evaluated(self.all, self.names)
         self.recipe = {"rounds": args.rounds, "local_epochs": args.local_epochs, "batch": args.batch}
-        self.medical = args.out / f"medical-from-{args.medical_from}.safetensors"
         self.rates: dict[str, float] = {}
 
     def run(self, method: str, seed: int) -> Run:
@@ -88,15 +109,18 @@ class Bench:
 
     def checkpoint(self, start: str) -> Path | None:
         """The weights that a start stands for."""
-        generic = shipped(self.run("lora", 0).backbone_row)
-        return {"random": None, "generic": generic, "medical": self.medical}[start]
+        if start in PRETRAINED:
+            return self.out / f"medical-from-{PRETRAINED[start]}.safetensors"
+        return shipped(self.run("lora", 0).backbone_row) if start == GENERIC else None
 
     def pretrain(self) -> None:
-        """Make the medical model, once."""
-        if not self.medical.with_suffix(".json").exists():
+        """Make the medical models, once."""
+        for start in PRETRAINED:
+            if (file := self.checkpoint(start)).with_suffix(".json").exists():
+                continue
             data = self._folder("pretraining", splits.pretraining(self.all), self.names)
-            words = ["--data", str(data), "--site", splits.PRETRAINING, "--out", str(self.medical)]
-            self_supervised.main([*words, "--start", self.args.medical_from, "--steps", str(self.args.medical_steps)])
+            words = ["--data", str(data), "--site", splits.PRETRAINING, "--out", str(file)]
+            self_supervised.main([*words, "--start", PRETRAINED[start], "--steps", str(self.args.medical_steps)])
 
     def tune(self) -> None:
         """Choose every method's step size on the first seed's natural partition, from the generic model."""
@@ -111,31 +135,17 @@ class Bench:
             return self._folder(name, splits.PARTITIONS[partition](drawn, seed), self.labels)
         return self._folder(name, splits.left_out(drawn, partition)[0], self.labels)
 
-    def compare(self, item: Comparison) -> Path:
-        """Call ``fedpeft compare``; returns its folder."""
-        out = self.out / "compare" / f"seed-{item.seed}" / item.partition / item.start
-        weights = ["--checkpoint", str(self.medical)] if item.start == "medical" else []
-        rates = ",".join(f"{name}={self.rates[name]:.3g}" for name in item.methods)
-        command = [
-            "compare", "--data", str(self.data(item.partition, item.seed)), "--methods", ",".join(item.methods),
-            "--settings", ",".join(item.settings), "--seed", str(item.seed), "--learning-rate", rates,
-            "--backbone", "vit_tiny", "--initial", item.start, *weights,
-            *(f"--{name.replace('_', '-')}={value}" for name, value in self.recipe.items()), "--out", str(out),
-        ]
-        print("fedpeft", *command, flush=True)
-        subprocess.run([sys.executable, "-m", "fedpeft.cli.main", *command], check=True)
-        return out
-
-    def elsewhere(self, item: Comparison, method: str, compared: Path) -> list[CaseScore]:
-        """A federation's scores on all pictures of the centre that took no part, computed once."""
-        file = compared / f"{method}-{OUTSIDE.replace(' ', '-')}.json"
-        if not file.exists():
+    def task(self, item: Federation) -> Task:
+        """A federation's task; its data are written."""
+        data = tested = self.data(item.partition, item.seed)
+        names: tuple[str, ...] = ("test",)
+        if item.partition not in splits.PARTITIONS:
             own = splits.left_out(splits.natural(self.pictures, item.seed), item.partition)[1]
-            data = self._folder(f"seed-{item.seed}/{item.partition}-alone", own, self.labels)
-            run = find_run(compared / method / f"seed-{item.seed}" / FEDERATED)
-            found = [evaluate(run, data, split, self.checkpoint(item.start), GLOBAL).scores for split in SPLITS]
-            write_json(file, {"scores": [asdict(score) for part in found for score in part]})
-        return _scores(file)
+            tested, names = self._folder(f"seed-{item.seed}/{item.partition}-alone", own, self.labels), SPLITS
+        start = MEDICAL if item.start in PRETRAINED else item.start
+        run = self.run(item.method, item.seed).with_(initial=start, learning_rate=self.rates[item.method])
+        folder = self.out / "federations" / f"seed-{item.seed}" / item.partition / item.start.replace(" ", "")
+        return Task(run, data, self.checkpoint(item.start), tested, names, folder / f"{item.method}.json")
 
     def _folder(self, name: str, pictures: Sequence[Picture], labels: Sequence[str]) -> Path:
         """A folder of sites, made once."""
@@ -145,33 +155,42 @@ class Bench:
         return out
 
 
-def comparisons(args: argparse.Namespace, centres: Sequence[str]) -> Iterator[Comparison]:
-    """All calls of ``fedpeft compare``, the first seed's first."""
+def train(task: Task) -> list[CaseScore]:
+    """Train a federation and score what it is tested on, once."""
+    if not task.file.exists():
+        torch.set_num_threads(1)
+        model = federate(task.run, read_sites(task.data), task.checkpoint, task.file.with_suffix(".state"))
+        preprocessing = DATASETS[task.run.dataset].preprocessing
+        sites, splits_ = read_sites(task.tested), task.splits
+        found = [score for site in sites for split in splits_ if site.cases(split)
+                 for score in score_site(model, site, split, task.run, preprocessing)]
+        write_json(task.file, {"scores": [asdict(score) for score in found]})
+    return [CaseScore(**item) for item in read_json(task.file)["scores"]]
+
+
+def federations(args: argparse.Namespace, centres: Sequence[str]) -> Iterator[Federation]:
+    """All models, the first seed's first, and last those from the start that is made of two."""
+    def inside(start: str, seed: int) -> Iterator[Federation]:
+        for partition in splits.PARTITIONS:
+            yield from (Federation(partition, start, seed, method) for method in args.methods)
+
     for seed in dict.fromkeys(args.seeds + args.left_out_seeds):
-        if seed in args.seeds:
-            for start in STARTS:
-                settings = tuple(args.settings) if start == "generic" and seed == args.seeds[0] else (FEDERATED,)
-                for partition in splits.PARTITIONS:
-                    yield Comparison(partition, start, seed, tuple(args.methods), settings)
-        if seed in args.left_out_seeds:
-            for start in args.left_out_starts:
-                yield from (Comparison(centre, start, seed, tuple(args.left_out_methods)) for centre in centres)
+        for start in (RANDOM, GENERIC, MEDICAL) if seed in args.seeds else ():
+            yield from inside(start, seed)
+        for start in (GENERIC, MEDICAL) if seed in args.left_out_seeds else ():
+            for centre in centres:
+                yield from (Federation(centre, start, seed, method) for method in args.left_out_methods)
+    for seed in args.seeds:
+        yield from inside(BOTH, seed)
 
 
-def cells(bench: Bench, item: Comparison, compared: Path) -> Iterator[Cell]:
-    """What a comparison brings to the tables."""
-    inside = item.partition in splits.PARTITIONS
-    for method in item.methods:
-        for setting in item.settings:
-            folder = compared / method / f"seed-{item.seed}" / setting
-            if not inside:
-                scores = bench.elsewhere(item, method, compared)
-            elif setting == "local":
-                found = {file.parent.name: _scores(file) for file in sorted(folder.glob("*/scores-test.json"))}
-                scores = [score for site, part in found.items() for score in part if score.site == site]
-            else:
-                scores = _scores(folder / "scores-test.json")
-            yield Cell(item.partition if inside else OUTSIDE, item.start, method, setting, item.seed, scores)
+def cells(items: Iterable[Federation], scores: Iterable[list[CaseScore]]) -> list[Cell]:
+    """What federations bring to the tables."""
+    return [
+        Cell(item.partition if item.partition in splits.PARTITIONS else OUTSIDE, item.start, item.method, FEDERATED,
+             item.seed, found)
+        for item, found in zip(items, scores, strict=True)
+    ]
 
 
 def joined(found: Sequence[Cell], centres: int) -> list[Cell]:
@@ -186,24 +205,23 @@ def joined(found: Sequence[Cell], centres: int) -> list[Cell]:
 
 
 def main() -> None:
-    """Pretrain, choose step sizes, compare, write the tables."""
+    """Pretrain, choose step sizes, federate, write the tables."""
     bench = Bench(parse())
     args, centres = bench.args, sorted({item.site for item in bench.pictures})
     lesions = {item.case: item.group for item in bench.pictures}
     bench.pretrain()
     bench.tune()
     sizes = {name: exchanged(bench.run(name, 0)) for name in bench.rates}
-    items = list(comparisons(args, centres))
-    clock, found = Clock("comparisons", len(items)), []
-    for item in items:
-        found += cells(bench, item, bench.compare(item))
-        write_tables(joined(found, len(centres)), sizes, lesions, bench.labels, bench.out)
-        clock.tick(f"{item.partition}, {item.start}, seed {item.seed}")
+    items = list(federations(args, centres))
+    clock, found = Clock("federations", len(items)), []
+    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as executor:
+        scores = executor.map(train, [bench.task(item) for item in items])
+        for _, part in groupby(items, lambda item: item.part):
+            for item in part:
+                found += cells([item], [next(scores)])
+                clock.tick(f"{item.method}, {item.partition}, {item.start}, seed {item.seed}")
+            write_tables(joined(found, len(centres)), sizes, lesions, bench.labels, bench.out)
     print((bench.out / "table.md").read_text())
-
-
-def _scores(file: Path) -> list[CaseScore]:
-    return [CaseScore(**item) for item in read_json(file)["scores"]]
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -222,16 +240,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--left-out-methods", type=names, default=names(LEFT_OUT), help=f"default {LEFT_OUT}")
     parser.add_argument("--seeds", type=numbers, default=[0, 1], help="default 0,1")
     parser.add_argument("--left-out-seeds", type=numbers, default=[0], help="default 0")
-    parser.add_argument("--left-out-starts", type=names, default=["generic", "medical"], help="default generic,medical")
-    parser.add_argument(
-        "--settings", type=names, default=list(SETTINGS), help="of the first seed from the generic model, default all"
-    )
     parser.add_argument("--rounds", type=int, default=16, help="default %(default)s")
     parser.add_argument("--local-epochs", type=float, default=0.5, help="of a round, default %(default)s")
     parser.add_argument("--batch", type=int, default=8, help="default %(default)s")
-    parser.add_argument("--medical-from", choices=self_supervised.STARTS, default="random", help="default %(default)s")
     parser.add_argument("--medical-steps", type=int, default=self_supervised.STEPS, help="default %(default)s")
-    parser.add_argument("--workers", type=int, default=2, help="trainings at a time while step sizes are chosen")
+    parser.add_argument("--workers", type=int, default=2, help="federations at a time, default %(default)s")
     return parser.parse_args(arguments)
 
 

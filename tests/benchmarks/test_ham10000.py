@@ -9,7 +9,7 @@ from pathlib import Path
 import ham10000_splits as splits
 import numpy as np
 import pytest
-from bench_ham10000 import Bench, comparisons, joined, parse
+from bench_ham10000 import Bench, federations, joined, parse
 from ham10000_numbers import Cell, balanced, columns_of, slope
 from ham10000_table import write_tables
 from PIL import Image
@@ -131,7 +131,7 @@ class TestFolders:
     def test_the_pretraining_centre_is_in_no_folder_that_is_evaluated(self, bench: Bench) -> None:
         everything, _ = splits.read_manifest(bench.args.source)
         seen = lesions(splits.pretraining(everything))
-        for item in comparisons(bench.args, ["centre-2", "centre-3", "centre-5"]):
+        for item in federations(bench.args, ["centre-2", "centre-3", "centre-5"]):
             sites = read_sites(bench.data(item.partition, item.seed))
             assert not {case.group for site in sites for split in SPLITS for case in site.splits[split]} & seen
             assert not {splits.PRETRAINING, item.partition} & {site.name for site in sites}
