@@ -44,8 +44,8 @@ from fedpeft.train.pretrain import self_supervised
 from fedpeft.train.scores import CaseScore
 from fedpeft.train.tasks import score_site
 
-MAIN = "linear_probe,dvpt,vpt_deep,lora,lora_vpt,sba,full_ft"
-LEFT_OUT = "linear_probe,dvpt,lora,lora_vpt,sba,full_ft"
+MAIN = "linear_probe,dvpt,vpt_deep,lora,sba,full_ft"
+LEFT_OUT = "linear_probe,dvpt,lora,sba,full_ft"
 RANDOM, GENERIC, MEDICAL, BOTH = "random", "generic", "medical", "generic + medical"
 # The weights that each medical model starts from.
 PRETRAINED = {MEDICAL: RANDOM, BOTH: GENERIC}
