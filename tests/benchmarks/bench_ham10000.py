@@ -169,15 +169,16 @@ def train(task: Task) -> list[CaseScore]:
 
 
 def federations(args: argparse.Namespace, centres: Sequence[str]) -> Iterator[Federation]:
-    """All models, the first seed's first, and last those from the start that is made of two."""
+    """All models, in the order in which a benchmark that is stopped early misses them least."""
     def inside(start: str, seed: int) -> Iterator[Federation]:
         for partition in splits.PARTITIONS:
             yield from (Federation(partition, start, seed, method) for method in args.methods)
 
-    for seed in dict.fromkeys(args.seeds + args.left_out_seeds):
-        for start in (RANDOM, GENERIC, MEDICAL) if seed in args.seeds else ():
+    for seed in args.seeds:
+        for start in (RANDOM, GENERIC, MEDICAL):
             yield from inside(start, seed)
-        for start in (GENERIC, MEDICAL) if seed in args.left_out_seeds else ():
+    for start in (GENERIC, MEDICAL):
+        for seed in args.left_out_seeds:
             for centre in centres:
                 yield from (Federation(centre, start, seed, method) for method in args.left_out_methods)
     for seed in args.seeds:
