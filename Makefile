@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check check-all test-slow bench bench-lgg bench-ham wheel clean
+.PHONY: demo poc test check check-all test-slow bench bench-lgg bench-ham wheel clean
 
 $(INSTALLED): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,10 @@ demo: $(INSTALLED)
 	@echo "  nvflare simulator jobs/flap_sam_phantom -w poc/simulator -n 3 -t 3"
 	@echo "  fedpeft methods --backbone sam_vit_b --classes 1"
 
+# FLARE's proof of concept: a server and three sites as processes of their own, one job, nothing left; some minutes.
+poc: $(INSTALLED)
+	$(BIN)/python poc/run.py
+
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q
 
@@ -32,7 +36,7 @@ test-slow: $(INSTALLED)
 
 # Style, the order of the rooms, and the committed jobs against their rows; seconds.
 check: $(INSTALLED)
-	$(BIN)/ruff check custom tests
+	$(BIN)/ruff check custom poc tests
 	$(BIN)/python -m pytest -q tests/test_rooms.py tests/spec
 
 check-all: check test-slow

@@ -22,7 +22,7 @@ PACKAGES = {
     "spec": set(),
     "algebra": {"torch"},
     "model": {"torch", "safetensors", "segment_anything"},
-    "data": {"torch", "monai", "nibabel", "numpy"},
+    "data": {"torch", "monai", "nibabel", "numpy", "safetensors"},
     "train": {"torch", "monai", "safetensors", "numpy"},
     "flare": {"torch", "nvflare"},
     "study": {"torch", "numpy", "matplotlib", "psutil", "cryptography", "packaging"},

@@ -1,5 +1,6 @@
 """Fitting to the network's square and back; stacks, their number, order and seed."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -87,13 +88,14 @@ def data(cases: list[Case], **changes: object) -> StackData:
     return StackData(cases, LABELS, PLAIN, 16, **{"batch": 2, **changes})
 
 
-def test_shapes_types_and_number_of_steps(cases: list[Case]) -> None:
-    stacks = data(cases)
+@pytest.mark.parametrize("whole", [False, True])
+def test_shapes_types_and_number_of_steps(cases: list[Case], whole: bool) -> None:
+    stacks = data(cases, whole=whole)
     for seed in range(8):
         batches = list(stacks.epoch(seed))
         assert len(batches) == stacks.steps()
         for images, labels in batches:
-            assert images.shape[0] % 5 == 0 and images.shape[1:] == (1, 16, 16) and images.dtype == torch.float32
+            assert not (whole and len(images) % 5) and images.shape[1:] == (1, 16, 16) and images.dtype == torch.float32
             assert labels.shape == (len(images), 16, 16) and labels.dtype == torch.int64
 
 
@@ -104,6 +106,24 @@ def test_a_seed_determines_an_epoch(cases: list[Case]) -> None:
     stacks = data(cases)
     list(stacks.epoch(1))
     assert torch.equal(keep(stacks.epoch(5))[0], first[0])
+
+
+def test_chosen_batches_are_those_of_the_whole_epoch(cases: list[Case]) -> None:
+    stacks = data(cases, batch=1)
+    every, chosen = list(stacks.epoch(3)), list(stacks.epoch(3, [2, 0, 2]))
+    assert len(every) > 3 and len(chosen) == 3
+    for index, (images, labels) in zip([2, 0, 2], chosen, strict=True):
+        assert torch.equal(images, every[index][0]) and torch.equal(labels, every[index][1])
+
+
+def test_each_slice_is_in_one_batch_once(cases: list[Case]) -> None:
+    stacks = data(cases, augment=False, negatives=100)
+    every = Counter(image.numpy().tobytes() for volume in stacks.volumes for image in volume.image)
+    assert len(every) == 12 + 13 + 3
+    for seed in range(6):
+        seen, labels = keep(stacks.epoch(seed))
+        assert Counter(image.numpy().tobytes() for image in seen[:, 0]) == every
+        assert labels.count_nonzero() == sum(volume.label.count_nonzero() for volume in stacks.volumes)
 
 
 def test_each_slice_once_an_epoch(cases: list[Case]) -> None:
@@ -120,11 +140,17 @@ def test_each_slice_once_an_epoch(cases: list[Case]) -> None:
 
 
 def test_edges_are_repeated_and_neighbours_are_neighbours(cases: list[Case]) -> None:
-    stacks = data(cases, augment=False)
+    stacks = data(cases, augment=False, whole=True)
     image, _ = stacks._sample(0, 0, -2)
     assert torch.equal(image, stacks.volumes[0].image[[0, 0, 0, 1, 2]])
     image, _ = stacks._sample(0, 2, -1)
     assert torch.equal(image, stacks.volumes[2].image[[0, 0, 1, 2, 2]])
+
+
+def test_repeated_edges_are_left_out_after_augmentation(cases: list[Case]) -> None:
+    for start, kept in ((-2, [2, 3, 4]), (10, [0, 1]), (3, [0, 1, 2, 3, 4])):
+        whole, fresh = (data(cases, whole=whole)._sample(4, 0, start) for whole in (True, False))
+        assert all(torch.equal(every[kept], some) for every, some in zip(whole, fresh, strict=True))
 
 
 def test_stride_one_is_the_papers(cases: list[Case]) -> None:
@@ -150,8 +176,10 @@ def test_one_slice_and_many_steps(make_case: Callable[..., Case]) -> None:
     label = np.zeros((16, 16, 1), np.uint8)
     label[3:6, 3:6] = 1
     image = np.random.default_rng(0).normal(size=(16, 16, 1)).astype(np.float32)
-    stacks = data([make_case(image=image, label=label)], batch=1)
-    assert [len(images) for images, _ in stacks.epoch(0)] == [5] * stacks.steps()
+    case = make_case(image=image, label=label)
+    for whole, slices in ((False, 1), (True, 5)):
+        stacks = data([case], batch=1, whole=whole)
+        assert [len(images) for images, _ in stacks.epoch(0)] == [slices] * stacks.steps()
 
 
 def test_wrong_arguments(cases: list[Case]) -> None:

@@ -11,7 +11,7 @@ from nvflare.apis.workspace import Workspace
 from nvflare.private.fed.app.fl_conf import create_privacy_manager
 
 from fedpeft.flare.limits import SiteLimit
-from fedpeft.flare.provision import authorization
+from fedpeft.flare.provision import LAUNCHER, authorization
 from fedpeft.flare.storage import KitJobs, KitStorage
 from fedpeft.spec.jobs import ALLOW_LIST, policy
 from fedpeft.spec.methods import METHODS
@@ -53,6 +53,7 @@ def test_a_hospitals_own_parts(kits, name):
     resources = read(kits, name, "resources.json")
     parts = {part["id"]: part for part in resources["components"]}
     assert set(parts) == {"resource_manager", "resource_consumer", "process_launcher", "no_shell"}
+    assert parts["process_launcher"] == {"id": "process_launcher", "path": LAUNCHER, "args": {}}
     assert parts["resource_manager"]["path"].endswith(".GPUResourceManager")
     assert parts["resource_manager"]["args"] == {"num_of_gpus": 0, "mem_per_gpu_in_GiB": 0, "expiration_period": 300}
     assert resources["allow_log_streaming"] is False
@@ -62,7 +63,10 @@ def test_the_servers_own_parts(kits):
     resources = read(kits, SERVER, "resources.json")
     assert resources["servers"][0]["heart_beat_timeout"] == 25
     parts = {part["id"]: part for part in resources["components"]}
-    assert set(parts) == {"job_scheduler", "job_manager", "job_store", "process_launcher"}
+    assert set(parts) == {"job_scheduler", "job_manager", "job_store", "process_launcher", "continuation"}
+    scheduling = parts["job_scheduler"]["args"]
+    assert scheduling["max_schedule_count"] * scheduling["max_schedule_interval"] > 6 * 86400, "a job waits for days"
+    assert scheduling["max_schedule_count"] < 1024, "FLARE's scheduler computes 2.0 to this power"
     assert "/tmp" not in json.dumps(resources)
     assert parts["job_manager"]["path"] == "fedpeft.flare.storage.KitJobs"
     assert resources["snapshot_persistor"]["args"]["storage"]["path"] == "fedpeft.flare.storage.KitStorage"

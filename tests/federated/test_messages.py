@@ -8,8 +8,9 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from nvflare.app_common.app_constant import AppConstants
 
+from fedpeft.algebra.codec import CODECS, encode, nbytes, roundtrip
 from fedpeft.flare.executor import Refused, SiteExecutor
-from fedpeft.flare.filters import CheckMetrics, DecodeParcel, EncodeParcel
+from fedpeft.flare.filters import CheckMetrics, DecodeParcel, EncodeParcel, declared_bytes
 from fedpeft.flare.job_run import JobRun
 from fedpeft.flare.messages import META, REASON, is_ok, reason_of, refusal, site_report
 from fedpeft.flare.round_line import round_line
@@ -20,8 +21,8 @@ GOOD = {"cases": 3, "loss": 0.5, "seconds": 1.0, "dice": {"organ": 0.9}}
 
 
 class Engine:
-    def __init__(self):
-        self.job = JobRun(RUN.to_dict())
+    def __init__(self, run):
+        self.job = JobRun(run.to_dict())
 
     def fire_event(self, event_type, fl_ctx):
         """Logging an error is an event in FLARE."""
@@ -32,8 +33,12 @@ class Engine:
 
 @pytest.fixture
 def context():
+    return context_of(RUN)
+
+
+def context_of(run):
     fl_ctx = FLContext()
-    fl_ctx.set_prop(ReservedKey.ENGINE, Engine(), private=True, sticky=False)
+    fl_ctx.set_prop(ReservedKey.ENGINE, Engine(run), private=True, sticky=False)
     fl_ctx.set_prop(ReservedKey.IDENTITY_NAME, "site-1", private=False, sticky=False)
     fl_ctx.set_prop(FLContextKey.FILTER_DIRECTION, FilterKey.IN, private=True, sticky=False)
     return fl_ctx
@@ -50,12 +55,16 @@ def message(data, meta=GOOD, kind=DataKind.WEIGHT_DIFF):
     return shareable
 
 
-def test_there_and_back_rounds_to_the_codec_and_nothing_else(context, tensors):
-    sent = EncodeParcel().process(message(tensors), context)
-    assert {value.dtype for value in sent["DXO"]["data"].values()} == {torch.bfloat16}
+@pytest.mark.parametrize("codec", CODECS)
+def test_there_and_back_rounds_to_the_codec_and_nothing_else(codec, tensors):
+    context = context_of(RUN.with_(codec=codec))
+    # The order of a sender's dictionary means nothing.
+    sent = EncodeParcel().process(message(dict(reversed(tensors.items()))), context)
+    assert nbytes(sent["DXO"]["data"]) == declared_bytes(context.get_engine().job.parcel(0), codec)
     got = DecodeParcel().process(sent, context)
     assert is_ok(got)
-    assert all(torch.equal(got["DXO"]["data"][key], value.bfloat16().float()) for key, value in tensors.items())
+    assert got["DXO"]["data"].keys() == tensors.keys()
+    assert all(torch.equal(got["DXO"]["data"][key], value) for key, value in roundtrip(tensors, codec).items())
     assert got["DXO"]["meta"][META] == GOOD
 
 
@@ -80,6 +89,40 @@ def test_anything_but_the_parcel_is_refused(context, tensors, change, word):
     encoded = {key: value.bfloat16() for key, value in tensors.items()}
     answer = DecodeParcel().process(message(change(encoded)), context)
     assert not is_ok(answer) and word in reason_of(answer)
+
+
+def broken(**changes):
+    """What int8 sends, with one buffer changed."""
+    return lambda sent: sent | {name: change(sent[name].clone()) for name, change in changes.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (broken(values=lambda x: x.float()), "'values' is torch.float32"),
+        (broken(values=lambda x: torch.cat([x, x])), "8 bits travel as"),
+        (broken(values=lambda x: x[:-1]), "'values' is torch.int8"),
+        (broken(values=lambda x: x.to(torch.uint8)), "'values' is torch.uint8"),
+        (broken(scales=lambda x: x.half()), "'scales' is torch.float16"),
+        (broken(scales=lambda x: x.fill_(torch.nan)), "negative or not finite"),
+        (broken(scales=lambda x: x.fill_(torch.inf)), "negative or not finite"),
+        (broken(scales=lambda x: -x), "negative or not finite"),
+        (broken(scales=lambda x: x.fill_(3e38)), "is not finite"),
+        (broken(scales=lambda x: None), "expected a tensor"),
+        (lambda sent: sent | {"note": torch.zeros(1)}, "'note'"),
+        (lambda sent: {"values": sent["values"]}, "'scales' is missing"),
+        (lambda sent: {}, "empty"),
+    ],
+)
+def test_anything_but_the_parcels_buffers_is_refused(tensors, change, word):
+    context = context_of(RUN.with_(codec="int8"))
+    answer = DecodeParcel().process(message(change(encode(tensors, "int8"))), context)
+    assert not is_ok(answer) and word in reason_of(answer)
+
+
+def test_a_parcel_that_its_sender_did_not_encode_is_refused(tensors):
+    answer = DecodeParcel().process(message(tensors), context_of(RUN.with_(codec="int8")))
+    assert not is_ok(answer) and "encoded bytes, expected" in reason_of(answer)
 
 
 @pytest.mark.parametrize("filter_", [EncodeParcel(), DecodeParcel(), CheckMetrics()])

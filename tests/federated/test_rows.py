@@ -1,24 +1,16 @@
-"""Every row through the same executor, filters and aggregator, in one process and through FLARE's serialisation.
-
-Test doubles: the engine and its workspace, which here only hand out the job's run component and a site's files.
-"""
-
-from types import SimpleNamespace
+"""Every row through the same executor, filters and aggregator, in one process and through FLARE's serialisation."""
 
 import pytest
 import torch
+from exchange import Engine, context, travel
 from nvflare.apis.dxo import from_shareable
-from nvflare.apis.fl_constant import FilterKey, FLContextKey, ReservedKey
-from nvflare.apis.fl_context import FLContext
 from nvflare.apis.signal import Signal
 from nvflare.app_common.abstract.model import ModelLearnableKey
 from nvflare.app_common.app_constant import AppConstants
-from nvflare.fuel.utils import fobs
 
-from fedpeft.algebra.codec import nbytes
 from fedpeft.flare.aggregator import RECORD, AdapterAggregator
 from fedpeft.flare.executor import SiteExecutor
-from fedpeft.flare.filters import DecodeParcel, EncodeParcel, declared_bytes
+from fedpeft.flare.filters import declared_bytes
 from fedpeft.flare.generator import ParcelGenerator
 from fedpeft.flare.job_run import JobRun
 from fedpeft.flare.messages import is_ok, reason_of
@@ -35,49 +27,6 @@ WITHOUT_GRADIENT = (
     "mask_decoder.iou_prediction_head.", "prompt_encoder.point_embeddings.", "prompt_encoder.not_a_point_embed.",
     "prompt_encoder.mask_downscaling.",
 )
-
-
-class Engine:
-    """The double: a component, a workspace, the clients' names."""
-
-    def __init__(self, job, local, app):
-        self._job = job
-        self._workspace = SimpleNamespace(get_site_config_dir=lambda: str(local), get_app_dir=lambda job_id: str(app))
-
-    def get_component(self, name):
-        return self._job
-
-    def get_workspace(self):
-        return self._workspace
-
-    def get_clients(self):
-        return [SimpleNamespace(name="site-1")]
-
-    def fire_event(self, event_type, fl_ctx):
-        """Logging an error is an event in FLARE."""
-
-
-def context(engine, me, peer):
-    fl_ctx = FLContext()
-    fl_ctx.set_prop(ReservedKey.ENGINE, engine, private=True, sticky=False)
-    fl_ctx.set_prop(ReservedKey.IDENTITY_NAME, me, private=False, sticky=False)
-    fl_ctx.set_prop(FLContextKey.FILTER_DIRECTION, FilterKey.IN, private=True, sticky=False)
-    fl_ctx.set_prop(FLContextKey.CURRENT_JOB_ID, "job", private=False, sticky=False)
-    fl_ctx.set_prop(AppConstants.CURRENT_ROUND, 0, private=True, sticky=False)
-    other = FLContext()
-    other.set_prop(ReservedKey.IDENTITY_NAME, peer, private=False, sticky=False)
-    fl_ctx.set_peer_context(other)
-    return fl_ctx
-
-
-def travel(shareable, sender, receiver):
-    """Encoded by the sender's filter, written and read by FLARE, decoded by the receiver's."""
-    sent = EncodeParcel().process(shareable, sender)
-    assert is_ok(sent), reason_of(sent)
-    payload = nbytes(from_shareable(sent).data)
-    got = DecodeParcel().process(fobs.loads(fobs.dumps(sent)), receiver)
-    assert is_ok(got), reason_of(got)
-    return got, payload
 
 
 class Round:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from fedpeft.model.added import Added
+from fedpeft.model.attention import GridAttention
 from fedpeft.model.checkpoint import shipped
 from fedpeft.model.fact import FacTLinear, TensorTrain, Tucker
 from fedpeft.model.initial import build
@@ -154,9 +155,10 @@ def test_ma_sam_mixes_the_slices_of_a_stack_and_never_two_stacks():
 
 
 def test_windowed_blocks_mix_as_global_ones_do():
-    """At 512 px the published windows of 14 tokens are no no-op: the block must attend as SAM's own does."""
     torch.manual_seed(0)
-    block = Block(dim=8, num_heads=2, use_rel_pos=True, window_size=3, input_size=(7, 7)).double().eval()
+    block = Block(dim=8, num_heads=2)
+    block.attn = GridAttention(8, 2, 7, 3)
+    block = block.double().eval()
     tokens = x(5, 7, 7, 8)
     plain = block(tokens)
     mixing = MixingBlock(block, 8, stack=5).double().eval()
@@ -178,7 +180,7 @@ def test_every_parameter_of_an_adapter_is_known_as_added(method):
 def test_samed_has_sams_own_decoder_and_its_logits_come_back_at_the_inputs_side():
     model = build(TINY.with_(method="samed", side=64), shipped(TINY.backbone_row)).eval()
     assert [type(layer).__name__ for layer in model.mask_decoder.output_upscaling] == [
-        "ConvTranspose2d", "LayerNorm2d", "GELU", "ConvTranspose2d", "GELU",
+        "Doubling", "ChannelNorm", "GELU", "Doubling", "GELU",
     ]
     with torch.no_grad():
         assert model(torch.rand(2, 1, 64, 64)).shape == (2, 3, 64, 64)

@@ -6,15 +6,14 @@ import pytest
 import torch
 from torch.nn.functional import gelu
 
+from fedpeft.model.attention import GridAttention, SequenceAttention
 from fedpeft.model.bottlenecks import put_bottlenecks
 from fedpeft.model.parts import Block
-from fedpeft.model.vit import SequenceAttention
 
 
 def _block(kind):
-    block = Block(8, 2, use_rel_pos=kind != "vit", window_size=3 * (kind == "windows"), input_size=(7, 7))
-    if kind == "vit":
-        block.attn = SequenceAttention(8, 2)
+    block = Block(8, 2)
+    block.attn = SequenceAttention(8, 2) if kind == "vit" else GridAttention(8, 2, 7, 3 * (kind == "windows"))
     put_bottlenecks(block, 8, 3)
     generator = torch.Generator().manual_seed(0)
     for parameter in block.parameters():

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from fedpeft.model.attention import GridAttention, SequenceAttention
 from fedpeft.model.initial import build
 from fedpeft.model.lora import LoRALinear, LowRank
 from fedpeft.model.parts import Block, encoder
-from fedpeft.model.prompts import LowRankPrompts, PromptedAttention, Prompts
-from fedpeft.model.vit import SequenceAttention
+from fedpeft.model.prompts import LowRankPrompts, Prompts
 from fedpeft.spec.backbones import backbone
 from fedpeft.spec.methods import Adapter
 from fedpeft.spec.run import Run
@@ -40,7 +40,9 @@ def _vit_block():
 
 
 def _sam_block(window):
-    return Block(8, 2, use_rel_pos=True, window_size=window, input_size=(7, 7))
+    block = Block(8, 2)
+    block.attn = GridAttention(8, 2, 7, window)
+    return block
 
 
 BLOCKS = {
@@ -51,7 +53,7 @@ BLOCKS = {
 
 def _literal_block(block, tokens, prompts):
     """Prompts and tokens through a block, of which the tokens alone are kept; every window has all prompts."""
-    count, normed, size = len(prompts), block.norm1(tokens), block.window_size
+    count, normed, size = len(prompts), block.norm1(tokens), getattr(block.attn, "window", 0)
     if size:
         normed, padded = encoder.window_partition(normed, size)
     together = torch.cat([block.norm1(prompts).expand(len(normed), -1, -1), normed.flatten(1, -2)], dim=1)
@@ -83,12 +85,12 @@ def test_prompts_as_keys_and_values_are_vpt_deep(kind, adapted):
     block.prompts = Prompts(3, SMALL)
     block = filled(block)
     plain, expected = block(x(*shape)), _literal_block(block, x(*shape), block.prompts.P)
-    block.attn = PromptedAttention(block.attn, block.norm1, block.prompts)
+    block.attn.prompted = (block.norm1, block.prompts)
     torch.testing.assert_close(block(x(*shape)), expected)
     assert (expected - plain).abs().max() > 0.01
 
 
-def test_prompted_attention_keeps_names_and_classes():
+def test_prompts_keep_the_names_of_all_else():
     prompted, plain = build(RUN, None), build(RUN.with_(method="linear_probe"), None)
     more = set(prompted.state_dict()) - set(plain.state_dict())
     assert more == {f"image_encoder.blocks.{number}.prompts.P" for number in range(6)}
@@ -139,7 +141,7 @@ def test_a_rank_above_the_number_of_prompts_is_refused():
 def test_lora_then_prompts_adapt_what_the_prompts_become():
     model = build(RUN.with_(method="lora_vpt"), None)
     attention = model.image_encoder.blocks[0].attn
-    assert isinstance(attention, PromptedAttention) and isinstance(attention.qkv, LoRALinear)
+    assert attention.prompted and isinstance(attention.qkv, LoRALinear)
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     before = model.features(images)
     nn.init.normal_(attention.qkv.lora["v"].B, generator=torch.Generator().manual_seed(0))

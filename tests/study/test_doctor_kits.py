@@ -1,5 +1,7 @@
 """Kits as FLARE itself provisions them: read, and looked at on the server's, a client's and an admin's machine."""
 
+import json
+import shutil
 import socket
 import time
 
@@ -61,6 +63,14 @@ def test_a_provisioned_kit_is_read(kits, role, name):
     assert (kit.role, kit.name, kit.project, kit.server) == (role, name, "consortium", "localhost")
     assert (kit.host, kit.ports, kit.scheme, kit.security) == ("localhost", (PORT,), "http", "mtls")
     assert all(file.is_file() for file in (kit.certificate, kit.key, kit.root))
+
+
+def test_a_person_of_flares_proof_of_concept_is_called_by_the_folder(kits, tmp_path):
+    folder = shutil.copytree(kits / KITS["admin"], tmp_path / KITS["admin"])
+    file = folder / "startup" / "fed_admin.json"
+    values = json.loads(file.read_text())
+    file.write_text(json.dumps({"admin": values["admin"] | {"username": "", "uid_source": "cert"}}))
+    assert read_kit(folder).name == KITS["admin"]
 
 
 @pytest.mark.parametrize("role", KITS)

@@ -7,6 +7,8 @@ import time
 import psutil
 import pytest
 
+from fedpeft.flare.round_line import final_line, is_final_line, round_line
+from fedpeft.spec.run import Run
 from fedpeft.study.simulate import VARIABLE, end_simulation
 
 # A server that starts two clients in sessions of their own and ends: nothing but the variable leads to them.
@@ -69,3 +71,11 @@ def test_ending_what_never_ran_is_quick(tmp_path):
     begin = time.monotonic()
     end_simulation(tmp_path)
     assert time.monotonic() - begin < 5
+
+
+def test_only_the_line_after_the_last_round_is_the_final_one():
+    run = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=3)
+    site = {"dice": {}, "loss": 0.5, "bytes_up": 1, "bytes_down": 1}
+    record = {"sites": {"after": site}, "refused": {}, "silent": [], "averaging": {}, "seconds": 1.0}
+    assert is_final_line(f"a time - INFO - {final_line(3, run, {}, {})}")
+    assert not is_final_line(f"a time - INFO - {round_line(2, run, record)}")

@@ -1,9 +1,11 @@
 """Files are complete or absent, and a damaged one is named."""
 
 import os
+import resource
 
 import pytest
 import torch
+from disks import made_read_only, small_disk
 
 from fedpeft.train.files import read_json, read_tensors, replace, write_json, write_tensors
 
@@ -68,3 +70,39 @@ def test_a_damaged_file_is_named(tmp_path, name, write, read, damage):
 def test_a_missing_file_is_named(tmp_path, read):
     with pytest.raises(FileNotFoundError, match="absent"):
         read(tmp_path / "absent")
+
+
+@pytest.fixture
+def short_files():
+    """No file may grow beyond 64 KiB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def assert_too_large(folder, words):
+    """Neither JSON nor tensors are half written, what stood there stays, and the message names file and remedy."""
+    path, other = folder / "file.safetensors", folder / "file.json"
+    write_tensors(path, TENSORS)
+    write_json(other, "old")
+    for write in (lambda: write_tensors(path, {"a": torch.ones(100_000)}), lambda: write_json(other, "x" * 400_000)):
+        with pytest.raises(OSError, match=f"{words}.*free space.*{folder}/file"):
+            write()
+    assert torch.equal(read_tensors(path)["a"], TENSORS["a"]) and read_json(other) == "old"
+    assert {file.name for file in folder.iterdir()} == {path.name, other.name}
+
+
+def test_a_file_beyond_a_limit_is_not_half_written(tmp_path, short_files):
+    assert_too_large(tmp_path, "File too large")
+
+
+def test_a_full_disk_has_no_half_written_file(tmp_path):
+    with small_disk(tmp_path / "disk", "64k") as folder:
+        assert_too_large(folder, "No space left on device")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    with small_disk(tmp_path / "disk", "64k") as folder, made_read_only(folder):
+        with pytest.raises(OSError, match=f"Read-only file system.*let this account write there.*{folder}/new"):
+            write_json(folder / "new" / "file.json", {})

@@ -8,6 +8,8 @@ that one, and a site may rotate its moments along. Everything here is small: no 
 import torch
 from torch import Tensor
 
+from fedpeft.algebra.finite import all_finite
+
 
 def procrustes(source: Tensor, target: Tensor) -> Tensor:
     """Return the rotation R that minimises ||source R - target||_F (orthogonal Procrustes; Schoenemann, 1966).
@@ -31,7 +33,7 @@ def procrustes(source: Tensor, target: Tensor) -> Tensor:
             f"got {tuple(source.shape)} and {tuple(target.shape)}"
         )
     overlap = source.double().mT @ target.double()
-    if not overlap.isfinite().all():
+    if not all_finite(overlap):
         raise ValueError("procrustes got values that are not finite: check the factors for NaN, infinity or overflow")
     u, _, vh = torch.linalg.svd(overlap, full_matrices=False)
     return (u @ vh).to(source.dtype)

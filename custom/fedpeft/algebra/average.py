@@ -7,12 +7,15 @@ and a pure function that averages one group. A new rule is one more row; nothing
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import fsum, isfinite
 
 import torch
 from torch import Tensor
 
+from fedpeft.algebra.finite import all_finite
 from fedpeft.algebra.lowrank import Factors, average_products, check_weights
+from fedpeft.algebra.side_by_side import side_by_side
 from fedpeft.algebra.tucker import Tucker, average_tucker
 
 Leaves = dict[str, Tensor]
@@ -139,7 +142,6 @@ RULES: dict[str, Rule] = {
 }
 
 
-@torch.no_grad()
 def average_parcel(
     base: Mapping[str, Tensor],
     differences: Sequence[Mapping[str, Tensor]],
@@ -167,25 +169,35 @@ def average_parcel(
     check_weights(weights, len(differences))
     for k, difference in enumerate(differences):
         _check_keys(k, difference, base)
+    groups = _grouped(base, rule_of)
+    found = side_by_side(partial(_averaged, base, differences, weights), groups.items())
     averaged: dict[str, Tensor] = {}
-    reports: dict[str, Report] = {}
-    for (name, group), keys in _grouped(base, rule_of).items():
-        sites = [{leaf: base[key].double() + d[key].double() for leaf, key in keys.items()} for d in differences]
-        try:
-            leaves, report = RULES[name].average({leaf: base[key] for leaf, key in keys.items()}, sites, weights)
-        except ValueError as error:
-            raise ValueError(f"{group}: {error}") from error
+    for keys, (leaves, _) in zip(groups.values(), found, strict=True):
         averaged |= {key: leaves[leaf] for leaf, key in keys.items()}
-        if report:
-            reports[group] = report
+    reports = {group: report for (_, group), (_, report) in zip(groups, found, strict=True) if report}
     return {key: averaged[key] for key in base}, reports
+
+
+def _averaged(
+    base: Mapping[str, Tensor],
+    differences: Sequence[Mapping[str, Tensor]],
+    weights: Sequence[float],
+    item: tuple[tuple[str, str], dict[str, str]],
+) -> tuple[Leaves, Report]:
+    """Return what its rule makes of one item of `_grouped`."""
+    (name, group), keys = item
+    sites = [{leaf: base[key].double() + d[key].double() for leaf, key in keys.items()} for d in differences]
+    try:
+        return RULES[name].average({leaf: base[key] for leaf, key in keys.items()}, sites, weights)
+    except ValueError as error:
+        raise ValueError(f"{group}: {error}") from error
 
 
 def _grouped(base: Mapping[str, Tensor], rule_of: Callable[[str], str]) -> dict[tuple[str, str], dict[str, str]]:
     """Return (rule, group) -> leaf -> key, in the order of `base`."""
     groups: dict[tuple[str, str], dict[str, str]] = {}
     for key, tensor in base.items():
-        if not (tensor.is_floating_point() and tensor.isfinite().all()):
+        if not (tensor.is_floating_point() and all_finite(tensor)):
             raise ValueError(f"{key}: the base must be floating point and finite, got {tensor.dtype} or NaN, infinity")
         name = rule_of(key)
         if name not in RULES:
@@ -202,5 +214,5 @@ def _check_keys(k: int, difference: Mapping[str, Tensor], base: Mapping[str, Ten
     for key, tensor in difference.items():
         if tensor.shape != base[key].shape:
             raise ValueError(f"{key}: site {k} sent {tuple(tensor.shape)}, expected {tuple(base[key].shape)}")
-        if not tensor.isfinite().all():
+        if not all_finite(tensor):
             raise ValueError(f"{key}: site {k} sent NaN or infinity: leave it out of this round or lower its step size")

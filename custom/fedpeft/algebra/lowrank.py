@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fedpeft.algebra.align import procrustes
+from fedpeft.algebra.finite import all_finite
 
 WEIGHT_TOLERANCE = 1e-6
 # Cancelling sites leave noise of a few eps times the norms that went in: below 2 seen, with 200 sites; 16 is a margin.
@@ -138,7 +139,7 @@ def _check_factors(sites: Sequence[Factors], last: Factors) -> None:
     for name, factors in [*((f"site {k}", site) for k, site in enumerate(sites)), ("the last round", last)]:
         if factors.shape != last.shape:
             raise ValueError(f"{name} has a product of shape {factors.shape}, the last round has {last.shape}")
-        if not (factors.b.isfinite().all() and factors.a.isfinite().all()):
+        if not (all_finite(factors.b) and all_finite(factors.a)):
             raise ValueError(f"the factors of {name} hold NaN or infinity: leave this site out or lower its step size")
 
 

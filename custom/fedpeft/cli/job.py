@@ -1,4 +1,4 @@
-"""``fedpeft job``: FLARE job definitions, rendered from rows."""
+"""``fedpeft job``: FLARE job definitions, rendered from rows; the other half, jobs at a server, is job_server.py."""
 
 import argparse
 import json
@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fedpeft.cli import job_server
 from fedpeft.cli.options import add_run_options, changed, print_table, subparser
+from fedpeft.spec.gpus import Gpus
 from fedpeft.spec.jobs import JOBS, write
 from fedpeft.spec.methods import METHODS
 from fedpeft.spec.run import Run
@@ -14,8 +16,10 @@ from fedpeft.spec.run import Run
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add the subcommand and its own subcommands."""
-    parser = subparser(subparsers, "job", "list and render FLARE jobs", "fedpeft job list")
-    commands = parser.add_subparsers(dest="job_command", required=True, metavar="list|render")
+    parser = subparser(subparsers, "job", "list, render, submit and follow FLARE jobs", "fedpeft job list")
+    commands = parser.add_subparsers(
+        dest="job_command", required=True, metavar="|".join(("list", "render", *job_server.COMMANDS))
+    )
     listing = subparser(commands, "list", "list the jobs that are rows", "fedpeft job list --json")
     listing.add_argument("--json", action="store_true", help="print JSON")
     rendering = subparser(
@@ -31,13 +35,19 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     names.add_argument("--classes", type=int, help="number of classes, where sites may name them as they like")
     rendering.add_argument("--seed", type=int, help="seed of the run")
     rendering.add_argument("--min-sites", type=int, help="accepted results that a round needs")
+    rendering.add_argument("--gpus", type=int, default=0, help="GPUs that FLARE reserves at a site: 0 or 1")
+    rendering.add_argument("--gpu-memory", type=float, default=0.0, help="GiB that it reserves of each, at --gpu-sites")
+    rendering.add_argument(
+        "--gpu-sites", type=lambda text: tuple(text.split(",")), default=(), help="sites with GPUs (default: all sites)"
+    )
     add_run_options(rendering)
+    job_server.add_parsers(commands)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """List or render."""
-    return _list(args) if args.job_command == "list" else _render(args)
+    """Do one of them."""
+    return {"list": _list, "render": _render}.get(args.job_command, job_server.run)(args)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -56,7 +66,8 @@ def _render(args: argparse.Namespace) -> int:
     rows = [JOBS[args.job]] if args.job else list(JOBS.values())
     for row in rows:
         needed = row.min_sites if args.min_sites is None else args.min_sites
-        new = replace(row, run=_changed(row.run, args), min_sites=needed)
+        gpus = Gpus(args.gpus, args.gpu_memory, args.gpu_sites)
+        new = replace(row, run=_changed(row.run, args), min_sites=needed, gpus=gpus)
         if new != row and not args.name:
             raise ValueError(f"the job is no longer the row {row.name}: give it a name of its own with --name")
         print(write(new if not args.name else replace(new, name=args.name), args.out))

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from fedpeft.spec.backbones import BACKBONES
 from fedpeft.spec.methods import METHODS
-from fedpeft.spec.run import CODECS, DECAYS, INITIALS, LOSSES, WEIGHTS, Run
+from fedpeft.spec.run import CODECS, DECAYS, INITIALS, LOSSES, PRECISIONS, WEIGHTS, Run
 from fedpeft.train.checkpoints import needs_file, own
 from fedpeft.train.site_file import read_site_file, verified
 
@@ -35,6 +35,7 @@ CHOICES: dict[str, tuple[tuple[str, ...], str]] = {
     "initial": (INITIALS, "weights to start from: the backbone's own, medical ones, or none"),
     "loss": (LOSSES, "of classification"),
     "decay": (DECAYS, "of the step size, to zero at the run's end"),
+    "precision": (PRECISIONS, "of a step's products; auto: bfloat16 where the processor computes it"),
 }
 
 

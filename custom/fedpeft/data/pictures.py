@@ -11,6 +11,7 @@ from monai.data import PILReader
 from torch import Tensor
 from torch.nn import functional
 
+from fedpeft.data.cache import Cache, content
 from fedpeft.data.datalist import Case
 from fedpeft.data.picture_augment import augment_picture
 
@@ -66,13 +67,16 @@ def fit_picture(picture: Tensor, side: int) -> Tensor:
     return functional.interpolate(square[None], (side, side), mode="bilinear", align_corners=False, antialias=True)[0]
 
 
-def read_pictures(cases: Sequence[Case], side: int, before_read: Callable[[], None] = lambda: None) -> Tensor:
-    """Read and fit pictures.
+def read_pictures(
+    cases: Sequence[Case], side: int, before_read: Callable[[], None] = lambda: None, cache: Cache | None = None
+) -> Tensor:
+    """Read and fit pictures, or take them from the cache if the files are the same as then.
 
     Args:
         cases: at least one.
         side: edge of the network's input in pixels.
         before_read: called before each picture is read; what it raises ends the reading.
+        cache: where they are kept; None: nowhere.
 
     Returns:
         (N, 3, side, side) uint8: 3 side^2 bytes a picture, 12 kB for a side of 64 and 151 kB for 224.
@@ -80,11 +84,23 @@ def read_pictures(cases: Sequence[Case], side: int, before_read: Callable[[], No
     Raises:
         FileNotFoundError, ValueError: a picture is missing or faulty.
     """
-    pictures = torch.empty(len(cases), 3, side, side, dtype=torch.uint8)
-    for place, case in zip(pictures, cases, strict=True):
+
+    def fitted() -> dict[str, Tensor]:
+        pictures = torch.empty(len(cases), 3, side, side, dtype=torch.uint8)
+        for place, case in zip(pictures, cases, strict=True):
+            before_read()
+            place.copy_(fit_picture(read_picture(case.image), side))
+        return {"pictures": pictures}
+
+    if cache is None:
+        return fitted()["pictures"]
+    return cache.get(("pictures", side, *_contents(cases, before_read)), fitted)["pictures"]
+
+
+def _contents(cases: Sequence[Case], before_read: Callable[[], None]) -> Iterator[str]:
+    for case in cases:
         before_read()
-        place.copy_(fit_picture(read_picture(case.image), side))
-    return pictures
+        yield content(case.image)
 
 
 def normalised(pictures: Tensor, colours: Colours) -> Tensor:
@@ -103,8 +119,8 @@ def normalised(pictures: Tensor, colours: Colours) -> Tensor:
 class PictureData:
     """The pictures of one site's cases, each once an epoch.
 
-    They are read and fitted once and kept as bytes, see ``read_pictures``: 1.5 GB for the 9930 training pictures of
-    the largest centre of Fed-ISIC2019 at a side of 224.
+    They are read and fitted once and kept in the cache as bytes, see ``read_pictures``: 1.5 GB for the 9930 training
+    pictures of the largest centre of Fed-ISIC2019 at a side of 224.
 
     Attributes:
         counts: (classes,) int64, pictures of each class.
@@ -120,6 +136,7 @@ class PictureData:
         batch: int,
         augment: bool = True,
         before_read: Callable[[], None] = lambda: None,
+        cache: Cache | None = None,
     ) -> None:
         """Read the cases.
 
@@ -131,6 +148,7 @@ class PictureData:
             batch: pictures in a step, on average.
             augment: whether pictures are augmented.
             before_read: called before each picture is read, which takes a while; what it raises ends the reading.
+            cache: where fitted pictures are kept; None: in memory alone.
 
         Raises:
             FileNotFoundError, ValueError: a case is faulty or has no target, or an argument is out of range.
@@ -146,24 +164,25 @@ class PictureData:
         self.counts = self._targets.bincount(minlength=classes)
         self._batch, self._colours = batch, colours
         self._augment = augment
-        self._pictures = read_pictures(cases, side, before_read)
+        self._pictures = read_pictures(cases, side, before_read, cache)
 
     def steps(self) -> int:
         """Optimiser steps in every epoch."""
         return math.ceil(len(self._pictures) / self._batch)
 
-    def epoch(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, seed: int, order: Sequence[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch's batches: every picture once, in random order, dealt out evenly.
 
         Args:
             seed: 0 or more; determines order and augmentation.
+            order: the batches that are wanted, 0 to ``steps() - 1``; None: all, as they come.
 
         Yields:
-            ``steps()`` times pictures (b, 3, side, side) float32 and targets (b,) int64; b is at most ``batch``.
+            For each, pictures (b, 3, side, side) float32 and targets (b,) int64; b is at most ``batch``.
         """
-        order = np.random.default_rng(seed).permutation(len(self._pictures))
-        for batch in np.array_split(order, self.steps()):
-            indices = torch.from_numpy(batch)
+        batches = np.array_split(np.random.default_rng(seed).permutation(len(self._pictures)), self.steps())
+        for index in range(self.steps()) if order is None else order:
+            indices = torch.from_numpy(batches[index])
             yield self._draw(seed, indices), self._targets[indices]
 
     def _draw(self, seed: int, indices: Tensor) -> Tensor:

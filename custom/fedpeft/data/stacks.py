@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fedpeft.data.augment import Augment
+from fedpeft.data.cache import Cache, content
 from fedpeft.data.datalist import Case
 from fedpeft.data.fit import fit
 from fedpeft.data.volumes import read_volume
@@ -36,9 +37,10 @@ class StackData:
     An epoch cuts each volume into stacks of ``stack`` slices, ``stride`` apart, from an offset that is drawn anew for
     each volume and epoch, so that stacks do not always meet at the same slice; slices beyond the ends repeat the edge.
     It takes all stacks with foreground and ``negatives`` times as many without (at least one if there is one), drawn
-    anew as well. With ``stride == stack`` each slice is computed once an epoch; 1 is the paper's, five times.
+    anew as well. With ``stride == stack`` each slice is computed once an epoch; 1 is the paper's, five times. Slices
+    that repeat an edge are left out of the batch again, unless a network that mixes slices needs ``whole`` stacks.
 
-    Volumes are read, normalised and fitted once and kept in memory: 5 bytes a pixel of the network's input.
+    Volumes are read, normalised and fitted once, 5 bytes a pixel of the network's input, and kept in the cache.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class StackData:
         stride: int = 5,
         negatives: float = 0.5,
         augment: bool = True,
+        whole: bool = False,
         before_read: Callable[[], None] = lambda: None,
+        cache: Cache | None = None,
     ) -> None:
         """Read the cases.
 
@@ -67,7 +71,9 @@ class StackData:
             stride: slices between the starts of neighbouring stacks, 1 to ``stack``.
             negatives: stacks without foreground as a share of those with it.
             augment: whether stacks are augmented.
+            whole: whether every stack has all its ``stack`` slices, repeated ones included.
             before_read: called before each case is read, which takes a while; what it raises ends the reading.
+            cache: where fitted volumes are kept; None: a new one, without a folder.
 
         Raises:
             FileNotFoundError, ValueError: a case is faulty or has no label, or an argument is out of range.
@@ -81,17 +87,19 @@ class StackData:
             )
         self.batch, self.stack, self.stride, self.negatives = batch, stack, stride, negatives
         self.volumes = []
+        cache = cache or Cache()
         for case in cases:
             before_read()
-            self.volumes.append(read_slices(case, labels, preprocessing, side))
+            self.volumes.append(read_slices(case, labels, preprocessing, side, cache))
         self._augment = Augment() if augment else None
+        self._whole = whole
         self._steps = self._count_steps()
 
     def steps(self) -> int:
         """Optimiser steps in every epoch: a function of the cases and the arguments, not of the seed."""
         return self._steps
 
-    def epoch(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, seed: int, order: Sequence[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch's batches.
 
         How many stacks hold foreground depends on the offsets, the number of steps does not: the stacks are dealt out
@@ -99,12 +107,14 @@ class StackData:
 
         Args:
             seed: 0 or more; determines offsets, choice, order and augmentation.
+            order: the batches that are wanted, 0 to ``steps() - 1``; None: all, as they come.
 
         Yields:
-            ``steps()`` times images (b * stack, 1, side, side) float32 and labels (b * stack, side, side) int64.
+            For each, images (n, 1, side, side) float32 and labels (n, side, side) int64, n up to stacks * stack.
         """
-        for batch in np.array_split(self._draw(np.random.default_rng(seed)), self._steps):
-            stacks = [self._sample(seed, int(volume), int(start)) for volume, start in batch]
+        batches = np.array_split(self._draw(np.random.default_rng(seed)), self._steps)
+        for index in range(self._steps) if order is None else order:
+            stacks = [self._sample(seed, int(volume), int(start)) for volume, start in batches[index]]
             yield torch.cat([image for image, _ in stacks])[:, None], torch.cat([label for _, label in stacks]).long()
 
     def _starts(self, volume: Slices, offset: int) -> np.ndarray:
@@ -142,26 +152,35 @@ class StackData:
 
     def _sample(self, seed: int, index: int, start: int) -> tuple[Tensor, Tensor]:
         volume = self.volumes[index]
-        window = torch.from_numpy(self._window(volume, start))
-        image, label = volume.image[window], volume.label[window]
-        if self._augment is None:
-            return image, label
-        # The state belongs to the stack, not to who computes it: no two workers can share one.
-        state = np.random.SeedSequence((seed, index, start + self.stack)).generate_state(1)[0]
-        self._augment.set_random_state(seed=int(state))
-        data = self._augment({"image": image, "label": label})
-        return data["image"], data["label"]
+        window = self._window(volume, start)
+        data = {"image": volume.image[window], "label": volume.label[window]}
+        if self._augment is not None:
+            # The state belongs to the stack, not to who computes it: no two workers can share one.
+            state = np.random.SeedSequence((seed, index, start + self.stack)).generate_state(1)[0]
+            self._augment.set_random_state(seed=int(state))
+            data = self._augment(data)
+        # Windows rise: a slice that repeats the edge follows its like.
+        kept = slice(None) if self._whole else torch.from_numpy(np.diff(window, prepend=-1) > 0)
+        return data["image"][kept], data["label"][kept]
 
 
-def read_slices(case: Case, labels: Mapping[int, str], preprocessing: Preprocessing, side: int) -> Slices:
-    """Read a case and fit its slices.
+def read_slices(
+    case: Case, labels: Mapping[int, str], preprocessing: Preprocessing, side: int, cache: Cache
+) -> Slices:
+    """A case's fitted slices, from the cache if the files, the statistics and the preprocessing are the same as then.
 
     Raises:
         FileNotFoundError, ValueError: the case is faulty or has no label.
     """
+    sources = content(case.image), content(case.label), case.statistics, preprocessing, sorted(labels), side
+    kept = cache.get(("slices", *sources), lambda: _fitted(case, labels, preprocessing, side))
+    return Slices(kept["image"], kept["label"], kept["label"].flatten(1).any(dim=1).numpy())
+
+
+def _fitted(case: Case, labels: Mapping[int, str], preprocessing: Preprocessing, side: int) -> dict[str, Tensor]:
     volume = read_volume(case, labels, preprocessing)
     if volume.label is None:
         raise ValueError(f"{case.image}: has no label in the datalist, expected one; training needs it")
     image = fit(volume.image.permute(2, 0, 1).contiguous(), volume.spacing[:2], side, "image")
     label = fit(volume.label.permute(2, 0, 1).contiguous(), volume.spacing[:2], side, "label")
-    return Slices(image, label, label.flatten(1).any(dim=1).numpy())
+    return {"image": image, "label": label}

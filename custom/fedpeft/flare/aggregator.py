@@ -11,12 +11,12 @@ from nvflare.app_common.abstract.model import ModelLearnableKey
 from nvflare.app_common.app_constant import AppConstants
 from torch import Tensor
 
-from fedpeft.algebra.average import average_parcel, normalised
-from fedpeft.algebra.codec import roundtrip
+from fedpeft.algebra.average import normalised
+from fedpeft.algebra.feedback import averaged
 from fedpeft.flare.filters import declared_bytes
 from fedpeft.flare.job_run import job_run
 from fedpeft.flare.messages import BYTES, META, content, meta_of, round_of, sender, site_report
-from fedpeft.model.parcel import check
+from fedpeft.model.parcel import check, held
 
 # The round's record, for whoever writes it down.
 RECORD = "fedpeft_record"
@@ -34,9 +34,10 @@ class Contribution:
 class AdapterAggregator(Aggregator):
     """Averages a round of parcels (FLAP-SAM, section 3 and equation 3).
 
-    A site's result is its difference to tensors as it decoded them. The server keeps the very same: an average is
-    rounded as the codec will send it before it becomes the global model, and the differences are added back to that
-    before any product is formed. Sites are summed in the order of their names, so a run can be repeated bit for bit.
+    A site's result is its difference to tensors as it decoded them; the server knows what these are, and adds the
+    difference back to exactly that before any product is formed. What the codec's rounding kept from the sites stays
+    in the server's model and adds up with later rounds (``algebra/feedback.py``). Sites are summed in the order of
+    their names, so a run can be repeated bit for bit.
 
     Args:
         min_sites: accepted results that a round needs; with fewer the job stops and says why.
@@ -75,7 +76,7 @@ class AdapterAggregator(Aggregator):
         return True
 
     def aggregate(self, fl_ctx: FLContext) -> Shareable:
-        """The average of what the round trained, as the sites will decode it.
+        """The average of what the round trained, before the codec rounds it.
 
         Raises:
             RuntimeError: too few results were accepted; the message holds every reason.
@@ -93,10 +94,11 @@ class AdapterAggregator(Aggregator):
         results = [self._accepted[site] for site in sites]
         weights = normalised([item.report["cases"] if run.weights == "cases" else 1 for item in results])
         learnable = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)
-        base = {key: learnable[ModelLearnableKey.WEIGHTS][key] for key in results[0].difference}
-        averaged, reports = average_parcel(base, [item.difference for item in results], weights, run.method_row.rule_of)
+        exact = {key: learnable[ModelLearnableKey.WEIGHTS][key] for key in results[0].difference}
+        differences, base = [item.difference for item in results], held(run, exact, round_)
+        tensors, reports = averaged(exact, base, differences, weights, run.method_row.rule_of)
         self._record(fl_ctx, dict(zip(sites, weights, strict=True)), reports, silent)
-        outgoing = DXO(DataKind.WEIGHTS, data=roundtrip(averaged, run.codec))
+        outgoing = DXO(DataKind.WEIGHTS, data=tensors)
         outgoing.set_meta_prop(META, learnable[ModelLearnableKey.META][META])
         return outgoing.to_shareable()
 

@@ -42,24 +42,36 @@ class AdapterRounds(ScatterAndGather):
         )
         self._metrics: dict[str, dict[str, Any]] = {}
         self._refused: dict[str, str] = {}
+        self._paused = False
 
     def start_controller(self, fl_ctx: FLContext) -> None:
-        """Load the initial model; our parts need one another."""
+        """Load the model, and begin after the rounds that are done; our parts need one another."""
         super().start_controller(fl_ctx)
         for part, expected in ((self.aggregator, AdapterAggregator), (self.persistor, RunFolderPersistor)):
             if not isinstance(part, expected):
                 self.system_panic(f"the job needs a {expected.__name__}, got {type(part).__name__}", fl_ctx)
+                return
+        self._current_round = self.persistor.rounds_done
+        if self.persistor.exhausted:
+            self._num_rounds = self._current_round
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """End the run after a round with which the sites' validation has stopped to improve."""
+        """End the run with which the sites' validation has stopped to improve, or the job for which a site waits."""
         super().handle_event(event_type, fl_ctx)
-        if event_type == AppEventType.ROUND_DONE and self.persistor.exhausted:
-            self._num_rounds = self._current_round + 1 - self._start_round
+        if event_type != AppEventType.ROUND_DONE:
+            return
+        done, exhausted = self._current_round + 1, self.persistor.exhausted
+        self._paused = self.persistor.awaited and done < self._num_rounds and not exhausted
+        if exhausted or self._paused:
+            self._num_rounds = done
 
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
-        """All rounds, then the validation of the final model."""
+        """All rounds, then the validation of the final model; neither where the next job goes on."""
         super().control_flow(abort_signal, fl_ctx)
-        if abort_signal.triggered or self._current_round != self._start_round + self._num_rounds:
+        if abort_signal.triggered or self._current_round != self._num_rounds:
+            return
+        if self._paused:
+            self.persistor.pause(fl_ctx)
             return
         fl_ctx.set_prop(AppConstants.CURRENT_ROUND, self._current_round, private=True, sticky=True)
         data = self.shareable_gen.learnable_to_shareable(self._global_weights, fl_ctx)

@@ -1,11 +1,14 @@
 """The site's executor: FLARE tasks in, tensors and numbers out. It only translates; ``fedpeft.train`` does the work."""
 
+import gc
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from nvflare.apis.dxo import DXO, DataKind
+from nvflare.apis.event_type import EventType
 from nvflare.apis.executor import Executor
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
@@ -19,10 +22,12 @@ from fedpeft.flare.job_run import JobRun, job_run
 from fedpeft.flare.messages import META, content, is_ok, meta_of, refusal, round_of
 from fedpeft.model.initial import build, digest
 from fedpeft.model.parcel import check
+from fedpeft.train.acceleration import checkpoint_activations, compile_forward
 from fedpeft.train.checkpoints import identity
 from fedpeft.train.loop import Stopped
 from fedpeft.train.scores import class_means
 from fedpeft.train.site import Behind, SiteTrainer
+from fedpeft.train.site_cache import site_cache
 from fedpeft.train.site_file import NAME, RUN_KEY, SiteFile, read_site_file, run_state
 
 
@@ -65,13 +70,20 @@ class SiteExecutor(Executor):
             return refusal(ReturnCode.BAD_TASK_DATA, str(fault))
         except Stopped:
             return make_reply(ReturnCode.TASK_ABORTED)
-        except (ValueError, OSError, RuntimeError) as fault:
+        except (ValueError, OSError, RuntimeError, MemoryError) as fault:
             # As no event and below ERROR, since FLARE can send both to the server: the message may name a patient.
-            self.log_warning(fl_ctx, f"a fault at this site: {fault}", fire_event=False)
-            reason = f"a fault in the site's own data, files or device ({type(fault).__name__}); its log says which"
+            self.log_warning(fl_ctx, f"a fault at this site, which misses this round: {fault}", fire_event=False)
+            reason = f"a fault in the site's own data, files or device ({_kind(fault)}); its log says which"
             return refusal(ReturnCode.EXECUTION_EXCEPTION, reason)
         reply.set_header(AppConstants.CURRENT_ROUND, round_of(shareable))
         return reply
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Leave the GPU when a job is over or aborted: FLARE takes seconds more to end the process."""
+        if event_type == EventType.END_RUN:
+            self._trainer = None
+            gc.collect()
+            torch.cuda.empty_cache()
 
     def _train(self, trainer: SiteTrainer, dxo: DXO, round_: int) -> DXO:
         """The model as received is validated first, so that every round's curve comes without another exchange."""
@@ -139,12 +151,23 @@ class SiteExecutor(Executor):
         checkpoint = site_file.checkpoint(job.run)
         model = build(job.run, checkpoint)
         self._digests = {"checkpoint_sha256": identity(checkpoint), "model_sha256": digest(model)}
+        if site_file.save_memory:
+            checkpoint_activations(model)
+        if site_file.compile:
+            compile_forward(model)
         site = replace(read_site(site_file.datalist(job.run.dataset)), name=name)
         state = run_state(site_file, meta["run_key"])
-        return SiteTrainer(job.run, site, model, state, site_file.device, lambda: self._signal.triggered)
+        cache = site_cache(site_file.cache_dir)
+        return SiteTrainer(job.run, site, model, state, site_file.device, lambda: self._signal.triggered, cache)
 
     def _admitted(self, site_file: SiteFile, job: JobRun) -> None:
         try:
             site_file.admit(job.run.method, declared_bytes(job.parcel(0), job.run.codec))
         except ValueError as fault:
             raise Refused(str(fault)) from fault
+
+
+def _kind(fault: Exception) -> str:
+    """What may be said elsewhere of a fault: its type, and of the system's errors the system's words without a path."""
+    number = getattr(fault, "errno", None)
+    return f"{type(fault).__name__}: {os.strerror(number)}" if number else type(fault).__name__

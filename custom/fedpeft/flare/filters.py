@@ -6,7 +6,6 @@ parcel. FLARE runs a site's own privacy filters before a job's, so the order at 
 
 from typing import Any
 
-import torch
 from nvflare.apis.dxo import DXO, DataKind
 from nvflare.apis.dxo_filter import DXOFilter
 from nvflare.apis.fl_constant import FilterKey, FLContextKey, ReturnCode
@@ -14,7 +13,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from torch import Tensor
 
-from fedpeft.algebra.codec import decode, encode, nbytes
+from fedpeft.algebra.codec import decode, encode, encoded_bytes, is_encoded, nbytes
 from fedpeft.flare.job_run import JobRun, job_run
 from fedpeft.flare.messages import BYTES, META, content, is_ok, meta_of, refusal, round_of, sender, site_report
 from fedpeft.model.parcel import Parcel, check, named
@@ -26,7 +25,7 @@ IDENTITY = ("run_key", "checkpoint_sha256", "model_sha256")
 
 def declared_bytes(parcel: Parcel, codec: str) -> int:
     """Bytes of a parcel's values as the codec sends them, without keys and headers."""
-    return nbytes(encode({key: torch.empty(shape, device="meta") for key, shape in parcel.items()}, codec))
+    return encoded_bytes(parcel, codec)
 
 
 def declared(dxo: DXO, round_: int, job: JobRun) -> Parcel:
@@ -80,8 +79,11 @@ class EncodeParcel(CheckedFilter):
             ValueError: the content is not the declared parcel.
         """
         job, me = job_run(fl_ctx), fl_ctx.get_identity_name()
-        check(dxo.data, declared(dxo, round_of(shareable), job), me)
-        encoded = DXO(dxo.data_kind, data=encode(dxo.data, job.run.codec))
+        parcel, codec = declared(dxo, round_of(shareable), job), job.run.codec
+        # A site's own limit, which stands before a job's filters, has encoded already.
+        tensors = decode(dxo.data, parcel, codec) if is_encoded(dxo.data, codec) else dxo.data
+        check(tensors, parcel, me)
+        encoded = DXO(dxo.data_kind, data=encode({key: tensors[key] for key in parcel}, codec))
         encoded.set_meta_prop(META, _declared(meta_of(dxo), job, me))
         return encoded
 
@@ -112,7 +114,7 @@ class DecodeParcel(CheckedFilter):
         if size > limit and _shapes(tensors) == parcel:
             raise ValueError(f"{who}: {size:,} encoded bytes, expected {limit:,} for {job.run.codec}")
         try:
-            decoded = DXO(dxo.data_kind, data=decode(tensors))
+            decoded = DXO(dxo.data_kind, data=decode(tensors, parcel, job.run.codec))
         except ValueError as fault:
             raise ValueError(f"{who}: {fault}") from fault
         check(decoded.data, parcel, who)

@@ -14,50 +14,78 @@ from nvflare.app_common.abstract.model_persistor import ModelPersistor
 from nvflare.app_common.app_constant import AppConstants
 from torch import Tensor
 
-from fedpeft.algebra.codec import roundtrip
 from fedpeft.flare.aggregator import RECORD
 from fedpeft.flare.job_run import job_run
 from fedpeft.flare.messages import META
-from fedpeft.flare.round_line import final_line, round_line
+from fedpeft.flare.round_line import MARK, final_line, round_line
 from fedpeft.model.initial import build, digest
-from fedpeft.model.parcel import download, trainable
+from fedpeft.model.parcel import held, trainable
+from fedpeft.spec.run import Run
 from fedpeft.train.checkpoints import identity
+from fedpeft.train.continuation import RunState, RunStates
 from fedpeft.train.run_folder import RunFolder
 from fedpeft.train.selection import Selection
 from fedpeft.train.site_file import NAME, read_site_file
 
+# What FLARE says when sites were lost and fewer than the job's min_clients are left.
+TOO_FEW = "Aborting job due to deployment policy violation"
+
 
 class RunFolderPersistor(ModelPersistor):
-    """Loads the initial parcel from the server's own checkpoint and keeps the run in ``app_server/run``."""
+    """Loads the initial parcel from the server's own checkpoint and keeps the run in ``app_server/run``.
+
+    Where the server's kit has the component ``Continuation``, a run that another job began goes on after its last
+    finished round, and every finished round is kept for the next job.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._folder: RunFolder | None = None
+        self._state: RunState | None = None
+        self._job = ""
         self._entered: dict[str, Tensor] = {}
         self._selection: Selection | None = None
         self._ended: str | None = None
         self._clock = 0.0
 
     def load_model(self, fl_ctx: FLContext) -> ModelLearnable:
-        """The initial parcel, with the digests that every site compares with its own."""
+        """The initial parcel or that after the last finished round, with the digests that every site compares.
+
+        Raises:
+            RuntimeError: the run has gone on in another job meanwhile.
+            ValueError: the run that this job continues began with another configuration, checkpoint or initial model.
+        """
         run = job_run(fl_ctx).run
         workspace = fl_ctx.get_engine().get_workspace()
         site_file = read_site_file(Path(workspace.get_site_config_dir()) / NAME, fl_ctx.get_identity_name())
         checkpoint = site_file.checkpoint(run)
         model = build(run, checkpoint)
-        meta = {
-            "run_key": uuid.uuid4().hex, "checkpoint_sha256": identity(checkpoint), "model_sha256": digest(model),
-        }
-        self._folder = RunFolder(Path(workspace.get_app_dir(fl_ctx.get_job_id())) / "run")
-        self._folder.start(run, "federated", meta["checkpoint_sha256"], meta["model_sha256"])
+        self._job = fl_ctx.get_job_id()
+        self._state = RunStates(Path(workspace.get_root_dir())).of(self._job)
+        if self._state:
+            self._state.claim(self._job)
+        key = self._state.run_key if self._state else uuid.uuid4().hex
+        meta = {"run_key": key, "checkpoint_sha256": identity(checkpoint), "model_sha256": digest(model)}
+        self._folder = RunFolder(Path(workspace.get_app_dir(self._job)) / "run")
+        self._open(run, meta["checkpoint_sha256"], meta["model_sha256"])
         self._selection = Selection(self._folder, run.patience)
         tensors = {key: tensor.detach().clone() for key, tensor in trainable(model).items()}
-        # What a site receives it knows as decoded, what it is not sent as built: the server keeps the same.
-        self._entered = tensors | roundtrip({key: tensors[key] for key in download(run, 0)}, run.codec)
-        self._ended = f"stopped after 0 of {run.rounds} rounds"
+        exact = self._folder.exact() if self.rounds_done else tensors
+        self._entered = held(run, exact, self.rounds_done)
+        self._ended = f"stopped after {self.rounds_done} of {run.rounds} rounds"
         torch.set_num_threads(site_file.threads)
         self._clock = time.monotonic()
-        return make_model_learnable(dict(self._entered), {META: meta})
+        return make_model_learnable(exact, {META: meta})
+
+    def _open(self, run: Run, checkpoint_sha256: str, model_sha256: str) -> None:
+        """Describe a run that begins, or take up the one that this job continues."""
+        if self._state and self._state.restore(self._folder.path):
+            self._folder.expect(run, checkpoint_sha256, model_sha256)
+        else:
+            self._folder.start(run, "federated", checkpoint_sha256, model_sha256)
+        if self._state:
+            self._folder.continued(self._state.continued_after)
+            self._state.note(self._job, "running")
 
     def save_model(self, model: ModelLearnable, fl_ctx: FLContext) -> None:
         """Write a finished round, and the model that entered it if it is the best validated one so far."""
@@ -69,10 +97,30 @@ class RunFolderPersistor(ModelPersistor):
         name = run.task_row.of_class
         scores = {site: item.get(name, {}) for site, item in record["sites"].items()}
         self._selection.validated(round_, scores, self._entered)
-        self._folder.record(round_, record, model[ModelLearnableKey.WEIGHTS])
+        exact = model[ModelLearnableKey.WEIGHTS]
+        self._entered = held(run, exact, round_ + 1)
+        self._folder.keep_exact(exact, self._entered)
+        self._folder.record(round_, record, self._entered)
         self._ended = f"stopped after {round_ + 1} of {run.rounds} rounds"
-        self._entered = model[ModelLearnableKey.WEIGHTS]
+        if self._state:
+            self._state.keep(self._job, self._folder, round_ + 1)
         self.log_info(fl_ctx, round_line(round_, run, record), fire_event=False)
+
+    @property
+    def rounds_done(self) -> int:
+        """Finished rounds of the run, those of earlier jobs included."""
+        return self._folder.description["rounds_done"]
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a site waits that only the run's next job can take in."""
+        return self._state is not None and self._state.awaited
+
+    def pause(self, fl_ctx: FLContext) -> None:
+        """The job ends here, the run goes on in the next one."""
+        run = job_run(fl_ctx).run
+        self._ended = f"goes on in another job after {self.rounds_done} of {run.rounds} rounds"
+        self.log_info(fl_ctx, f"{MARK} {self._ended}: a site waits to enter", fire_event=False)
 
     @property
     def exhausted(self) -> bool:
@@ -93,13 +141,19 @@ class RunFolderPersistor(ModelPersistor):
         run = job_run(fl_ctx).run
         scores = {site: report[run.task_row.of_class] for site, report in metrics.items()}
         self._selection.validated(rounds, scores, self._entered)
-        self._folder.finish("finished", validated=sorted(metrics), refused=refused)
+        self._finish("finished", validated=sorted(metrics), refused=refused)
         self._ended = None
         self.log_info(fl_ctx, final_line(rounds, run, scores, refused), fire_event=False)
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Keep run.json truthful when the run ends in another way."""
+        """Keep run.json truthful when the run ends in another way; too few sites are a reason to go on later."""
         if event_type == EventType.FATAL_SYSTEM_ERROR:
-            self._ended = f"failed: {fl_ctx.get_prop(FLContextKey.EVENT_DATA)}"
+            reason = fl_ctx.get_prop(FLContextKey.EVENT_DATA)
+            self._ended = f"too few sites left, {self._ended}" if reason == TOO_FEW else f"failed: {reason}"
         elif event_type == EventType.END_RUN and self._folder is not None and self._ended is not None:
-            self._folder.finish(self._ended)
+            self._finish(self._ended)
+
+    def _finish(self, status: str, **more: Any) -> None:
+        self._folder.finish(status, **more)
+        if self._state:
+            self._state.note(self._job, status)

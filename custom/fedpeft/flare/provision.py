@@ -20,8 +20,13 @@ from fedpeft.train.site_file import NAME, VERSION
 WHEEL_FOLDER = "wheel"
 LIMITS = "fedpeft.flare.limits"
 STORAGE = "fedpeft.flare.storage"
+CONTINUATION = "fedpeft.flare.continuation.Continuation"
+LAUNCHER = "fedpeft.flare.launcher.RestartingLauncher"
 # Seconds without a sign of life after which the server gives a site up; FLARE's 600 let a job wait for the dead.
 HEART_BEAT_TIMEOUT = 25
+# A job waits a week for its sites; FLARE's ten attempts would end a run in 40 minutes. From 1024 on FLARE's scheduler
+# fails, since it computes 2 to the power of the attempts.
+SCHEDULING = {"max_schedule_count": 1000, "min_schedule_interval": 2.0, "max_schedule_interval": 600.0}
 
 # Nobody: code in jobs, FLARE's shell commands, Flower. What a role is not given it may not do: there is no "member",
 # and commands without a line here, such as those an application defines, are nobody's.
@@ -75,23 +80,35 @@ def server_template() -> dict[str, Any]:
 
 def client_resources(given: dict[str, Any]) -> dict[str, Any]:
     """A hospital's local/resources.json, from FLARE's own; its GPU manager stays as project.yml describes it."""
-    parts = [part for part in given["components"] if part["id"] != "site_log_streamer"]
+    launcher = {"id": "process_launcher", "path": LAUNCHER, "args": {}}
+    parts = [
+        launcher if part["id"] == launcher["id"] else part
+        for part in given["components"] if part["id"] != "site_log_streamer"
+    ]
     parts.append({"id": "no_shell", "path": f"{LIMITS}.NoShell", "args": {}})
     return _policy(given) | {"allow_log_streaming": False, "components": parts}
 
 
 def server_resources(given: dict[str, Any]) -> dict[str, Any]:
-    """The server's local/resources.json, from FLARE's own: jobs below the kit, prompt ends, no logs of sites."""
-    jobs = {"id": "job_manager", "path": f"{STORAGE}.KitJobs", "args": {"uri_root": "jobs-storage"}}
+    """The server's local/resources.json, from FLARE's own: jobs below the kit and continued, no logs of sites."""
     storage = {"path": f"{STORAGE}.KitStorage", "args": {"root_dir": "snapshot-storage"}}
     snapshots = given["snapshot_persistor"]
     return _policy(given) | {
         "servers": [server | {"heart_beat_timeout": HEART_BEAT_TIMEOUT} for server in given["servers"]],
         "snapshot_persistor": snapshots | {"args": snapshots["args"] | {"storage": storage}},
         "components": [
-            jobs if part["id"] == jobs["id"] else part for part in given["components"] if part["id"] != "log_receiver"
+            *(_server_part(part) for part in given["components"] if part["id"] != "log_receiver"),
+            {"id": "continuation", "path": CONTINUATION, "args": {}},
         ],
     }
+
+
+def _server_part(part: dict[str, Any]) -> dict[str, Any]:
+    if part["id"] == "job_manager":
+        return part | {"path": f"{STORAGE}.KitJobs", "args": {"uri_root": "jobs-storage"}}
+    if part["id"] == "job_scheduler":
+        return part | {"args": part["args"] | SCHEDULING}
+    return part
 
 
 def log_config(given: dict[str, Any]) -> dict[str, Any]:
@@ -105,12 +122,13 @@ class PolicyBuilder(Builder):
     """Writes the policy into all kits, and the wheel beside them.
 
     Args:
-        wheel_folder: holds the one wheel of fedpeft, see admin/wheels.sh; relative to where the command is run.
+        wheel_folder: holds the one wheel of fedpeft, see admin/wheels.sh; relative to where the command is run. None
+            where fedpeft is installed in another way, as for poc/: then no kit names a wheel.
     """
 
-    def __init__(self, wheel_folder: str) -> None:
+    def __init__(self, wheel_folder: str | None) -> None:
         super().__init__()
-        self.wheel_folder = Path(wheel_folder)
+        self.wheel_folder = None if wheel_folder is None else Path(wheel_folder)
         self._wheel = Path()
         self._stated: dict[str, str] = {}
 
@@ -120,20 +138,25 @@ class PolicyBuilder(Builder):
         Raises:
             ValueError: its folder does not hold one wheel, or that is no wheel of fedpeft.
         """
-        self._wheel = _one_wheel(self.wheel_folder)
-        self._stated = of_wheel(self._wheel)
+        if self.wheel_folder:
+            self._wheel = _one_wheel(self.wheel_folder)
+            self._stated = of_wheel(self._wheel)
 
     def build(self, project: Project, ctx: ProvisionContext) -> None:
         """Write the files; FLARE's StaticFileBuilder has written those they come from."""
+        if self.wheel_folder:
+            self._hand_out(project, ctx)
+        _server(Path(ctx.get_local_dir(project.get_server())))
+        for client in project.get_clients():
+            _client(Path(ctx.get_local_dir(client)))
+
+    def _hand_out(self, project: Project, ctx: ProvisionContext) -> None:
         beside = Path(ctx.get_wip_dir()) / WHEEL_FOLDER
         beside.mkdir()
         shutil.copyfile(self._wheel, beside / self._wheel.name)
         (beside / "SHA256SUMS").write_text(f"{self._stated['sha256']}  {self._wheel.name}\n")
         for participant in project.get_all_participants():
             write_json(Path(ctx.get_local_dir(participant)) / WHEEL, self._stated)
-        _server(Path(ctx.get_local_dir(project.get_server())))
-        for client in project.get_clients():
-            _client(Path(ctx.get_local_dir(client)))
 
 
 def _server(local: Path) -> None:

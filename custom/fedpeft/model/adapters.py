@@ -15,7 +15,7 @@ from fedpeft.model.bottlenecks import put_bottlenecks
 from fedpeft.model.fact import FacTLinear, TensorTrain, Tucker
 from fedpeft.model.lora import Directed, DoRALinear, Gate, LoRALinear, LowRank, MoLELinear
 from fedpeft.model.parts import Block
-from fedpeft.model.prompts import LowRankPrompts, PromptedAttention, PromptedEncoder, Prompts
+from fedpeft.model.prompts import LowRankPrompts, PromptedEncoder, Prompts
 from fedpeft.model.slices import MixingBlock
 from fedpeft.model.vit import VitEncoder
 from fedpeft.spec.methods import Adapter
@@ -72,7 +72,7 @@ def _prompts(made: Callable[[Run], nn.Module]) -> Callable[[nn.Module, Layers, A
     def put(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> None:
         for block in layers.values():
             block.prompts = made(run)
-            block.attn = PromptedAttention(block.attn, block.norm1, block.prompts)
+            block.attn.prompted = (block.norm1, block.prompts)
 
     return put
 

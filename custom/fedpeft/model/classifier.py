@@ -35,4 +35,12 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits before the softmax over classes: (B, 3, side, side) -> (B, outputs)."""
-        return self.head(self.features(images))
+        return self.decode(self.encode(images))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Features, which depend on the image encoder alone: (B, 3, side, side) -> (B, width)."""
+        return self.features(images)
+
+    def decode(self, features: Tensor) -> Tensor:
+        """Logits from features: (B, width) -> (B, outputs)."""
+        return self.head(features)

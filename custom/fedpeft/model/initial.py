@@ -41,7 +41,9 @@ def build(run: Run, checkpoint: Path | None) -> nn.Module:
     """
     model = skeleton(run)
     given = read_checkpoint(checkpoint, model, run.backbone_row) if checkpoint else {}
-    model.to_empty(device="cpu")
+    # Not to_empty: on the meta device it loads a second's worth of torch's compiler.
+    memory = {path: torch.empty(tensor.shape, dtype=tensor.dtype) for path, tensor in named_tensors(model).items()}
+    model.load_state_dict(memory, assign=True)
     with torch.no_grad():
         for path, tensor in named_tensors(model).items():
             if path in given:

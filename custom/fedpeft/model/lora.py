@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from fedpeft.model.added import Added
+from fedpeft.model.low_rank_sum import LowRankSum
 from fedpeft.spec.methods import Adapter
 
 
@@ -87,7 +88,13 @@ class LoRALinear(AdaptedLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
-        return self.add(super().forward(x), {part: pair(x) for part, pair in self.adapters().items()})
+        pairs = self.adapters()
+        if torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling():
+            # Autocast chooses the type of each operation by itself, and the compiler fuses what follows.
+            return self.add(super().forward(x), {part: pair(x) for part, pair in pairs.items()})
+        starts = tuple(self.parts.index(part) * self.width for part in pairs)
+        factors = (*(pair.A for pair in pairs.values()), *(pair.B for pair in pairs.values()))
+        return LowRankSum.apply(x, self.weight, self.bias, starts, *factors)
 
 
 class Directed(LowRank):

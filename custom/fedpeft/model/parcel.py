@@ -11,6 +11,8 @@ from math import prod
 
 from torch import Tensor, nn
 
+from fedpeft.algebra.codec import roundtrip
+from fedpeft.algebra.finite import all_finite
 from fedpeft.model.initial import skeleton
 from fedpeft.spec.run import Run, drawn_blocks
 
@@ -68,6 +70,18 @@ def last_trained(run: Run, path: str, before: int) -> int | None:
     return next((number for number in reversed(range(before)) if is_trained(run, path, number)), None)
 
 
+def held(run: Run, tensors: dict[str, Tensor], round_: int) -> dict[str, Tensor]:
+    """The server's tensors as the sites hold them at the start of a round: as decoded, or as built where never sent.
+
+    Args:
+        run: the run.
+        tensors: path -> the server's own tensor, of any of the paths that the method may train.
+        round_: 0-based.
+    """
+    sent = {path: value for path, value in tensors.items() if last_trained(run, path, max(round_, 1)) is not None}
+    return tensors | roundtrip(sent, run.codec)
+
+
 def counts(run: Run) -> tuple[int, int]:
     """Parameters that may train, and all parameters of the run's model, adapters included in both; without a file."""
     model = skeleton(run)
@@ -113,7 +127,7 @@ def check(tensors: dict[str, Tensor], expected: Parcel, who: str) -> None:
             raise ValueError(f"{who}: {key!r} is {got}, expected a float tensor of shape {shape}")
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{who}: {key!r} has shape {tuple(tensor.shape)}, expected {shape}")
-        if not tensor.isfinite().all():
+        if not all_finite(tensor):
             raise ValueError(f"{who}: {key!r} of shape {shape} is not finite; its sender must look at its training")
 
 

@@ -2,18 +2,17 @@
 
 VPT-deep puts tokens P of its own before every block, and throws away what becomes of them behind it. Nothing in a block
 but the attention lets tokens see each other, so all that is left of P are the keys and values that the other tokens
-attend to. ``PromptedAttention`` computes these alone: the same function, without prompts' queries, projections and MLP.
+attend to. ``attention.py`` computes these alone: the same function, without prompts' queries, projections and MLP. In a
+windowed block of SAM every window sees the prompts; they have no place in the grid, so no relative position.
 """
 
 from math import sqrt
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, scaled_dot_product_attention
 
 from fedpeft.model.added import Added
-from fedpeft.model.parts import Attention, encoder
-from fedpeft.model.vit import VitEncoder, split
+from fedpeft.model.vit import VitEncoder
 from fedpeft.spec.backbones import Backbone
 
 
@@ -89,44 +88,6 @@ class LowRankPrompts(Added):
     def forward(self) -> Tensor:
         """The tokens, (count, dim)."""
         return self.B @ self.A
-
-
-class PromptedAttention(Attention):
-    """A block's attention, of either encoder, with prompts as further keys and values; its parts keep their names.
-
-    In a windowed block of SAM every window sees the prompts. They have no place in the grid, so no relative position.
-
-    Args:
-        attention: the block's own, whether its layers are adapted or not.
-        norm: the block's normalisation before attention, which VPT's prompts pass like all tokens.
-        prompts: gives the tokens, (P, dim).
-    """
-
-    def __init__(self, attention: Attention, norm: nn.Module, prompts: nn.Module) -> None:
-        # All that the attention has, so that nothing of it has to be listed here.
-        vars(self).update(vars(attention))
-        # In a tuple, so that norm and prompts have one path, that of the block.
-        self._tokens = (norm, prompts)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend to tokens and prompts: normalised (B, N, dim) or (B, h, w, dim) -> the same shape."""
-        norm, prompts = self._tokens
-        q, *own = split(self, x.flatten(1, -2))
-        _, *further = split(self, norm(prompts()).unsqueeze(0))
-        keys, values = (
-            torch.cat([token, prompt.expand(len(x), -1, -1, -1)], dim=2)
-            for token, prompt in zip(own, further, strict=True)
-        )
-        bias = self._positions(q, x.shape[1:-1], keys.shape[2]) if self.use_rel_pos else None
-        attended = scaled_dot_product_attention(q, keys, values, attn_mask=bias)
-        return self.proj(attended.transpose(1, 2).reshape(x.shape))
-
-    def _positions(self, q: Tensor, grid: torch.Size, keys: int) -> Tensor:
-        """What relative positions add to the logits, (B, heads, N, keys); nothing for the prompts, which are last."""
-        flat = q.flatten(0, 1)
-        zeros = flat.new_zeros(len(flat), q.shape[2], q.shape[2])
-        bias = encoder.add_decomposed_rel_pos(zeros, flat, self.rel_pos_h, self.rel_pos_w, grid, grid)
-        return pad(bias, (0, keys - q.shape[2])).unflatten(0, q.shape[:2])
 
 
 class PromptedEncoder(VitEncoder):

@@ -9,8 +9,9 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, layer_norm, linear
 
+from fedpeft.model.attention import GridAttention
 from fedpeft.model.parts import common, mask_decoder, modeling
 from fedpeft.spec.run import Run
 
@@ -47,35 +48,60 @@ class AutomaticMaskDecoder(modeling.MaskDecoder):
         Returns:
             Logits before the softmax over tokens, (B, tokens, h * 2**n, w * 2**n).
         """
-        batch, channels, height, width = embedding.shape
+        batch, _, height, width = embedding.shape
         tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(batch, -1, -1)
         tokens, pixels = self.transformer(embedding + dense, position.expand(batch, -1, -1, -1), tokens)
-        pixels = self.output_upscaling(pixels.transpose(1, 2).reshape(batch, channels, height, width))
+        pixels = self.output_upscaling(pixels.unflatten(1, (height, width)))
         # Token 0 of the transformer's output is the IoU token, which the loss does not use.
         weights = torch.stack([mlp(tokens[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
-        return torch.einsum("btc,bchw->bthw", weights, pixels)
+        return (weights @ pixels.flatten(1, 2).mT).unflatten(2, pixels.shape[1:3])
+
+
+class Doubling(nn.ConvTranspose2d):
+    """SAM's transposed convolution, kernel and stride 2, channels last: no two of its outputs share an input's product.
+
+    So it is one matrix product, and its output needs no other layout for the normalisation behind it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, h, w, in_channels) -> (B, 2 h, 2 w, out_channels)."""
+        # (in, out, 2, 2) -> (2 * 2 * out, in).
+        weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)
+        fours = linear(x, weight, self.bias.repeat(4)).unflatten(-1, (2, 2, self.out_channels))
+        return fours.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+class ChannelNorm(common.LayerNorm2d):
+    """SAM's LayerNorm2d, channels last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., channels) -> the same shape."""
+        return layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
 def _upscaling(neck: int, channels: tuple[int, ...]) -> nn.Sequential:
-    """Transposed convolutions with LayerNorm2d and GELU between; after the last one GELU alone.
+    """Doublings with a normalisation and GELU between; after the last one GELU alone: (B, h, w, channels) -> larger.
 
     Positions 0, 1 and 3 are those of the published decoder, so that its first two stages can be loaded.
     """
     layers: list[nn.Module] = []
     for before, after in zip((neck, *channels[:-1]), channels, strict=True):
-        layers += [nn.ConvTranspose2d(before, after, kernel_size=2, stride=2), common.LayerNorm2d(after), nn.GELU()]
+        layers += [Doubling(before, after, kernel_size=2, stride=2), ChannelNorm(after), nn.GELU()]
     del layers[-2]
     return nn.Sequential(*layers)
 
 
 def image_encoder(run: Run) -> nn.Module:
     """SAM's image encoder at the run's side: normalised (B, 3, side, side) -> (B, neck, side / patch, side / patch)."""
-    row = run.backbone_row
-    return modeling.ImageEncoderViT(
+    row, grid = run.backbone_row, run.side // run.backbone_row.patch
+    encoder = modeling.ImageEncoderViT(
         img_size=run.side, patch_size=row.patch, embed_dim=row.dim, depth=row.depth, num_heads=row.heads,
         out_chans=row.neck, norm_layer=partial(nn.LayerNorm, eps=1e-6), use_rel_pos=True,
-        window_size=row.window, global_attn_indexes=row.global_blocks,
+        window_size=0,
     )
+    for number, block in enumerate(encoder.blocks):
+        block.attn = GridAttention(row.dim, row.heads, grid, 0 if number in row.global_blocks else row.window)
+    return encoder
 
 
 class SegmentationSam(nn.Module):
@@ -106,9 +132,17 @@ class SegmentationSam(nn.Module):
         Returns:
             Logits, (B, classes + 1, side, side), at the input's resolution.
         """
-        embedding = self.image_encoder(images.expand(-1, 3, -1, -1))
+        return self.decode(self.encode(images))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Embeddings, which depend on the image encoder alone: (B, 1, side, side) -> (B, neck, h, w)."""
+        return self.image_encoder(images.expand(-1, 3, -1, -1))
+
+    def decode(self, embedding: Tensor) -> Tensor:
+        """Logits from embeddings: (B, neck, h, w) -> (B, classes + 1, side, side)."""
         dense = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         logits = self.mask_decoder(embedding, self.prompt_encoder.get_dense_pe(), dense)
-        if logits.shape[-1] == images.shape[-1]:
+        size = self.prompt_encoder.input_image_size
+        if logits.shape[-2:] == size:
             return logits
-        return interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        return interpolate(logits, size=size, mode="bilinear", align_corners=False)

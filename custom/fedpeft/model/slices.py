@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, pad
 
 from fedpeft.model.added import Added, Closed
-from fedpeft.model.parts import Block, encoder
+from fedpeft.model.parts import Block
 
 
 class SliceMixer(Added):
@@ -69,13 +69,6 @@ class MixingBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         """(stacks * stack, h, w, dim) -> the same shape."""
         x = self.slices["attn"](x)
-        x = x + self._attend(self.norm1(x))
+        x = x + self.attn(self.norm1(x))
         x = self.slices["mlp"](x)
         return x + self.mlp(self.norm2(x))
-
-    def _attend(self, x: Tensor) -> Tensor:
-        if not self.window_size:
-            return self.attn(x)
-        height, width = x.shape[1:3]
-        windows, padded = encoder.window_partition(x, self.window_size)
-        return encoder.window_unpartition(self.attn(windows), self.window_size, padded, (height, width))

@@ -4,36 +4,13 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
+from fedpeft.model.attention import SequenceAttention
 from fedpeft.model.classifier import Classifier
-from fedpeft.model.parts import Attention, Block, encoder
+from fedpeft.model.parts import Block, encoder
 from fedpeft.spec.run import Run
 
 EPSILON = 1e-6
-
-
-def split(attention: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values of tokens.
-
-    Args:
-        attention: with ``qkv``, whether adapted or not, and ``num_heads``.
-        x: normalised tokens, (B, N, dim).
-
-    Returns:
-        Three tensors (B, heads, N, dim / heads).
-    """
-    fused = attention.qkv(x).unflatten(-1, (3, attention.num_heads, -1))
-    return fused.permute(2, 0, 3, 1, 4).unbind(0)
-
-
-class SequenceAttention(Attention):
-    """SAM's attention over a sequence of tokens instead of a grid, without relative positions."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, dim) -> the same shape."""
-        attended = scaled_dot_product_attention(*split(self, x))
-        return self.proj(attended.transpose(1, 2).flatten(2))
 
 
 def _block(dim: int, heads: int) -> Block:

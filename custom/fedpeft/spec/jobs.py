@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedpeft.spec.datasets import dataset
+from fedpeft.spec.gpus import Gpus
 from fedpeft.spec.methods import METHODS
 from fedpeft.spec.presets import TRAININGS
 from fedpeft.spec.run import Run
@@ -14,6 +15,8 @@ Files = dict[str, dict[str, Any]]
 
 # Seconds between the server's looks at a task; it costs nothing.
 TASK_CHECK = 0.05
+# Seconds that a task is at least given before sites that were lost are no longer waited for.
+LOST_CHECK = 5.0
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,10 @@ class Job:
         min_sites: accepted results that a round needs, and sites that must be there for the job to start.
         round_seconds: a round goes on with the results it has after this time.
         straggler_seconds: time for the other sites once ``min_sites`` have answered.
+        lost_seconds: a site of which the server hears nothing is not waited for after this time; it begins when the
+            server has missed the site's heartbeats (provision.py).
         poll_seconds: between a site's questions for work: short where rounds are, longer where many sites wait long.
+        gpus: what it asks of the sites' GPUs; a row asks for none, since sites may train on whatever they have.
     """
 
     name: str
@@ -34,7 +40,9 @@ class Job:
     min_sites: int = 2
     round_seconds: int = 4 * 3600
     straggler_seconds: int = 1800
+    lost_seconds: int = 60
     poll_seconds: float = 2.0
+    gpus: Gpus = Gpus()
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -42,7 +50,7 @@ class Job:
         Raises:
             ValueError: a value is out of range; the message names the field.
         """
-        for name in ("min_sites", "round_seconds", "straggler_seconds", "poll_seconds"):
+        for name in ("min_sites", "round_seconds", "straggler_seconds", "lost_seconds", "poll_seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"job {self.name}: {name} is {getattr(self, name)}, expected above 0")
 
@@ -116,7 +124,8 @@ def render(row: Job) -> Files:
     """The job's files: path below the job's folder -> content."""
     return {
         "meta.json": {
-            "name": row.name, "resource_spec": {}, "min_clients": row.min_sites, "deploy_map": {"app": ["@ALL"]},
+            "name": row.name, "resource_spec": row.gpus.resource_spec(), "min_clients": row.min_sites,
+            "deploy_map": {"app": ["@ALL"]},
         },
         "app/config/config_fed_server.json": _server(row),
         "app/config/config_fed_client.json": _client(row),
@@ -144,6 +153,8 @@ def _server(row: Job) -> dict[str, Any]:
     return {
         "format_version": 2,
         "server": {"task_request_interval": row.poll_seconds},
+        "dead_client_grace_period": row.lost_seconds,
+        "dead_client_check_lead_time": LOST_CHECK,
         "workflows": [_part("rounds", "fedpeft.flare.controller.AdapterRounds", rounds)],
         "components": [
             _part("run", "fedpeft.flare.job_run.JobRun", {"run": row.run.to_dict()}),

@@ -13,11 +13,12 @@ from fedpeft.spec.datasets import DATASETS
 from fedpeft.spec.methods import Method, method
 from fedpeft.spec.tasks import Task, task
 
-CODECS = ("float32", "bfloat16")
+CODECS = ("float32", "bfloat16", "int8")
 WEIGHTS = ("cases", "uniform")
 DECAYS = ("cosine", "power7")
 LOSSES = ("balanced", "plain", "focal")
 INITIALS = ("generic", "medical", "random")
+PRECISIONS = ("float32", "bfloat16", "auto")
 SETTINGS = ("local", "federated", "centralized")
 
 
@@ -47,7 +48,8 @@ class Run:
             (1 - t)^7.
         dice_weight: segmentation's loss is (1 - dice_weight) CE + dice_weight Dice (FLAP-SAM: 0.2, 0.8).
         weights: how sites are weighted: by their number of training cases, or all alike (the paper's equation 2).
-        codec: how tensors are encoded on the wire.
+        codec: how tensors are encoded on the wire, both ways: "float32" exactly, "bfloat16" in 2 bytes a number, "int8"
+            in 1 byte and a scale for every 128 numbers. What rounding keeps back is sent with later rounds.
         prompts: prompt tokens; 0 means the method's default, which is 0 for a row without.
         blocks: blocks that a round draws; 0 means the method's default, which is 0 for a row that draws none.
         initial: the foundation model to start from: the backbone's own weights ("generic"), others of the same shape
@@ -55,6 +57,9 @@ class Run:
         loss: of classification: cross-entropy whose classes weigh alike at each site ("balanced") or as often as they
             occur ("plain"), or focal loss ("focal").
         patience: the run ends after this many rounds without a better mean of the sites' validation; 0: it never does.
+        precision: of a step's and a prediction's products: "float32" exactly, "bfloat16" by autocast at every site, and
+            a site whose processor has none refuses, or "auto": at each site bfloat16 if its processor computes it.
+            Weights, loss, moments and all that travels are float32 whatever it is.
     """
 
     method: str
@@ -83,6 +88,7 @@ class Run:
     initial: str = "generic"
     loss: str = "balanced"
     patience: int = 0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         """Fill the defaults that belong to the rows, then check every value.
@@ -124,6 +130,7 @@ class Run:
             ("initial", self.initial in INITIALS, f"one of {', '.join(INITIALS)}"),
             ("loss", self.loss in LOSSES, f"one of {', '.join(LOSSES)}"),
             ("patience", self.patience >= 0, "0 or more"),
+            ("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
         )
         for name, valid, expected in checks:
             if not valid:

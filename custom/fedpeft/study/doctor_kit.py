@@ -79,7 +79,9 @@ def _server(folder: Path, values: dict[str, Any]) -> Kit:
 
 def _admin(folder: Path, values: dict[str, Any]) -> Kit:
     own = values["admin"]
-    who = (own["username"], own["project_name"], own["host"], (own["port"],), own["server_identity"])
+    # FLARE's proof of concept leaves the name to the certificate; the folder has it too.
+    name = own["username"] or folder.absolute().name
+    who = (name, own["project_name"], own["host"], (own["port"],), own["server_identity"])
     how = (own["scheme"], own["connection_security"])
     return Kit(folder, ADMIN, *who, *how, *_files(folder, own, "client_cert", "client_key", "ca_cert"))
 

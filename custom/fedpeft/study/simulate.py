@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from fedpeft.flare.round_line import MARK
+from fedpeft.flare.round_line import MARK, is_final_line
 from fedpeft.train.run_folder import RunFolder, find_run
 
 RUN = Path("server", "simulate_job", "app_server", "run")
@@ -23,6 +23,8 @@ LOOKS = 10
 # Every process of a simulation inherits this variable, whose value is the workspace: sessions, parents that have ended
 # and process numbers used again cannot hide one, or make another one look like it.
 VARIABLE = "FEDPEFT_SIMULATION"
+# What FLARE starts for every site.
+SITE = "nvflare.private.fed.app.simulator.simulator_worker"
 
 
 def simulate(
@@ -51,6 +53,7 @@ def simulate(
         "-c", ",".join(sites), "-t", str(min(threads, len(sites))),
     ]
     end = time.monotonic() + seconds
+    concluded = False
     with log.open("w") as output, log.open() as lines:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
@@ -59,8 +62,11 @@ def simulate(
         try:
             while process.poll() is None and time.monotonic() < end:
                 time.sleep(LOOK)
-                _pass_on(lines, report)
-            expired = process.poll() is None
+                concluded = _pass_on(lines, report) or concluded
+                # Once the sites have tidied up and ended, FLARE only waits for its own threads, for seconds.
+                if concluded and not any(map(_is_site, _family(workspace))):
+                    break
+            expired = process.poll() is None and not concluded
         finally:
             end_simulation(workspace)
             process.wait()
@@ -75,10 +81,9 @@ def simulate(
 
 def end_simulation(workspace: Path) -> None:
     """End every process of a workspace's simulation, also those that a killed parent left behind."""
-    mine = str(workspace.absolute())
     for _ in range(LOOKS):
         # Again until none is found: one may have been starting another.
-        family = [process for process in psutil.process_iter() if _workspace_of(process) == mine]
+        family = _family(workspace)
         if not family:
             return
         end_all(family)
@@ -93,6 +98,19 @@ def end_all(family: Iterable[psutil.Process]) -> None:
     psutil.wait_procs(family, timeout=10)
 
 
+def _family(workspace: Path) -> list[psutil.Process]:
+    mine = str(workspace.absolute())
+    return [process for process in psutil.process_iter() if _workspace_of(process) == mine]
+
+
+def _is_site(process: psutil.Process) -> bool:
+    try:
+        return SITE in process.cmdline()
+    except psutil.Error:
+        # Ended meanwhile.
+        return False
+
+
 def _workspace_of(process: psutil.Process) -> str | None:
     try:
         return process.environ().get(VARIABLE)
@@ -101,10 +119,14 @@ def _workspace_of(process: psutil.Process) -> str | None:
         return None
 
 
-def _pass_on(lines: Iterable[str], report: Callable[[str], None]) -> None:
+def _pass_on(lines: Iterable[str], report: Callable[[str], None]) -> bool:
+    """Report the new lines that are meant for people; whether the final one is among them."""
+    concluded = False
     for line in lines:
         if MARK in line:
             report(line[line.index(MARK) :].strip())
+            concluded = concluded or is_final_line(line)
+    return concluded
 
 
 def _finished(path: Path, log: Path) -> RunFolder:

@@ -10,13 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from fedpeft.algebra.average import average_parcel
-from fedpeft.algebra.codec import roundtrip
+from fedpeft.algebra.feedback import averaged
 from fedpeft.data.datalist import Site
 from fedpeft.model.initial import build, digest
-from fedpeft.model.parcel import download, trainable
+from fedpeft.model.parcel import download, held, trainable
 from fedpeft.spec.run import Run
 from fedpeft.train.checkpoints import identity
 from fedpeft.train.run_folder import RunFolder
@@ -64,8 +61,8 @@ def _rounds(trainer: SiteTrainer, folder: RunFolder, report: Callable[[dict[str,
     """
     run, site = trainer.run, trainer.site
     selection, last = Selection(folder, run.patience), False
-    tensors = {key: tensor.detach().cpu().clone() for key, tensor in trainable(trainer.model).items()}
-    tensors |= roundtrip({key: tensors[key] for key in download(run, 0)}, run.codec)
+    exact = {key: tensor.detach().cpu().clone() for key, tensor in trainable(trainer.model).items()}
+    tensors = held(run, exact, 0)
     for round_ in range(run.rounds + 1):
         received = {key: tensors[key] for key in download(run, round_)}
         scores = class_means(trainer.validate(received, round_))
@@ -74,20 +71,12 @@ def _rounds(trainer: SiteTrainer, folder: RunFolder, report: Callable[[dict[str,
             return
         last = selection.exhausted
         update = trainer.train(received, round_)
-        averaged, averaging = _averaged(run, tensors, update.difference)
-        tensors = tensors | averaged
+        average, averaging = averaged(exact, tensors, [update.difference], [1.0], run.method_row.rule_of)
+        exact |= average
+        tensors = held(run, exact, round_ + 1)
         record = {
             "sites": {site.name: {run.task_row.of_class: scores, "loss": update.loss, "cases": update.cases}},
             "seconds": update.seconds, "averaging": averaging,
         }
         folder.record(round_, record, tensors)
         report({"round": round_} | record)
-
-
-def _averaged(
-    run: Run, tensors: dict[str, Tensor], difference: dict[str, Tensor]
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The average of one site, as it would arrive at the sites."""
-    base = {key: tensors[key] for key in difference}
-    averaged, report = average_parcel(base, [roundtrip(difference, run.codec)], [1.0], run.method_row.rule_of)
-    return roundtrip(averaged, run.codec), report

@@ -9,6 +9,7 @@ from monai.losses import FocalLoss
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import Case, Site
 from fedpeft.data.pictures import PictureData, normalised, read_pictures
 from fedpeft.spec.run import Run
@@ -32,11 +33,11 @@ class Pictures:
     pixels: Tensor
 
 
-def pictures(run: Run, site: Site, before_read: Callable[[], None]) -> PictureData:
+def pictures(run: Run, site: Site, before_read: Callable[[], None], cache: Cache) -> PictureData:
     """The pictures of a site's training cases; ``before_read`` is called before each is read."""
     return PictureData(
         site.splits["training"], run.classes, run.side, run.backbone_row.colours, batch=run.batch,
-        before_read=before_read,
+        before_read=before_read, cache=cache,
     )
 
 
@@ -69,15 +70,17 @@ def class_weights(counts: Tensor) -> Tensor:
     return torch.where(occurs, counts.sum() / (occurs.sum() * counts.clamp(min=1)), 1.0).float()
 
 
-def read(site: Site, split: str, run: Run, before_read: Callable[[], None] = lambda: None) -> Pictures:
-    """A split's pictures, fitted to the network's input."""
+def read(
+    site: Site, split: str, run: Run, before_read: Callable[[], None] = lambda: None, cache: Cache | None = None
+) -> Pictures:
+    """A split's pictures, fitted to the network's input; kept in ``cache``, if there is one."""
     cases = site.splits[split]
     if not cases:
         return Pictures((), torch.empty(0, 3, run.side, run.side, dtype=torch.uint8))
-    return Pictures(tuple(cases), read_pictures(cases, run.side, before_read))
+    return Pictures(tuple(cases), read_pictures(cases, run.side, before_read, cache))
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def predict(
     model: nn.Module, pixels: Tensor, run: Run, should_stop: Callable[[], bool] = lambda: False
 ) -> Tensor:

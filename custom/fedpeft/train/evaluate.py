@@ -14,14 +14,15 @@ from fedpeft.train.loop import Stopped
 from fedpeft.train.scores import CaseScore
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def predict(model: nn.Module, volume: Volume, run: Run, should_stop: Callable[[], bool] = lambda: False) -> Tensor:
     """The mask of a volume.
 
     Args:
         model: in evaluation mode.
         volume: normalised, slices along its last axis, (H, W, D).
-        run: gives the input side, and how many slices make a stack and a forward pass (batch * stack).
+        run: gives the input side, and how many slices make a stack and a forward pass (a stack on a processor, whose
+            cache holds no more; batch * stack on a GPU).
         should_stop: asked before every forward pass.
 
     Returns:
@@ -40,11 +41,12 @@ def predict(model: nn.Module, volume: Volume, run: Run, should_stop: Callable[[]
             raise Stopped("stopped while predicting")
         return model(images.to(device)).float().cpu()
 
-    chunks = slices.unsqueeze(1).split(run.batch * run.stack)
+    size = run.stack if device.type == "cpu" else run.batch * run.stack
+    chunks = slices.unsqueeze(1).split(size)
     # A network without mixing gives a slice the same logits in every stack: each is computed once.
     outputs = map(forward, chunks)
     if run.method_row.mixes_slices:
-        outputs = _overlapping(forward, slices, run).split(run.batch * run.stack)
+        outputs = _overlapping(forward, slices, run).split(size)
     masks = [unfit(values, (height, width), volume.spacing[:2]).argmax(dim=1).to(torch.uint8) for values in outputs]
     return torch.cat(masks).permute(1, 2, 0)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,14 @@ def replace(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         OSError: the folder cannot be written or is full; what stood at ``path`` before is untouched.
     """
+    try:
+        _replace(path, write)
+    except OSError as error:
+        remedy = "nothing was written; free space on that disk, or let this account write there"
+        raise OSError(error.errno, f"{error.strerror or error}: {remedy}", str(path)) from error
+
+
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
@@ -54,9 +63,24 @@ def read_json(path: Path) -> Any:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors."""
+    """Write tensors as safetensors.
+
+    Raises:
+        OSError: see ``replace``.
+    """
     plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    replace(path, lambda file: save_file(plain, file, metadata=metadata))
+    replace(path, lambda file: _save(plain, file, metadata))
+
+
+def _save(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None) -> None:
+    """save_file, which reports a full disk as an error of its own kind, with the system's number in its text."""
+    try:
+        save_file(tensors, file, metadata=metadata)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if not number:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fedpeft.train.precision import computing
+
 Batch = tuple[Tensor, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -21,6 +23,7 @@ def train_epoch(
     batches: Iterable[Batch],
     step_size: Callable[[int], float],
     should_stop: Callable[[], bool],
+    precision: str = "float32",
 ) -> list[float]:
     """One pass over ``batches``.
 
@@ -31,6 +34,7 @@ def train_epoch(
         batches: pairs of images and labels, as the task has them.
         step_size: step index in the epoch, 0-based -> step size.
         should_stop: asked before every step.
+        precision: of the model's products (``Run.precision``); the loss is computed in float32.
 
     Returns:
         The loss of every step.
@@ -46,7 +50,9 @@ def train_epoch(
             raise Stopped(f"stopped before step {index}")
         for group in optimiser.param_groups:
             group["lr"] = step_size(index)
-        value = loss(model(images.to(device)), labels.to(device))
+        with computing(precision, device):
+            output = model(images.to(device))
+        value = loss(output.float(), labels.to(device))
         if not torch.isfinite(value):
             raise ValueError(f"the loss of step {index} is {value.item()}: check the data, or lower the learning rate")
         optimiser.zero_grad(set_to_none=True)

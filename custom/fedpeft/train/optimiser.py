@@ -5,7 +5,7 @@ server stand in another basis than those the site sent, so the moments of A and 
 R that carries the site's last factors onto the received ones. Moments of all other tensors stay as they are.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import cos, pi
 from pathlib import Path
 
@@ -22,12 +22,15 @@ GLOBAL = "global.safetensors"
 
 
 def make_optimiser(run: Run, parameters: dict[str, nn.Parameter]) -> AdamW:
-    """AdamW (betas 0.9, 0.999) with decay on matrices and kernels, none on biases and scales."""
+    """AdamW (betas 0.9, 0.999) with decay on matrices and kernels, none on biases and scales.
+
+    Fused: one pass over a tensor, its gradient and its moments, which is what a step of full fine-tuning would notice.
+    """
     groups = [
         {"params": [p for p in parameters.values() if p.ndim > 1], "weight_decay": run.weight_decay},
         {"params": [p for p in parameters.values() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return AdamW([group for group in groups if group["params"]], lr=run.learning_rate)
+    return AdamW([group for group in groups if group["params"]], lr=run.learning_rate, fused=True)
 
 
 def step_size(run: Run, progress: float) -> float:
@@ -52,10 +55,12 @@ class OptimiserState:
     Attributes:
         moments: "<exp_avg | exp_avg_sq | step>/<parameter path>" -> tensor.
         last: the trained parameters at the end of the round, to see how the factors were turned since.
+        owed: what the codec kept back of the differences that the site has sent; absent where that is nothing.
     """
 
     moments: dict[str, Tensor]
     last: dict[str, Tensor]
+    owed: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, optimiser: AdamW, parameters: dict[str, nn.Parameter]) -> "OptimiserState":
@@ -71,7 +76,8 @@ class OptimiserState:
         """This state with what it lacks taken from an earlier one: tensors that this round did not train."""
         if before is None:
             return self
-        return OptimiserState(before.moments | self.moments, before.last | self.last)
+        owed = {path: tensor for path, tensor in before.owed.items() if path not in self.last}
+        return OptimiserState(before.moments | self.moments, before.last | self.last, owed | self.owed)
 
     def restore(self, optimiser: AdamW, parameters: dict[str, nn.Parameter], rules: dict[str, str]) -> None:
         """Put the moments into a new optimiser, those of product factors rotated to the basis of ``parameters``.
@@ -88,10 +94,19 @@ class OptimiserState:
             if rules[path] == "product":
                 first, second = rotate_moments(first, second, self._turn(path, parameters), dim=int(path.endswith("B")))
             optimiser.state[parameter] = {
-                "step": self.moments[f"step/{path}"].clone(),
+                "step": self.moments[f"step/{path}"].to(parameter.device, copy=True),
                 "exp_avg": first.to(parameter.device, copy=True),
                 "exp_avg_sq": second.to(parameter.device, copy=True),
             }
+
+    def due(self, parameters: dict[str, nn.Parameter], rules: dict[str, str]) -> dict[str, Tensor]:
+        """What is owed of ``parameters``, in the basis in which they were received; see ``restore``."""
+        owed = {path: self.owed[path] for path in parameters if path in self.owed}
+        for path, tensor in owed.items():
+            if rules[path] == "product":
+                turn = self._turn(path, parameters)
+                owed[path] = tensor @ turn if path.endswith("B") else turn.mT @ tensor
+        return owed
 
     def _turn(self, path: str, received: dict[str, nn.Parameter]) -> Tensor:
         """The rotation (rank, rank) from the site's own factors of this module to the received ones."""
@@ -119,11 +134,15 @@ class StateFolder:
         earlier = [number for number in self._rounds() if number < round_]
         if not earlier:
             return None
-        moments, last = {}, {}
+        moments: dict[str, Tensor] = {}
+        others: dict[str, dict[str, Tensor]] = {"last": {}, "owed": {}}
         for key, tensor in read_tensors(self._file(max(earlier))).items():
             kind, _, path = key.partition("/")
-            (last if kind == "last" else moments)[path if kind == "last" else key] = tensor
-        return OptimiserState(moments, last)
+            if kind in others:
+                others[kind][path] = tensor
+            else:
+                moments[key] = tensor
+        return OptimiserState(moments, **others)
 
     def keep(self, round_: int, state: OptimiserState) -> None:
         """Write the state after ``round_``; keep two, and nothing later: a run may have gone back."""
@@ -131,7 +150,8 @@ class StateFolder:
             if number > round_:
                 self._file(number).unlink()
         last = {f"last/{path}": tensor for path, tensor in state.last.items()}
-        write_tensors(self._file(round_), state.moments | last)
+        owed = {f"owed/{path}": tensor for path, tensor in state.owed.items()}
+        write_tensors(self._file(round_), state.moments | last | owed)
         for number in sorted(self._rounds())[:-2]:
             self._file(number).unlink()
 

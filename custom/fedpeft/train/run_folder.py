@@ -1,8 +1,9 @@
 """The run folder: what a finished (or stopped) run leaves, the same for local, centralized and federated training.
 
 ``run.json`` what was run and how it truly ended; ``global.safetensors`` and ``best.safetensors`` all trained tensors
-after the last round and of the best validated round; ``rounds.jsonl`` one record a round; ``metrics.csv`` the task's
-score per round, site and class.
+after the last round and of the best validated round, as the sites hold them; ``exact.safetensors`` those of the last
+round before a codec that rounds has rounded them, for the server to go on from; ``rounds.jsonl`` one record a round;
+``metrics.csv`` the task's score per round, site and class.
 """
 
 import json
@@ -12,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, equal
 from torch.nn import Module
 
 from fedpeft import __version__
@@ -23,8 +24,8 @@ from fedpeft.spec.run import Run
 from fedpeft.train.checkpoints import identity
 from fedpeft.train.files import read_json, read_tensors, replace, write_json, write_tensors
 
-DESCRIPTION, GLOBAL, BEST, ROUNDS, METRICS = (
-    "run.json", "global.safetensors", "best.safetensors", "rounds.jsonl", "metrics.csv",
+DESCRIPTION, GLOBAL, BEST, EXACT, ROUNDS, METRICS = (
+    "run.json", "global.safetensors", "best.safetensors", "exact.safetensors", "rounds.jsonl", "metrics.csv",
 )
 PACKAGES = ("torch", "monai", "nvflare", "segment-anything", "nibabel", "numpy")
 
@@ -60,6 +61,23 @@ class RunFolder:
         """Record how the run truly ended: "finished", or what stopped it."""
         self._update(status=status, **more)
 
+    def expect(self, run: Run, checkpoint_sha256: str, model_sha256: str) -> None:
+        """Check that this is the run that a job continues.
+
+        Raises:
+            ValueError: it was another run, or another initial model.
+        """
+        found = self.description
+        was = {"run": found["run"], "checkpoint": found["checkpoint"]["sha256"], "model": found["model_sha256"]}
+        now = {"run": run.to_dict(), "checkpoint": checkpoint_sha256, "model": model_sha256}
+        changed = ", ".join(f"{name} was {was[name]}, is {now[name]}" for name in was if was[name] != now[name])
+        if changed:
+            raise ValueError(f"the run cannot go on: {changed}; restore what it began with, or submit the job anew")
+
+    def continued(self, after: list[int]) -> None:
+        """Say that the run goes on in another job, and how many rounds were done each time it did."""
+        self._update(status="running", continued_after=after)
+
     def record(self, round_: int, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Append a finished round and its averaged tensors.
 
@@ -72,10 +90,17 @@ class RunFolder:
         self._append(ROUNDS, json.dumps({"round": round_} | record, allow_nan=False) + "\n")
         self._update(rounds_done=round_ + 1)
 
+    def keep_exact(self, tensors: dict[str, Tensor], held: dict[str, Tensor]) -> None:
+        """Keep the server's own tensors after a round where they are not those that the sites hold."""
+        if all(equal(tensor, held[key]) for key, tensor in tensors.items()):
+            (self.path / EXACT).unlink(missing_ok=True)
+        else:
+            write_tensors(self.path / EXACT, tensors)
+
     def keep_best(self, tensors: dict[str, Tensor], round_: int, mean: float) -> None:
         """Keep the best validated tensors."""
         write_tensors(self.path / BEST, tensors)
-        self._update(best={"rounds": round_, f"validation_{self.run.task_row.metric}": mean})
+        self._update(best={"rounds": round_, self.measure: mean})
 
     def metrics(self, round_: int, split: str, scores: dict[str, dict[str, float]]) -> None:
         """Append the sites' mean score per class of the model after ``round_`` rounds (0: the initial model).
@@ -111,6 +136,11 @@ class RunFolder:
             raise ValueError(f"{self.path / DESCRIPTION} describes no run of fedpeft ({error})") from error
 
     @property
+    def measure(self) -> str:
+        """What run.json calls the measure that the best model was chosen by."""
+        return f"validation_{self.run.task_row.metric}"
+
+    @property
     def preprocessing(self) -> Preprocessing:
         """How volumes were normalised for training.
 
@@ -135,6 +165,10 @@ class RunFolder:
         tensors = read_tensors(self.path / which)
         check(tensors, whole(self.run), str(self.path / which))
         return tensors
+
+    def exact(self) -> dict[str, Tensor]:
+        """The server's own tensors after the last round, with what the codec has kept from the sites."""
+        return self.tensors(EXACT if (self.path / EXACT).is_file() else GLOBAL)
 
     def model(self, checkpoint: Path | None, which: str = GLOBAL) -> Module:
         """The run's model in evaluation mode: the initial one with the trained tensors put in.

@@ -1,9 +1,11 @@
 """What a segmentation model trains on, and its loss."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from monai.losses import DiceCELoss
 
+from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import Site
 from fedpeft.data.stacks import StackData
 from fedpeft.data.volumes import Volume, read_volume
@@ -12,11 +14,12 @@ from fedpeft.spec.run import Run
 from fedpeft.train.loop import Loss
 
 
-def stacks(run: Run, site: Site, before_read: Callable[[], None]) -> StackData:
+def stacks(run: Run, site: Site, before_read: Callable[[], None], cache: Cache) -> StackData:
     """The stacks of a site's training cases; ``before_read`` is called before each case is read."""
     return StackData(
         site.splits["training"], site.labels, DATASETS[run.dataset].preprocessing, run.side, batch=run.batch,
-        stack=run.stack, stride=run.stride, negatives=run.negatives, before_read=before_read,
+        stack=run.stack, stride=run.stride, negatives=run.negatives, whole=run.method_row.mixes_slices,
+        before_read=before_read, cache=cache,
     )
 
 
@@ -37,11 +40,22 @@ def make_loss(run: Run) -> Loss:
 
 
 def read_volumes(
-    site: Site, split: str, preprocessing: Preprocessing, before_read: Callable[[], None] = lambda: None
+    site: Site, split: str, preprocessing: Preprocessing, before_read: Callable[[], None] = lambda: None,
+    cache: Cache | None = None,
 ) -> list[tuple[str, Volume]]:
-    """A split's volumes by case, normalised as the data set says; ``before_read`` is called before each."""
-    volumes = []
+    """A split's volumes by case, normalised as the data set says.
+
+    Args:
+        site: whose.
+        split: which of its cases.
+        preprocessing: the data set's.
+        before_read: called before each case is read.
+        cache: holds their voxels within its bounds; None: a new one.
+    """
+    volumes, cache = [], cache or Cache()
     for case in site.splits[split]:
         before_read()
-        volumes.append((case.case, read_volume(case, site.labels, preprocessing)))
+        volume = read_volume(case, site.labels, preprocessing)
+        voxels = {name: getattr(volume, name) for name in ("image", "label") if getattr(volume, name) is not None}
+        volumes.append((case.case, replace(volume, **cache.hold(voxels))))
     return volumes

@@ -11,13 +11,16 @@ class Selection:
     """Writes what sites say of a round's model, keeps the best one.
 
     Args:
-        folder: of the run.
+        folder: of the run; one that goes on brings its best model so far.
         patience: rounds without a better model after which the run ends; 0: it never does.
     """
 
     def __init__(self, folder: RunFolder, patience: int) -> None:
         self._folder, self._patience = folder, patience
-        self._best, self._round, self._last = -1.0, 0, 0
+        found = folder.description
+        best = found.get("best", {})
+        self._best = best.get(folder.measure, -1.0)
+        self._round, self._last = best.get("rounds", 0), max(found["rounds_done"] - 1, 0)
 
     def validated(self, round_: int, scores: dict[str, dict[str, float]], tensors: dict[str, Tensor]) -> None:
         """Take in a validation.

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import count, islice
+from itertools import islice
 from math import ceil
 from pathlib import Path
 from statistics import fmean
@@ -15,12 +15,19 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
+from fedpeft.algebra.feedback import fed_back
+from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import Site
+from fedpeft.model.frozen import encoder_is_frozen
 from fedpeft.model.parcel import is_trained, last_trained, trainable
 from fedpeft.spec.datasets import DATASETS
 from fedpeft.spec.run import Run, seed_of
-from fedpeft.train.loop import Batch, Loss, Stopped, train_epoch
+from fedpeft.train.ahead import ahead
+from fedpeft.train.draws import Draws
+from fedpeft.train.embeddings import FrozenEncoder
+from fedpeft.train.loop import Loss, Stopped, train_epoch
 from fedpeft.train.optimiser import OptimiserState, StateFolder, make_optimiser, step_size
+from fedpeft.train.precision import computing
 from fedpeft.train.scores import CaseScore
 from fedpeft.train.tasks import WORK, Epochs
 
@@ -30,7 +37,8 @@ class Update:
     """What a site sends after a round.
 
     Attributes:
-        difference: trained minus received tensors, float32 on the CPU.
+        difference: trained minus received tensors with what the codec kept back in earlier rounds, float32 on the CPU;
+            rounded as the codec will send it, so that the site knows what it owes from now on.
         cases: training cases, the site's weight.
         loss: mean over the round's steps.
         seconds: spent training.
@@ -56,22 +64,30 @@ class SiteTrainer:
         state: where optimiser moments are kept.
         device: torch device.
         should_stop: asked before every step and every forward pass.
+        cache: where what is derived from the site's files is kept; None: a new one, for this trainer alone.
 
     Raises:
         ValueError: the site's labels do not fit the run, or it has no training case.
+        RuntimeError: this machine has no such device, or the device lacks the run's precision.
     """
 
     def __init__(
         self, run: Run, site: Site, model: Module, state: Path, device: str = "cpu",
-        should_stop: Callable[[], bool] = lambda: False,
+        should_stop: Callable[[], bool] = lambda: False, cache: Cache | None = None,
     ) -> None:
         _refuse_labels(run, site)
         self.run, self.site, self.should_stop = run, site, should_stop
         self.model = model.to(usable(device)).train()
+        self._computing = partial(computing, run.precision, torch.device(device))
+        # Refused here if the device lacks it, and not after an hour's reading.
+        self._computing()
         self.parameters = trainable(self.model)
         self.state = StateFolder(state / site.name)
         self._work = WORK[run.task]
         self._preprocessing = DATASETS[run.dataset].preprocessing
+        self._cache = cache or Cache()
+        self._frozen = FrozenEncoder(self.model, self._cache) if encoder_is_frozen(self.model) else None
+        self._network = self._frozen or self.model
         self._read: dict[str, Any] = {}
         # The global tensors as this site knows them, and the round in which each was received.
         self._global = {path: tensor.detach().cpu().clone() for path, tensor in self.parameters.items()}
@@ -81,7 +97,11 @@ class SiteTrainer:
 
     @cached_property
     def _data(self) -> Epochs:
-        return self._work.data(self.run, self.site, self._go_on)
+        return self._work.data(self.run, self.site, self._go_on, self._cache)
+
+    @cached_property
+    def _draws(self) -> Draws:
+        return Draws(self.run, self.site.name, self._data, self._frozen)
 
     @cached_property
     def _loss(self) -> Loss:
@@ -108,27 +128,30 @@ class SiteTrainer:
         mine = self._training(round_)
         optimiser = make_optimiser(self.run, mine)
         before = self.state.before(round_)
+        owed: dict[str, Tensor] = {}
         if before is not None:
-            before.restore(optimiser, mine, {path: self.run.method_row.rule_of(path) for path in mine})
+            rules = {path: self.run.method_row.rule_of(path) for path in mine}
+            before.restore(optimiser, mine, rules)
+            owed = before.due(mine, rules)
         steps = ceil(self.run.local_epochs * self._data.steps())
         sizes = partial(self._step_size, round_, steps)
-        batches = islice(self._batches(round_), steps)
-        with _seeded(seed_of(self.run.seed, self.site.name, round_, "dropout"), mine):
-            losses = train_epoch(self.model, optimiser, self._loss, batches, sizes, self.should_stop)
-        self.state.keep(round_, OptimiserState.of(optimiser, mine).after(before))
+        with self._computing():
+            self._draws.encode(round_, self._go_on)
+        dropout = _seeded(seed_of(self.run.seed, self.site.name, round_, "dropout"), mine)
+        with closing(ahead(islice(self._draws.batches(round_), steps))) as batches, dropout:
+            losses = train_epoch(
+                self._network, optimiser, self._loss, batches, sizes, self.should_stop, self.run.precision
+            )
         difference = {path: tensor.detach().cpu() - self._global[path] for path, tensor in mine.items()}
-        return Update(difference, len(self.site.splits["training"]), fmean(losses), time.monotonic() - started)
+        sent, owed = fed_back(difference, owed, self.run.codec)
+        self.state.keep(round_, replace(OptimiserState.of(optimiser, mine), owed=owed).after(before))
+        return Update(sent, len(self.site.splits["training"]), fmean(losses), time.monotonic() - started)
 
     def _training(self, round_: int) -> dict[str, Parameter]:
         """The tensors that the round trains; no gradient is computed for the others."""
         for path, parameter in self.parameters.items():
             parameter.requires_grad_(is_trained(self.run, path, round_))
         return {path: parameter for path, parameter in self.parameters.items() if parameter.requires_grad}
-
-    def _batches(self, round_: int) -> Iterator[Batch]:
-        """One epoch after the other, without end."""
-        for epoch in count():
-            yield from self._data.epoch(seed_of(self.run.seed, self.site.name, round_, epoch))
 
     def _step_size(self, round_: int, steps: int, index: int) -> float:
         return step_size(self.run, (round_ + (index + 0.5) / steps) / self.run.rounds)
@@ -137,9 +160,12 @@ class SiteTrainer:
         """Scores of the model that enters a round on one of the site's splits."""
         self.load(received, round_)
         if split not in self._read:
-            self._read[split] = self._work.read(self.run, self.site, split, self._preprocessing, self._go_on)
+            reading = self.run, self.site, split, self._preprocessing, self._go_on, self._cache
+            self._read[split] = self._work.read(*reading)
         where = (self.site.name, split)
-        return self._work.score(self.model, self._read[split], self.run, self.site.labels, where, self.should_stop)
+        cases = self._read[split]
+        with self._computing():
+            return self._work.score(self._network, cases, self.run, self.site.labels, where, self.should_stop)
 
     def load(self, received: dict[str, Tensor], round_: int) -> None:
         """Overwrite the model's trainable tensors by the global ones.

@@ -37,6 +37,8 @@ class SiteFile:
         threads: torch's threads for one training.
         state_dir: where optimiser moments are kept between rounds.
         cache_dir: where derived data may be kept.
+        compile: whether torch.compile is to make kernels for this machine (``acceleration.py``).
+        save_memory: whether a step keeps less for its backward pass and computes more, for small GPUs.
         permit: {"methods": [...], "max_upload_bytes": n}: what this site allows, whatever a job says.
     """
 
@@ -47,6 +49,8 @@ class SiteFile:
     threads: int = 1
     state_dir: str = ""
     cache_dir: str = ""
+    compile: bool = False
+    save_memory: bool = False
     permit: dict[str, Any] = field(default_factory=dict)
 
     def datalist(self, dataset: str) -> Path:
@@ -155,7 +159,7 @@ def read_site_file(path: Path, site: str) -> SiteFile:
         if name not in types:
             raise ValueError(f"{path}: unknown field {name!r}; known: {', '.join(types)}")
         expected = getattr(types[name], "__origin__", types[name])
-        if not isinstance(value, expected) or isinstance(value, bool):
+        if not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
             raise ValueError(f"{path}: {name} is {value!r}, expected {expected.__name__}")
     _check_nested(path, values)
     return SiteFile(path=path, **{name: _expanded(value, site, path, (name,)) for name, value in values.items()})

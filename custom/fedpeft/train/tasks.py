@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import Site
 from fedpeft.spec.datasets import Preprocessing
 from fedpeft.spec.run import Run
@@ -21,8 +22,8 @@ class Epochs(Protocol):
     def steps(self) -> int:
         """Optimiser steps in every epoch."""
 
-    def epoch(self, seed: int) -> Iterator[Batch]:
-        """One epoch's batches."""
+    def epoch(self, seed: int, order: Sequence[int] | None = None) -> Iterator[Batch]:
+        """One epoch's batches: those in ``order``, or all of them."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,17 @@ class Work:
     """A task's part of training and evaluation.
 
     Attributes:
-        data: (run, site, before_read) -> the site's training data; ``before_read`` is called before each case.
+        data: (run, site, before_read, cache) -> the site's training data; ``before_read`` is called before each case.
         loss: (run, those data) -> loss of the model's output and the labels.
-        read: (run, site, split, preprocessing, before_read) -> a split's cases in memory.
+        read: (run, site, split, preprocessing, before_read, cache) -> a split's cases; the cache may be left out.
         score: (model, these, run, labels, (site, split), should_stop) -> their scores.
         normalised: these -> whose statistics normalised them, "site" or "volume"; None where there are none.
         measures: (scores, names of the classes) -> what only a set of cases has, beside the mean score.
     """
 
-    data: Callable[[Run, Site, Callable[[], None]], Epochs]
+    data: Callable[[Run, Site, Callable[[], None], Cache], Epochs]
     loss: Callable[[Run, Any], Loss]
-    read: Callable[[Run, Site, str, Preprocessing, Callable[[], None]], Any]
+    read: Callable[..., Any]
     score: Callable[[nn.Module, Any, Run, dict[int, str], tuple[str, str], Callable[[], bool]], list[CaseScore]]
     normalised: Callable[[Any], str | None] = lambda cases: None
     measures: Callable[[Sequence[CaseScore], Sequence[str]], dict[str, Any]] = lambda scores, labels: {}
@@ -50,8 +51,8 @@ WORK: dict[str, Work] = {
     "segmentation": Work(
         data=segmentation.stacks,
         loss=lambda run, data: segmentation.make_loss(run),
-        read=lambda run, site, split, preprocessing, before_read: segmentation.read_volumes(
-            site, split, preprocessing, before_read
+        read=lambda run, site, split, preprocessing, before_read, cache=None: segmentation.read_volumes(
+            site, split, preprocessing, before_read, cache
         ),
         score=evaluate.score,
         normalised=lambda cases: cases[0][1].normalised,
@@ -59,7 +60,9 @@ WORK: dict[str, Work] = {
     "classification": Work(
         data=classification.pictures,
         loss=classification.make_loss,
-        read=lambda run, site, split, preprocessing, before_read: classification.read(site, split, run, before_read),
+        read=lambda run, site, split, preprocessing, before_read, cache=None: classification.read(
+            site, split, run, before_read, cache
+        ),
         score=classification.score,
         measures=measures,
     ),

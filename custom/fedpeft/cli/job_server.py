@@ -1,0 +1,130 @@
+"""``fedpeft job submit|watch|log|abort|download``: jobs at the server, from the machine of a person with a kit."""
+
+import argparse
+import shlex
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fedpeft.cli.options import subparser
+from fedpeft.flare.following import COMPLETED, finished_run, follow, last_job
+from fedpeft.flare.session import AdminSession
+from fedpeft.spec.jobs import JOBS, write
+
+KIT = "--kit kits/fedpeft/prod_00/lead@example.org"
+EVERY = 5.0
+
+
+def add_parsers(commands: Any) -> None:
+    """Add the subcommands of ``fedpeft job`` that talk to the server."""
+    submitting = _parser(
+        commands, "submit", "submit a job, and follow it if asked to",
+        f"fedpeft job submit flap_sam_folder {KIT} --watch",
+    )
+    submitting.add_argument("job", help="folder of a job, or name of a shipped one, see fedpeft job list")
+    submitting.add_argument("--watch", action="store_true", help="follow it, then fetch the result")
+    _followed(_result(submitting))
+    _followed(_result(_with_id(_parser(
+        commands, "watch", "follow a job to its end, then fetch the result; fails where the run did not finish",
+        f"fedpeft job watch ID {KIT}",
+    ))))
+    _with_id(_parser(commands, "log", "print the server's log of a job", f"fedpeft job log ID {KIT}"))
+    _with_id(_parser(commands, "abort", "end a job at the server and all sites", f"fedpeft job abort ID {KIT}"))
+    _result(_with_id(_parser(
+        commands, "download", "fetch the result of a job that has ended", f"fedpeft job download ID {KIT} --out results"
+    )))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do one of them."""
+    with AdminSession(args.kit) as session:
+        return COMMANDS[args.job_command](session, args)
+
+
+def _submit(session: AdminSession, args: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        job = session.submit(_folder(args.job, Path(folder)))
+    print(f"submitted: {job}", flush=True)
+    if args.watch:
+        return _watched(session, job, args)
+    print(f"follow it with: {_again(job, args)}")
+    return 0
+
+
+def _watch(session: AdminSession, args: argparse.Namespace) -> int:
+    return _watched(session, args.id, args)
+
+
+def _watched(session: AdminSession, job: str, args: argparse.Namespace) -> int:
+    try:
+        last = follow(session, job, lambda line: print(line, flush=True), args.every)
+    except KeyboardInterrupt:
+        print(f"the job goes on; follow it again with: {_again(job, args)}")
+        raise
+    return _fetch(session, last, args)
+
+
+def _download(session: AdminSession, args: argparse.Namespace) -> int:
+    return _fetch(session, last_job(session, args.id), args)
+
+
+def _fetch(session: AdminSession, job: str, args: argparse.Namespace) -> int:
+    """Fetch the result; an error where the run did not finish."""
+    result = finished_run(session, job, args.out)
+    status = session.meta(job)["status"]
+    if status != COMPLETED:
+        print(f"the run finished; FLARE ended its job as {status}, as it does when a site was lost or came late")
+    folder = shlex.quote(str(args.out / job))
+    print(f"finished: {result.path}")
+    print(f"  fedpeft evaluate --run {folder} --data DIR\n  fedpeft infer --run {folder} --image FILE --out FILE")
+    return 0
+
+
+def _log(session: AdminSession, args: argparse.Namespace) -> int:
+    print(session.log(args.id), end="")
+    return 0
+
+
+def _abort(session: AdminSession, args: argparse.Namespace) -> int:
+    print(session.abort(last_job(session, args.id)))
+    return 0
+
+
+COMMANDS = {"submit": _submit, "watch": _watch, "log": _log, "abort": _abort, "download": _download}
+
+
+def _folder(job: str, folder: Path) -> Path:
+    """A job's folder, written below ``folder`` where it is a shipped one's name.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if (Path(job) / "meta.json").is_file():
+        return Path(job)
+    if job in JOBS:
+        return write(JOBS[job], folder)
+    raise ValueError(f"{job} is no folder with a meta.json and no shipped job; shipped are {', '.join(JOBS)}")
+
+
+def _parser(commands: Any, name: str, help_: str, example: str) -> argparse.ArgumentParser:
+    parser = subparser(commands, name, help_, example)
+    parser.add_argument("--kit", type=Path, required=True, help="kit of the person who asks; holds startup/ and local/")
+    return parser
+
+
+def _with_id(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("id", help="the job's id, as job submit prints it")
+    return parser
+
+
+def _result(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("--out", type=Path, default=Path("results"), help="the result goes to OUT/ID (default results)")
+    return parser
+
+
+def _followed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--every", type=float, default=EVERY, help="seconds between looks (default 5)")
+
+
+def _again(job: str, args: argparse.Namespace) -> str:
+    return f"fedpeft job watch {job} --kit {shlex.quote(str(args.kit))} --out {shlex.quote(str(args.out))}"

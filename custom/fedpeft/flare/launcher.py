@@ -1,0 +1,123 @@
+"""A site's job process that dies is started again: it costs its site a round, not all sites the job.
+
+Where FLARE 2.9 launches a site's job process, the operating system's killing it (out of memory) fails the job at every
+site. Named as ``process_launcher`` in a kit's local/resources.json, never in a job, this launcher starts such a process
+again instead. The server sends the task of a round once more to a site whose result it lacks, and the trainer starts
+from the state that it kept before that round, so a round repeated gives the same result bit for bit.
+"""
+
+import logging
+import os
+import shlex
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from signal import strsignal
+from threading import Lock
+from typing import Any
+
+from nvflare.apis.fl_constant import FLContextKey, FLMetaKey, JobConstants, RunProcessKey
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.job_launcher_spec import JobHandleSpec, JobReturnCode
+from nvflare.app_common.job_launcher.client_process_launcher import ClientProcessJobLauncher
+from nvflare.app_common.job_launcher.process_launcher import JOB_RETURN_CODE_MAPPING
+from nvflare.private.fed.client.client_executor import _ABORT_REQUESTED_KEY
+from nvflare.private.fed.client.client_status import ClientStatus
+from nvflare.utils.job_launcher_utils import add_custom_dir_to_path, get_credential_env
+from nvflare.utils.process_utils import ProcessAdapter, spawn_process
+
+LOG = logging.getLogger(__name__)
+# A process that dies again and again would only cost its site's machine: after these the site leaves the job.
+RESTARTS = 3
+REMEDY = (
+    "Signal 9 mostly means that this machine ran out of memory: see its kernel's log, give the site more memory, or "
+    "ask for a job with a smaller batch"
+)
+
+
+class RestartedJob(JobHandleSpec):
+    """A job process that is started again when a signal ended it.
+
+    Args:
+        start: starts the process.
+        wanted: whether the job goes on; asked before the process is started again.
+        folder: the job's run folder at this site; its name is the job's id.
+
+    Raises:
+        OSError: the process could not be started.
+    """
+
+    def __init__(self, start: Callable[[], ProcessAdapter], wanted: Callable[[], bool], folder: Path) -> None:
+        super().__init__()
+        self._start, self._wanted, self._folder = start, wanted, folder
+        self._lock, self._ended, self._deaths = Lock(), False, 0
+        self._process = start()
+
+    def terminate(self) -> None:
+        """End it, and for good: the job was aborted, or is over."""
+        with self._lock:
+            self._ended = True
+            self._process.terminate()
+
+    def poll(self) -> int:
+        """The code that FLARE reports to the server, where UNKNOWN fails no job.
+
+        That a signal ended the process concerns this site alone, and so does that it could not be brought back.
+        """
+        code = self._process.poll()
+        if code is None or code < 0 or code > 0 and self._deaths:
+            return JobReturnCode.UNKNOWN
+        return JOB_RETURN_CODE_MAPPING.get(code, JobReturnCode.EXECUTION_ERROR)
+
+    def wait(self) -> None:
+        """Return when the process has ended and is not started again."""
+        while True:
+            self._process.wait()
+            with self._lock:
+                if self._process.poll() >= 0 or self._ended or not self._wanted() or not self._again():
+                    break
+        if self._deaths:
+            # FLARE believes a code in this file more than poll().
+            (self._folder / FLMetaKey.PROCESS_RC_FILE).unlink(missing_ok=True)
+
+    def _again(self) -> bool:
+        """Whether it runs again after a death."""
+        self._deaths += 1
+        number = -self._process.poll()
+        died = f"the process of job {self._folder.name} was ended by signal {number} ({strsignal(number)})"
+        if self._deaths > RESTARTS:
+            LOG.error("%s for the %dth time, so this site leaves the job. %s", died, self._deaths, REMEDY)
+            return False
+        LOG.error("%s; it is started again (%d of %d). %s", died, self._deaths, RESTARTS, REMEDY)
+        try:
+            self._process = self._start()
+        except OSError as error:
+            LOG.error("the process of job %s could not be started again: %s", self._folder.name, error)
+            return False
+        return True
+
+
+class RestartingLauncher(ClientProcessJobLauncher):
+    """FLARE's launcher of a client's job process, with a handle that starts it again."""
+
+    def launch_job(self, job_meta: dict[str, Any], fl_ctx: FLContext) -> RestartedJob:
+        """Start the process of a job.
+
+        Every start has the environment of the first: FLARE names there which GPUs are the job's, and the next job
+        changes it.
+
+        Raises:
+            OSError: the process could not be started.
+        """
+        job, workspace = job_meta[JobConstants.JOB_ID], fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT)
+        environment = os.environ | get_credential_env(fl_ctx.get_prop(FLContextKey.JOB_PROCESS_ARGS))
+        add_custom_dir_to_path(workspace.get_app_custom_dir(job), environment)
+        arguments = shlex.split(self.get_command(job_meta, fl_ctx), comments=True)
+        start = partial(spawn_process, arguments, environment)
+        return RestartedJob(start, partial(_goes_on, fl_ctx.get_engine(), job), Path(workspace.get_run_dir(job)))
+
+
+def _goes_on(engine: Any, job: str) -> bool:
+    """Whether a job is neither over nor aborted, as FLARE's client knows it."""
+    known = engine.client_executor.run_processes[job]
+    return known[RunProcessKey.STATUS] != ClientStatus.STOPPED and not known[_ABORT_REQUESTED_KEY]

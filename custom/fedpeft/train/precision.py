@@ -1,0 +1,36 @@
+"""Mixed precision by what a device can do: autocast to bfloat16, or plain float32."""
+
+from contextlib import AbstractContextManager
+
+import torch
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 matrices in hardware; emulated, they are slower than float32.
+
+    On processors: AVX-512 BF16 or AMX, as torch finds them; others are taken to have none.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def computing(precision: str, device: torch.device) -> AbstractContextManager:
+    """The context in which a model computes at the given precision.
+
+    Args:
+        precision: "float32", "bfloat16", or "auto" for bfloat16 where the device has it.
+        device: the model's.
+
+    Raises:
+        RuntimeError: bfloat16 was asked for and the device has none; computing otherwise would hide that.
+    """
+    native = precision != "float32" and native_bfloat16(device)
+    if precision == "bfloat16" and not native:
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+        raise RuntimeError(
+            f"precision 'bfloat16' asked for, but device {str(device)!r} ({name}) does not compute it natively: give "
+            f"the run precision 'auto' or 'float32', or the site another \"device\""
+        )
+    return torch.autocast(device.type, torch.bfloat16, enabled=native)

@@ -1,0 +1,200 @@
+"""FLARE as several processes on this machine: a server and three sites, one job, and after it nothing is left.
+
+    python poc/run.py                make poc
+    python poc/run.py --keep         FLARE stays until Ctrl-C, for a look at its console
+
+Everything lies in one folder, also what FLARE would put into the home folder and /tmp, and the port is a free one, so
+another FLARE of this machine and its user's settings are not touched. The exit status is 0 if the job truly finished.
+"""
+
+import argparse
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from fedpeft.data.phantom import write_phantom
+from fedpeft.flare.following import finished_run, follow
+from fedpeft.flare.provision import server_template, site_template
+from fedpeft.flare.session import AdminSession
+from fedpeft.spec.jobs import JOBS, write
+from fedpeft.study.simulate import VARIABLE, end_simulation
+from fedpeft.train.files import write_json
+from fedpeft.train.site_file import NAME
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent / "admin" / "project.yml"
+# The server listens at the address of its name: at this one it cannot be reached from elsewhere.
+SERVER, SITES, LEAD = "localhost", ("site-1", "site-2", "site-3"), "lead@example.org"
+KITS, HOME, TMP, LOG = Path("workspace", "fedpeft", "prod_00"), "home", "tmp", "nvflare.log"
+JOB = JOBS["flap_sam_phantom"]
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+START_SECONDS, LOOK = 180, 1.0
+
+
+def main() -> int:
+    """Start, run, stop; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=4, help="rounds of the job (default 4)")
+    parser.add_argument("--data", type=Path, help=f"phantoms of {', '.join(SITES)} (default: made by this command)")
+    parser.add_argument("--state", type=Path, default=HERE / "state" / "flare", help="folder for everything")
+    parser.add_argument("--minutes", type=int, default=30, help="limit for start and job together (default 30)")
+    parser.add_argument("--keep", action="store_true", help="keep FLARE running after the job, until Ctrl-C")
+    args = parser.parse_args()
+    state = args.state.absolute()
+    for number in STOPS:
+        signal.signal(number, _stop)
+    signal.alarm(60 * args.minutes)
+    try:
+        with federation(state, args.data):
+            train(state, args.rounds)
+            if args.keep:
+                signal.alarm(0)
+                wait(state)
+    except (RuntimeError, OSError, ValueError) as error:
+        print(f"error: {error}; logs are in {state / KITS}", file=sys.stderr)
+        return 1
+    print(f"FLARE has stopped; next: fedpeft evaluate --run {state / 'result'} --data {args.data or state / 'data'}")
+    return 0
+
+
+@contextmanager
+def federation(state: Path, data: Path | None) -> Iterator[None]:
+    """FLARE's proof of concept while the block runs.
+
+    Raises:
+        RuntimeError: the folder is in use, or FLARE did not start.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RuntimeError(f"{state} is in use by another poc/run.py: wait for its end, or stop it") from error
+        try:
+            start(state, data)
+            yield
+        finally:
+            for number in STOPS:
+                signal.signal(number, signal.SIG_IGN)
+            # FLARE's scripts end their processes by SIGKILL too, and our policy lets nobody stop a site from elsewhere.
+            end_simulation(state)
+            shutil.rmtree(state / TMP, ignore_errors=True)
+
+
+def start(state: Path, data: Path | None) -> None:
+    """Prepare and start FLARE's proof of concept, with the policy that admin/project.yml gives to every kit."""
+    # Of one that was killed.
+    end_simulation(state)
+    for name in (HOME, TMP, "workspace", "result"):
+        shutil.rmtree(state / name, ignore_errors=True)
+    for name in (HOME, TMP):
+        (state / name).mkdir(mode=0o700)
+    (state / LOG).unlink(missing_ok=True)
+    if data is None and not (state / "data").exists():
+        _say(f"making phantoms of {len(SITES)} sites")
+        write_phantom(state / "data", len(SITES), seed=0)
+    _say("making kits, starting a server and three sites")
+    port = _free_port()
+    (state / "project.yml").write_text(yaml.safe_dump(project(port), sort_keys=False))
+    nvflare(state, "poc", "prepare", "-i", str(state / "project.yml"), "--force")
+    _fill_in(state, (data or state / "data").absolute())
+    nvflare(state, "poc", "start", "--timeout", str(START_SECONDS))
+    _say(f"FLARE runs at {SERVER}:{port}, its kits are in {state / KITS}")
+
+
+def project(port: int) -> dict[str, Any]:
+    """admin/project.yml with this machine's names and port, and no wheel: what is installed here is what runs."""
+    plan = yaml.safe_load(PROJECT.read_text())
+    (server,) = (part for part in plan["participants"] if part["type"] == "server")
+    server |= {"name": SERVER, "fed_learn_port": port}
+    hospitals = (part for part in plan["participants"] if part["type"] == "client")
+    for part, name in zip(hospitals, SITES, strict=True):
+        part["name"] = name
+    plan["builders"][-1]["args"]["wheel_folder"] = None
+    return plan
+
+
+def nvflare(state: Path, *arguments: str) -> None:
+    """FLARE's command, in surroundings of its own that all its processes inherit.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    ours = {
+        "HOME": str(state / HOME), "TMPDIR": str(state / TMP), "NVFLARE_POC_WORKSPACE": str(state / "workspace"),
+        "OMP_NUM_THREADS": "1", VARIABLE: str(state),
+    }
+    theirs = {name: value for name, value in os.environ.items() if not name.startswith("NVFL")}
+    with (state / LOG).open("a") as log:
+        done = subprocess.run(
+            [sys.executable, "-m", "nvflare.cli", *arguments], stdin=subprocess.DEVNULL, stdout=log,
+            stderr=subprocess.STDOUT, env=theirs | ours, start_new_session=True, umask=0o077,
+        )
+    if done.returncode != 0:
+        raise RuntimeError(f"nvflare {' '.join(arguments)} failed:\n{(state / LOG).read_text()[-2000:]}")
+
+
+def train(state: Path, rounds: int) -> None:
+    """Submit the job as the lead, follow it, fetch its result.
+
+    Raises:
+        RuntimeError: the job did not truly finish.
+    """
+    job = write(replace(JOB, run=JOB.run.with_(rounds=rounds)), state / "jobs")
+    with AdminSession(state / KITS / LEAD) as session:
+        job_id = session.submit(job)
+        _say(f"submitted {job.name}: {job_id}")
+        run = finished_run(session, follow(session, job_id, _say, LOOK), state / "result")
+    _say(f"finished: {run.path}")
+
+
+def wait(state: Path) -> None:
+    """Tell how to look around, until Ctrl-C."""
+    python, kit = Path(sys.executable).parent, state / KITS / LEAD
+    _say(f"the lead's console: HOME={state / HOME} PATH={python}:$PATH {kit}/startup/fl_admin.sh; Ctrl-C stops FLARE")
+    with suppress(SystemExit):
+        signal.pause()
+
+
+def _fill_in(state: Path, data: Path) -> None:
+    """The site files, as hospitals would fill them in."""
+    server = {"checkpoints": {}, "threads": 1}
+    hospital = server | {
+        "datasets": {JOB.run.dataset: str(data / "{site}" / "datalist.json")}, "device": "cpu",
+        "state_dir": str(state / "workspace" / "state" / "{site}"),
+        "permit": {"methods": [JOB.run.method], "max_upload_bytes": 10_000_000},
+    }
+    write_json(state / KITS / SERVER / "local" / NAME, server_template() | server)
+    for site in SITES:
+        write_json(state / KITS / site / "local" / NAME, site_template() | hospital)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((SERVER, 0))
+        return probe.getsockname()[1]
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """No Exception, which FLARE's API would take for a lost connection and try again."""
+    raise SystemExit("the limit of --minutes is reached" if number == signal.SIGALRM else 128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

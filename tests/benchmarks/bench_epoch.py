@@ -1,0 +1,151 @@
+"""Time of an epoch, against the plain way: every slice in five stacks, slices read and augmented one by one.
+
+    python tests/benchmarks/bench_epoch.py [--json FILE] [--repeats 3] [--threads 2] [--cases 2] [--side 224]
+
+sam_vit_b with random weights on synthetic volumes, one stack a step; the plain way in float32, ours in float32 and,
+where the processor has it, in bfloat16. Both ways train on slices of the same volumes, chosen by the same rule. A whole
+epoch takes minutes: a few batches of each way are timed in turn, from reading to the optimiser's step, and an epoch is
+its slices times the median seconds of a slice. The machine may have other work: processor seconds stand beside the
+seconds that passed. flap_sam, and pdec_ft, whose encoder is frozen, from its second epoch on.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import chain, islice, repeat
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "custom"))
+from clocks import machine, timed  # noqa: E402
+from plain_epoch import PlainStacks, plain_batches  # noqa: E402
+from plain_step import plain_model, plain_step  # noqa: E402
+
+from fedpeft.data.cache import Cache  # noqa: E402 (runs from a checkout, installed or not)
+from fedpeft.data.datalist import Site, read_site  # noqa: E402
+from fedpeft.data.phantom import write_phantom  # noqa: E402
+from fedpeft.model.initial import build  # noqa: E402
+from fedpeft.model.parcel import trainable  # noqa: E402
+from fedpeft.spec.datasets import DATASETS  # noqa: E402
+from fedpeft.spec.run import Run  # noqa: E402
+from fedpeft.train.ahead import ahead  # noqa: E402
+from fedpeft.train.embeddings import FrozenEncoder  # noqa: E402
+from fedpeft.train.loop import Batch, train_epoch  # noqa: E402
+from fedpeft.train.optimiser import make_optimiser  # noqa: E402
+from fedpeft.train.precision import native_bfloat16  # noqa: E402
+from fedpeft.train.segmentation import make_loss, read_volumes, stacks  # noqa: E402
+
+# A batch, timed: its slices, seconds that passed, seconds of processor.
+Timed = tuple[int, float, float]
+PREPROCESSING = DATASETS["phantom"].preprocessing
+
+
+def plain_way(run: Run, samples: PlainStacks) -> Iterator[Timed]:
+    """Yield a timed step of the plain way after the other, without end."""
+    step = plain_step(plain_model(build(run, None)), run, make_loss(run))
+    batches = chain.from_iterable(plain_batches(samples, run, seed) for seed in repeat(0))
+
+    def one() -> int:
+        images, labels = next(batches)
+        step(images, labels)
+        return len(images)
+
+    while True:
+        slices, spent = timed(one)
+        yield slices, *spent
+
+
+def our_way(run: Run, network: torch.nn.Module, batches: Callable[[], Iterator[Batch]]) -> Iterator[Timed]:
+    """Yield a timed step of ours after the other, without end; the same few batches again and again."""
+    optimiser, loss = make_optimiser(run, trainable(network)), make_loss(run)
+    stream = ahead(chain.from_iterable(batches() for _ in repeat(0)))
+
+    def one() -> int:
+        batch = next(stream)
+        train_epoch(network, optimiser, loss, [batch], lambda index: run.learning_rate, lambda: False, run.precision)
+        return len(batch[0])
+
+    while True:
+        slices, spent = timed(one)
+        yield slices, *spent
+
+
+def measure(run: Run, site: Site, folder: Path, repeats: int, frozen: bool) -> dict[str, Any]:
+    """Return one row: slices of an epoch, seconds of a slice and of an epoch, both ways, and ratios."""
+    volumes = [volume for _, volume in read_volumes(site, "training", PREPROCESSING)]
+    samples, data = PlainStacks(volumes, folder, run), stacks(run, site, lambda: None, Cache())
+    model = build(run, None)
+    network = FrozenEncoder(model, Cache()) if frozen else model
+    ours = our_way(run, network, lambda: islice(data.epoch(0), min(3, data.steps())))
+    plain = plain_way(run, samples)
+    # The first batches are for warming up; the frozen encoder's, its first epoch.
+    first = [next(ours) for _ in range(min(3, data.steps()) if frozen else 1)]
+    next(plain)
+    times = [(next(plain), next(ours)) for _ in range(repeats)]
+    slices = {"plain": len(samples) * run.stack, "ours": sum(len(images) for images, _ in data.epoch(0))}
+    row: dict[str, Any] = {"method": run.method, "precision": run.precision}
+    row["epochs"] = "from the second" if frozen else "every"
+    for number, way in enumerate(slices):
+        row |= {f"{way}_slices": slices[way]} | _seconds([pair[number] for pair in times], slices[way], way)
+    if frozen:
+        row |= {"ours_first_cpu_s": _seconds(first, slices["ours"], "ours")["ours_cpu_s"]}
+    return row | {f"{kind}ratio": row[f"plain_{kind}s"] / row[f"ours_{kind}s"] for kind in ("", "cpu_")}
+
+
+def _seconds(times: list[Timed], slices: int, way: str) -> dict[str, float]:
+    """An epoch's seconds on both clocks, from the median of a slice's."""
+    passed, used = (sorted(time[clock] / time[0] for time in times)[len(times) // 2] for clock in (1, 2))
+    return {f"{way}_s": slices * passed, f"{way}_cpu_s": slices * used}
+
+
+def main() -> None:
+    """Measure, print, and write JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here as well")
+    parser.add_argument("--repeats", type=int, default=3, help="batches of each way (default 3)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch threads (default: torch's)")
+    parser.add_argument("--cases", type=int, default=2, help="volumes (default 2)")
+    parser.add_argument("--side", type=int, default=224, help="the network's input (default 224)")
+    parser.add_argument("--backbone", default="sam_vit_b")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        site = read_site(write_phantom(Path(folder) / "phantom", sites=1, seed=0) / "site-1")
+        site.splits["training"] = site.splits["training"][: arguments.cases]
+        run = Run("flap_sam", "phantom", arguments.backbone, classes=2, side=arguments.side, batch=1)
+        precisions = ["float32", "bfloat16"][: 1 + native_bfloat16(torch.device("cpu"))]
+        rows = [
+            measure(run.with_(method=method, precision=precision), site, Path(folder), arguments.repeats, frozen)
+            for method, frozen in (("flap_sam", False), ("pdec_ft", True)) for precision in precisions
+        ]
+    result = {"backbone": run.backbone, "side": run.side, "repeats": arguments.repeats, **machine(), "rows": rows}
+    print(table(result))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the result as text."""
+    lines = [
+        f"{result['cpu']} ({result['instructions']}), {result['threads']} thread(s), torch {result['torch']}",
+        f"An epoch, {result['backbone']} at {result['side']}, from medians of {result['repeats']} batches; "
+        "seconds that pass (seconds of processor)",
+        f"{'method':>9} {'precision':>9} {'epochs':>16} {'slices: plain':>14} {'ours':>6} {'plain':>17} {'ours':>17}"
+        f" {'ratio':>15}",
+    ]
+    for row in result["rows"]:
+        clocks = {way: f"{row[f'{way}_s']:.1f} ({row[f'{way}_cpu_s']:.1f})" for way in ("plain", "ours")}
+        lines.append(
+            f"{row['method']:>9} {row['precision']:>9} {row['epochs']:>16} {row['plain_slices']:>14}"
+            f" {row['ours_slices']:>6} {clocks['plain']:>17} {clocks['ours']:>17} {row['ratio']:>6.1f}x"
+            f" ({row['cpu_ratio']:.1f}x)"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

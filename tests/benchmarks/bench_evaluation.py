@@ -1,0 +1,102 @@
+"""Time of predicting a volume, against the plain way: five overlapping stacks a slice, published attention.
+
+    python tests/benchmarks/bench_evaluation.py [--json FILE] [--repeats 3] [--threads 2] [--depth 40] [--side 224]
+
+sam_vit_b with random weights, flap_sam, one volume of noise with 256 x 256 voxels a slice; the plain way in float32,
+ours in float32 and, where the processor has it, in bfloat16. The ways take turns. The machine may have other work:
+processor seconds stand beside the seconds that passed. Masks are compared, and where they differ, how near the two
+likeliest classes are.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "custom"))
+from clocks import machine, medians, timed  # noqa: E402
+from plain_epoch import plain_probabilities  # noqa: E402
+from plain_step import plain_model  # noqa: E402
+
+from fedpeft.data.volumes import Volume  # noqa: E402 (runs from a checkout, installed or not)
+from fedpeft.model.initial import build  # noqa: E402
+from fedpeft.spec.run import Run  # noqa: E402
+from fedpeft.train.evaluate import predict  # noqa: E402
+from fedpeft.train.precision import computing, native_bfloat16  # noqa: E402
+
+NATIVE = 256
+
+
+def noise(depth: int, size: int = NATIVE) -> Volume:
+    """A volume of blurred noise, in memory."""
+    values = torch.randn(depth, 1, size // 8, size // 8, generator=torch.Generator().manual_seed(0))
+    image = torch.nn.functional.interpolate(values, (size, size), mode="bilinear")[:, 0].permute(1, 2, 0).contiguous()
+    return Volume("noise", image, None, (1.0, 1.0, 1.0), "volume", None, None, np.eye(4))
+
+
+def measure(run: Run, depth: int, repeats: int) -> dict[str, Any]:
+    """Return everything the table shows, ready for JSON."""
+    volume, model = noise(depth), build(run, None).eval()
+    plain = plain_model(model)
+    device = torch.device("cpu")
+    precisions = ["float32", "bfloat16"][: 1 + native_bfloat16(device)]
+    times: dict[str, list[tuple[float, float]]] = {way: [] for way in ("plain", *precisions)}
+    masks = {}
+    for _ in range(repeats):
+        expected, spent = timed(lambda: plain_probabilities(plain, volume, run))
+        times["plain"].append(spent)
+        for precision in precisions:
+            with computing(precision, device):
+                masks[precision], spent = timed(lambda: predict(model, volume, run))
+            times[precision].append(spent)
+    rows = [
+        {"precision": precision, **medians({"plain": times["plain"], "ours": times[precision]})}
+        | differences(expected, masks[precision])
+        for precision in precisions
+    ]
+    head = {"backbone": run.backbone, "side": run.side, "slices": depth, "native": NATIVE, "repeats": repeats}
+    return head | machine() | {"rows": rows}
+
+
+def differences(expected: torch.Tensor, found: torch.Tensor) -> dict[str, float]:
+    """Share of voxels whose class differs, and the largest gap between the two likeliest classes among these."""
+    best = expected.topk(2, dim=1)
+    other = best.indices[:, 0] != found.permute(2, 0, 1)
+    gaps = (best.values[:, 0] - best.values[:, 1])[other]
+    return {"differing": float(other.float().mean()), "largest_gap": float(gaps.max()) if len(gaps) else 0.0}
+
+
+def main() -> None:
+    """Measure, print, and write JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here as well")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch threads (default: torch's)")
+    parser.add_argument("--depth", type=int, default=40, help="slices (default 40)")
+    parser.add_argument("--side", type=int, default=224, help="the network's input (default 224)")
+    parser.add_argument("--backbone", default="sam_vit_b")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    run = Run("flap_sam", "phantom", arguments.backbone, classes=2, side=arguments.side)
+    result = measure(run, arguments.depth, arguments.repeats)
+    print(
+        f"{result['cpu']} ({result['instructions']}), {result['threads']} thread(s), torch {result['torch']}\n"
+        f"{result['slices']} slices, {run.backbone} at {run.side}, medians of {result['repeats']}; seconds that pass "
+        "(seconds of processor)"
+    )
+    for row in result["rows"]:
+        print(
+            f"{row['precision']}: plain {row['plain_s']:.1f} ({row['plain_cpu_s']:.1f}), ours {row['ours_s']:.1f} "
+            f"({row['ours_cpu_s']:.1f}), {row['ratio']:.1f}x ({row['cpu_ratio']:.1f}x); voxels that differ "
+            f"{row['differing']:.2e}, largest gap of their two likeliest classes {row['largest_gap']:.1e}"
+        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""What a round costs on FLARE's wire: full fine-tuning in float32 beside FLAP-SAM's codecs and ranks, SAM ViT-B.
+
+Every row is one round of one site through FLARE's simulator: the parcels are real, the weights random, the training a
+single step on a single slice of a phantom. A direction's bytes are those that the client's own log gives for the
+message of the task (keys, meta data, our headers) and for its tensors (safetensors, with their headers); "values" are
+those of the numbers and scales alone. The parcels have the same size in every round and at every site.
+
+    python tests/benchmarks/bench_traffic.py --json traffic.json
+
+The whole table takes about 10 minutes and 8 GB on 2 cores; --only takes some of its rows.
+"""
+
+import argparse
+import json
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from fedpeft.data.phantom import write_phantom
+from fedpeft.flare.filters import declared_bytes
+from fedpeft.model.parcel import parcel
+from fedpeft.spec.jobs import Job, policy, write
+from fedpeft.spec.run import Run
+from fedpeft.study.simulate import simulate
+from fedpeft.train.site_file import register
+
+SECONDS = 900
+SITE = "site-1"
+NUMBER = r"\(([\d,]+) [Bb]ytes\)"
+# What the client's log says: of the tensors that it fetched and that were fetched from it, and of the messages.
+TENSORS = {"down": rf"\[client\] download ref=.*{NUMBER}", "up": rf"\[server\] download tx .*{NUMBER}"}
+MESSAGES = {"down": rf"getTask: train size: .*{NUMBER}", "up": rf"SubmitUpdate to: .*{NUMBER}"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table; ``least`` is the smallest ratio that issue 6 asks for, 0 where it asks for none."""
+
+    method: str
+    classes: int
+    codec: str
+    rank: int = 0
+    least: int = 0
+
+    @property
+    def name(self) -> str:
+        """For people and for --only."""
+        rank = f"-r{self.rank}" if self.rank else ""
+        return f"{self.method}{rank}-{self.codec}-{self.classes}"
+
+
+ROWS = [
+    Row("full_ft", 1, "float32"),
+    Row("flap_sam", 1, "float32"),
+    Row("flap_sam", 1, "bfloat16", least=104),
+    Row("flap_sam", 1, "int8", least=200),
+    Row("flap_sam", 1, "int8", rank=4, least=650),
+    Row("full_ft", 2, "float32"),
+    Row("flap_sam", 2, "float32"),
+    Row("flap_sam", 2, "bfloat16", least=97),
+    Row("flap_sam", 2, "int8", least=190),
+    Row("flap_sam", 2, "int8", rank=4, least=500),
+]
+
+
+def one_case(folder: Path, classes: int) -> Path:
+    """A site with one training volume and nothing to validate; its classes are merged where one is asked for."""
+    write_phantom(folder, sites=1, seed=0)
+    file = folder / SITE / "datalist.json"
+    datalist = json.loads(file.read_text())
+    names = {int(key): name for key, name in datalist["labels"].items()}
+    datalist["labels"] = {str(key): name for key, name in names.items() if key <= classes}
+    datalist |= {"training": datalist["training"][:1], "validation": [], "test": []}
+    file.write_text(json.dumps(datalist))
+    label = file.parent / datalist["training"][0]["label"]
+    volume = nib.load(label)
+    merged = np.minimum(np.asanyarray(volume.dataobj), classes).astype(np.uint8)
+    nib.save(nib.Nifti1Image(merged, volume.affine), label)
+    return folder
+
+
+def run_of(row: Row, backbone: str) -> Run:
+    """One round of one step of one slice."""
+    return Run(
+        row.method, "phantom", backbone, classes=row.classes, rank=row.rank, codec=row.codec, rounds=1, batch=1,
+        stack=1, stride=1, local_epochs=1e-3, initial="random",
+    )
+
+
+def wire(lines: Iterable[str]) -> dict[str, dict[str, int]]:
+    """Direction -> bytes of the first message and the first tensors of the client's log.
+
+    Raises:
+        RuntimeError: the log lacks one of them.
+    """
+    text = list(lines)
+
+    def first(pattern: str) -> int:
+        for line in text:
+            if found := re.search(pattern, line):
+                return int(found[1].replace(",", ""))
+        raise RuntimeError(f"the client's log has no line like {pattern!r}; is this FLARE 2.9?")
+
+    return {way: {"message": first(MESSAGES[way]), "tensors": first(TENSORS[way])} for way in TENSORS}
+
+
+def measure(row: Row, backbone: str, folder: Path) -> dict[str, Any]:
+    """Run a row through the simulator and read the client's log."""
+    run = run_of(row, backbone)
+    workspace = folder / "workspace"
+    (workspace / "local").mkdir(parents=True)
+    (workspace / "local" / "resources.json").write_text(json.dumps(policy()))
+    register(workspace, run.dataset, one_case(folder / "data", row.classes))
+    job = write(Job("traffic", run, min_sites=1, poll_seconds=0.2), folder / "jobs")
+    simulate(job, workspace, [SITE], 1, SECONDS, print)
+    found = wire((workspace / SITE / "log.txt").read_text().splitlines())
+    totals = {way: sum(parts.values()) for way, parts in found.items()}
+    values = declared_bytes(parcel(run), run.codec)
+    return {"row": row.name, "classes": row.classes, "values": values, "least": row.least, "parts": found} | totals
+
+
+def compared(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results with their ratios to full fine-tuning of as many classes, where that was measured."""
+    full = {item["classes"]: item for item in results if item["row"].startswith("full_ft")}
+    ways = ("down", "up")
+    return [
+        item | {"ratios": {way: full[item["classes"]][way] / item[way] for way in ways}
+                if item["classes"] in full else {}}
+        for item in results
+    ]
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """The results as text."""
+    lines = [f"{'method, codec, classes':28} {'values':>13} {'down':>13} {'up':>13} {'down':>8} {'up':>8} {'asked':>6}"]
+    for item in results:
+        ratios = "".join(f" {item['ratios'][way]:>7.1f}x" if item["ratios"] else " " * 9 for way in ("down", "up"))
+        least = f"{item['least']}x" if item["least"] else ""
+        lines.append(f"{item['row']:28} {item['values']:>13,} {item['down']:>13,} {item['up']:>13,}{ratios} {least:>6}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print, and write JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here as well")
+    parser.add_argument("--backbone", default="sam_vit_b", help="backbone (default sam_vit_b)")
+    parser.add_argument("--only", nargs="+", choices=[row.name for row in ROWS], help="measure these rows alone")
+    arguments = parser.parse_args()
+    results = []
+    for row in ROWS:
+        if not arguments.only or row.name in arguments.only:
+            with tempfile.TemporaryDirectory() as folder:
+                results.append(measure(row, arguments.backbone, Path(folder)))
+    results = compared(results)
+    print(table(results))
+    if arguments.json:
+        result = {"backbone": arguments.backbone, "unit": "bytes a round and site", "rows": results}
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

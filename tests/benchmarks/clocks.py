@@ -1,0 +1,39 @@
+"""Seconds that passed and seconds of processor, and what they were measured on."""
+
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+def timed(function: Callable[[], T]) -> tuple[T, tuple[float, float]]:
+    """Return what a function returns, and the seconds that it took: passed, and of processor in all threads."""
+    passed, used = time.perf_counter(), time.process_time()
+    result = function()
+    return result, (time.perf_counter() - passed, time.process_time() - used)
+
+
+def medians(times: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
+    """Return the medians of both clocks for each way, and the ratios of plain to ours."""
+    found: dict[str, float] = {}
+    for way, pairs in times.items():
+        found |= {f"{way}_s": median(a for a, _ in pairs), f"{way}_cpu_s": median(b for _, b in pairs)}
+    ratios = {"ratio": found["plain_s"] / found["ours_s"], "cpu_ratio": found["plain_cpu_s"] / found["ours_cpu_s"]}
+    return found | ratios
+
+
+def machine() -> dict[str, Any]:
+    """Return the processor's name, torch's version, threads and instruction set."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    name = next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), platform.processor())
+    return {
+        "cpu": name, "instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,46 @@
+"""One batch ahead, in order; faults where they belong, and an end that ends."""
+
+import threading
+
+import pytest
+import torch
+
+from fedpeft.train.ahead import ahead
+
+
+def batches(count, made, fault_at=None):
+    for number in range(count):
+        if number == fault_at:
+            raise ValueError(f"batch {number} is faulty")
+        made.append((number, threading.current_thread()))
+        yield torch.tensor(number), torch.tensor(-number)
+
+
+def test_the_same_batches_in_the_same_order_from_another_thread():
+    made = []
+    found = [(int(images), int(labels)) for images, labels in ahead(batches(20, made))]
+    assert found == [(number, -number) for number in range(20)]
+    assert {thread for _, thread in made}.isdisjoint({threading.current_thread()})
+    assert len({thread for _, thread in made}) == 1
+
+
+def test_nothing_comes_of_nothing():
+    assert list(ahead(batches(0, []))) == []
+
+
+def test_a_fault_is_raised_where_its_batch_would_have_come():
+    found = []
+    with pytest.raises(ValueError, match="batch 3 is faulty"):
+        for images, _ in ahead(batches(9, [], fault_at=3)):
+            found.append(int(images))
+    assert found == [0, 1, 2]
+
+
+def test_closing_it_ends_the_thread_one_batch_ahead_at_most():
+    made = []
+    stream = ahead(batches(1000, made))
+    next(stream)
+    next(stream)
+    stream.close()
+    assert len(made) <= 3
+    assert not any(thread.is_alive() for _, thread in made)
