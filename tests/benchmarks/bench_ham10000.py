@@ -174,15 +174,18 @@ def federations(args: argparse.Namespace, centres: Sequence[str]) -> Iterator[Fe
         for partition in splits.PARTITIONS:
             yield from (Federation(partition, start, seed, method) for method in args.methods)
 
-    for seed in args.seeds:
-        for start in (RANDOM, GENERIC, MEDICAL):
-            yield from inside(start, seed)
-    for start in (GENERIC, MEDICAL):
+    def outside(start: str) -> Iterator[Federation]:
         for seed in args.left_out_seeds:
             for centre in centres:
                 yield from (Federation(centre, start, seed, method) for method in args.left_out_methods)
+
+    for seed in args.seeds:
+        for start in (RANDOM, GENERIC, MEDICAL):
+            yield from inside(start, seed)
+    yield from outside(GENERIC)
     for seed in args.seeds:
         yield from inside(BOTH, seed)
+    yield from outside(MEDICAL)
 
 
 def cells(items: Iterable[Federation], scores: Iterable[list[CaseScore]]) -> list[Cell]:
