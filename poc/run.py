@@ -102,6 +102,7 @@ def start(state: Path, data: Path | None) -> None:
     for name in (HOME, TMP):
         (state / name).mkdir(mode=0o700)
     (state / LOG).unlink(missing_ok=True)
+    _move_in(state)
     if data is None and not (state / "data").exists():
         _say(f"making phantoms of {len(SITES)} sites")
         write_phantom(state / "data", len(SITES), seed=0)
@@ -127,20 +128,15 @@ def project(port: int) -> dict[str, Any]:
 
 
 def nvflare(state: Path, *arguments: str) -> None:
-    """FLARE's command, in surroundings of its own that all its processes inherit.
+    """FLARE's command; all processes that it starts carry our mark.
 
     Raises:
         RuntimeError: it failed.
     """
-    ours = {
-        "HOME": str(state / HOME), "TMPDIR": str(state / TMP), "NVFLARE_POC_WORKSPACE": str(state / "workspace"),
-        "OMP_NUM_THREADS": "1", VARIABLE: str(state),
-    }
-    theirs = {name: value for name, value in os.environ.items() if not name.startswith("NVFL")}
     with (state / LOG).open("a") as log:
         done = subprocess.run(
             [sys.executable, "-m", "nvflare.cli", *arguments], stdin=subprocess.DEVNULL, stdout=log,
-            stderr=subprocess.STDOUT, env=theirs | ours, start_new_session=True, umask=0o077,
+            stderr=subprocess.STDOUT, env=os.environ | {VARIABLE: str(state)}, start_new_session=True, umask=0o077,
         )
     if done.returncode != 0:
         raise RuntimeError(f"nvflare {' '.join(arguments)} failed:\n{(state / LOG).read_text()[-2000:]}")
@@ -166,6 +162,16 @@ def wait(state: Path) -> None:
     _say(f"the lead's console: HOME={state / HOME} PATH={python}:$PATH {kit}/startup/fl_admin.sh; Ctrl-C stops FLARE")
     with suppress(SystemExit):
         signal.pause()
+
+
+def _move_in(state: Path) -> None:
+    """Surroundings of our own, for FLARE's processes and for its API in this one."""
+    for name in [name for name in os.environ if name.startswith("NVFL")]:
+        del os.environ[name]
+    os.environ |= {
+        "HOME": str(state / HOME), "TMPDIR": str(state / TMP), "NVFLARE_POC_WORKSPACE": str(state / "workspace"),
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def _fill_in(state: Path, data: Path) -> None:

@@ -1,26 +1,27 @@
 """What a round costs on FLARE's wire: full fine-tuning in float32 beside FLAP-SAM's codecs and ranks, SAM ViT-B.
 
-Every row is one round of one site through FLARE's simulator: the parcels are real, the weights random, the training a
-single step on a single slice of a phantom. A direction's bytes are those that the client's own log gives for the
-message of the task (keys, meta data, our headers) and for its tensors (safetensors, with their headers); "values" are
-those of the numbers and scales alone. The parcels have the same size in every round and at every site.
+Every row's parcel of random numbers goes from a server's cell to a site's and back, over TCP. A direction's bytes are
+those that FLARE itself gives for the message (keys, meta data, our headers) and for its tensors (safetensors with
+headers); "values" are those of the numbers and scales alone. They are the same in every round and at every site.
 
     python tests/benchmarks/bench_traffic.py --json traffic.json
 
-The whole table takes about 10 minutes and 8 GB on 2 cores; --only takes some of its rows.
+With --simulator every row is a round of one site through FLARE's simulator instead, with random weights and a single
+training step on a slice of a phantom; the bytes are those of the client's log.
 """
 
 import argparse
 import json
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from cells import Sizes, Wire
 
 from fedpeft.data.phantom import write_phantom
 from fedpeft.flare.filters import declared_bytes
@@ -93,7 +94,7 @@ def run_of(row: Row, backbone: str) -> Run:
     )
 
 
-def wire(lines: Iterable[str]) -> dict[str, dict[str, int]]:
+def wire(lines: Iterable[str]) -> Sizes:
     """Direction -> bytes of the first message and the first tensors of the client's log.
 
     Raises:
@@ -110,16 +111,35 @@ def wire(lines: Iterable[str]) -> dict[str, dict[str, int]]:
     return {way: {"message": first(MESSAGES[way]), "tensors": first(TENSORS[way])} for way in TENSORS}
 
 
-def measure(row: Row, backbone: str, folder: Path) -> dict[str, Any]:
-    """Run a row through the simulator and read the client's log."""
-    run = run_of(row, backbone)
+def through_the_simulator(run: Run, folder: Path) -> Sizes:
+    """Run a job and read the client's log."""
     workspace = folder / "workspace"
     (workspace / "local").mkdir(parents=True)
     (workspace / "local" / "resources.json").write_text(json.dumps(policy()))
-    register(workspace, run.dataset, one_case(folder / "data", row.classes))
+    register(workspace, run.dataset, one_case(folder / "data", run.classes))
     job = write(Job("traffic", run, min_sites=1, poll_seconds=0.2), folder / "jobs")
     simulate(job, workspace, [SITE], 1, SECONDS, print)
-    found = wire((workspace / SITE / "log.txt").read_text().splitlines())
+    return wire((workspace / SITE / "log.txt").read_text().splitlines())
+
+
+def simulated(runs: list[Run]) -> Iterator[Sizes]:
+    """Every run in a workspace of its own."""
+    for run in runs:
+        with tempfile.TemporaryDirectory() as folder:
+            yield through_the_simulator(run, Path(folder))
+
+
+def exchanged(runs: list[Run]) -> Iterator[Sizes]:
+    """Every run's parcel through the same two cells."""
+    cells = Wire()
+    try:
+        yield from map(cells.sizes, runs)
+    finally:
+        cells.stop()
+
+
+def result_of(row: Row, run: Run, found: Sizes) -> dict[str, Any]:
+    """A row of the table."""
     totals = {way: sum(parts.values()) for way, parts in found.items()}
     values = declared_bytes(parcel(run), run.codec)
     return {"row": row.name, "classes": row.classes, "values": values, "least": row.least, "parts": found} | totals
@@ -151,18 +171,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here as well")
     parser.add_argument("--backbone", default="sam_vit_b", help="backbone (default sam_vit_b)")
+    parser.add_argument("--simulator", action="store_true", help="rounds through FLARE's simulator, minutes a row")
     parser.add_argument("--only", nargs="+", choices=[row.name for row in ROWS], help="measure these rows alone")
     arguments = parser.parse_args()
-    results = []
-    for row in ROWS:
-        if not arguments.only or row.name in arguments.only:
-            with tempfile.TemporaryDirectory() as folder:
-                results.append(measure(row, arguments.backbone, Path(folder)))
-    results = compared(results)
+    rows = [row for row in ROWS if not arguments.only or row.name in arguments.only]
+    runs = [run_of(row, arguments.backbone) for row in rows]
+    sizes = (simulated if arguments.simulator else exchanged)(runs)
+    results = compared([result_of(*item) for item in zip(rows, runs, sizes, strict=True)])
     print(table(results))
     if arguments.json:
-        result = {"backbone": arguments.backbone, "unit": "bytes a round and site", "rows": results}
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+        how = {"backbone": arguments.backbone, "simulator": arguments.simulator, "unit": "bytes a round and site"}
+        arguments.json.write_text(json.dumps(how | {"rows": results}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

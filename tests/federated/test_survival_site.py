@@ -107,7 +107,7 @@ def test_an_aborted_job_leaves_no_trainer(federation):
     made, job = federation("hospital-2", 1)
     with made.held("hospital-2", 1):
         process = made.consortium.job_process("hospital-2")
-        made.consortium.session().abort_job(job)
+        made.consortium.admin().abort(job)
         gone, alive = psutil.wait_procs([process], timeout=LIMIT)
         assert gone and not alive
     assert made.consortium.wait(job)["status"] == "FINISHED:ABORTED"
