@@ -162,7 +162,7 @@ def train(task: Task) -> list[CaseScore]:
         model = federate(task.run, read_sites(task.data), task.checkpoint, task.file.with_suffix(".state"))
         preprocessing = DATASETS[task.run.dataset].preprocessing
         sites, splits_ = read_sites(task.tested), task.splits
-        found = [score for site in sites for split in splits_ if site.cases(split)
+        found = [score for site in sites for split in splits_ if site.splits[split]
                  for score in score_site(model, site, split, task.run, preprocessing)]
         write_json(task.file, {"scores": [asdict(score) for score in found]})
     return [CaseScore(**item) for item in read_json(task.file)["scores"]]
