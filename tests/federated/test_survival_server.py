@@ -6,6 +6,7 @@ FAULTS says for each what the run must come to. Weights are those of a federatio
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -200,9 +201,10 @@ def test_an_aborted_run_goes_on_when_the_lead_clones_its_job(federation):
     made.start(*TWO)
     job = made.submit()
     with made.held("hospital-1", 1):
-        made.consortium.session().abort_job(job)
+        made.consortium.admin().abort(job)
         ended = made.consortium.wait(job, LIMIT)["status"]
-    made.comes_to("the job is aborted, and cloned by the lead", made.consortium.session().clone_job(job), ended)
+    cloned = re.search(rf"Cloned job {job} as: (\S+)", made.consortium.console(f"clone_job {job}"))[1]
+    made.comes_to("the job is aborted, and cloned by the lead", cloned, ended)
 
 
 @pytest.mark.slow
