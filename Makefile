@@ -41,9 +41,11 @@ check: $(INSTALLED)
 
 check-all: check test-slow
 
-# Measurements, never part of the tests; the README says on which machine its figures were taken.
+# Measurements beside the plain way of doing it, never part of the tests; wants a machine with nothing else to do.
 bench: $(INSTALLED)
-	$(BIN)/python tests/benchmarks/bench_aggregation.py
+	mkdir -p runs/bench
+	set -e; for what in step epoch evaluation aggregation server_round round traffic; do \
+		$(BIN)/python tests/benchmarks/bench_$$what.py --json runs/bench/$$what.json; done
 
 # Real tumours of four institutions, hours on 2 cores: make bench-lgg LGG=folder. The script's head says what it expects.
 bench-lgg: $(INSTALLED)

@@ -92,10 +92,25 @@ def _markdown(found: Mapping[str, Any]) -> str:
     slopes = [[item["partition"], item["start"], str(len(item["methods"])), _shown(item)] for item in found["slopes"]]
     gains = [[item["partition"], item["method"], _shown(item)] for item in found["medical_minus_generic"]]
     return "\n".join((
+        _overview(found["cells"]),
         _table([*keys, "exchanged", "seeds", *HEADINGS.values()], rows),
         _table(["partition", "start", "methods", "per decade of exchanged parameters (95 %)"], slopes),
         _table(["partition", "method", "medical - generic (95 %)"], gains),
     ))
+
+
+def _overview(lines: Sequence[Mapping[str, Any]]) -> str:
+    """A row a method, a column a partition and start: the balanced accuracy, the mean over seeds."""
+    groups: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = {}
+    for line in lines:
+        column = groups.setdefault((line["partition"], line["start"]), {})
+        column.setdefault(line["method"], []).append(line)
+    exchanged = {line["method"]: line["exchanged"] for line in lines}
+    rows = [
+        [name, f"{size:,}", *(_mean(column[name], POOLED) if name in column else "" for column in groups.values())]
+        for name, size in sorted(exchanged.items(), key=lambda item: item[1])
+    ]
+    return _table(["method", "exchanged", *(", ".join(key) for key in groups)], rows)
 
 
 def _mean(lines: Sequence[Mapping[str, Any]], name: str) -> str:
