@@ -125,22 +125,12 @@ class AdminSession:
             raise RuntimeError(self._said(error)) from error
 
     def _connected(self) -> Session:
-        end = time.monotonic() + ANSWER
-        while self._session is None:
-            try:
-                self._session = self._new()
-            except TypeError as error:
-                # A server that is still starting answers FLARE's challenge without its certificate.
-                if time.monotonic() > end:
-                    raise ConnectionError("it is still starting") from error
-                time.sleep(1.0)
-        return self._session
-
-    def _new(self) -> Session:
-        # FLARE says on standard output that it connects.
-        with redirect_stdout(sys.stderr):
+        if self._session is None:
             name = self._admin["username"]
-            return new_secure_session(name, str(self._kit), timeout=ANSWER, command_timeout=ANSWER)
+            # FLARE says on standard output that it connects.
+            with redirect_stdout(sys.stderr):
+                self._session = new_secure_session(name, str(self._kit), timeout=ANSWER, command_timeout=ANSWER)
+        return self._session
 
     def _close(self) -> None:
         session, self._session = self._session, None
