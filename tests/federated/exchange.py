@@ -8,12 +8,17 @@ from types import SimpleNamespace
 from nvflare.apis.dxo import from_shareable
 from nvflare.apis.fl_constant import FilterKey, FLContextKey, ReservedKey
 from nvflare.apis.fl_context import FLContext
+from nvflare.apis.utils.decomposers import flare_decomposers
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.fuel.utils import fobs
 
 from fedpeft.algebra.codec import nbytes
 from fedpeft.flare.filters import DecodeParcel, EncodeParcel
 from fedpeft.flare.messages import is_ok, reason_of
+
+# As every FLARE process does at its start. Without it FOBS takes a general decomposer for Shareable at the first
+# message, keeps it for the life of the process, and reads what real servers send as empty.
+flare_decomposers.register()
 
 
 class Engine:
