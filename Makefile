@@ -28,11 +28,14 @@ demo: $(INSTALLED)
 poc: $(INSTALLED)
 	$(BIN)/python poc/run.py
 
+# Two workers, a file to each: much of the time is waiting for FLARE.
+TESTS := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q
+	$(TESTS)
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -q -m "slow or not slow"
+	$(TESTS) -m "slow or not slow"
 
 # Style, the order of the rooms, and the committed jobs against their rows; seconds.
 check: $(INSTALLED)
@@ -43,9 +46,7 @@ check-all: check test-slow
 
 # Measurements beside the plain way of doing it, never part of the tests; wants a machine with nothing else to do.
 bench: $(INSTALLED)
-	mkdir -p runs/bench
-	set -e; for what in step epoch evaluation aggregation server_round round traffic; do \
-		$(BIN)/python tests/benchmarks/bench_$$what.py --json runs/bench/$$what.json; done
+	$(BIN)/python tests/benchmarks/bench.py
 
 # Real tumours of four institutions, hours on 2 cores: make bench-lgg LGG=folder. The script's head says what it expects.
 bench-lgg: $(INSTALLED)

@@ -7,6 +7,8 @@ where the processor has it, in bfloat16. Both ways train on slices of the same v
 epoch takes minutes: a few batches of each way are timed in turn, from reading to the optimiser's step, and an epoch is
 its slices times the median seconds of a slice. The machine may have other work: processor seconds stand beside the
 seconds that passed. flap_sam, and pdec_ft, whose encoder is frozen, from its second epoch on.
+
+The floor is what the products of our batches need, counted by torch, at the rate of the largest of them.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "custom"))
-from clocks import machine, timed  # noqa: E402
+from clocks import machine, operations, rate, timed  # noqa: E402
 from plain_epoch import PlainStacks, plain_batches  # noqa: E402
 from plain_step import plain_model, plain_step  # noqa: E402
 
@@ -59,14 +61,20 @@ def plain_way(run: Run, samples: PlainStacks) -> Iterator[Timed]:
         yield slices, *spent
 
 
+def our_step(run: Run, network: torch.nn.Module) -> Callable[[Batch], object]:
+    """Return a function of a batch that trains a step of ours."""
+    optimiser, loss = make_optimiser(run, trainable(network)), make_loss(run)
+    always = (lambda _: run.learning_rate), (lambda: False)
+    return lambda batch: train_epoch(network, optimiser, loss, [batch], *always, run.precision)
+
+
 def our_way(run: Run, network: torch.nn.Module, batches: Callable[[], Iterator[Batch]]) -> Iterator[Timed]:
     """Yield a timed step of ours after the other, without end; the same few batches again and again."""
-    optimiser, loss = make_optimiser(run, trainable(network)), make_loss(run)
-    stream = ahead(chain.from_iterable(batches() for _ in repeat(0)))
+    stream, step = ahead(chain.from_iterable(batches() for _ in repeat(0))), our_step(run, network)
 
     def one() -> int:
         batch = next(stream)
-        train_epoch(network, optimiser, loss, [batch], lambda index: run.learning_rate, lambda: False, run.precision)
+        step(batch)
         return len(batch[0])
 
     while True:
@@ -93,6 +101,9 @@ def measure(run: Run, site: Site, folder: Path, repeats: int, frozen: bool) -> d
         row |= {f"{way}_slices": slices[way]} | _seconds([pair[number] for pair in times], slices[way], way)
     if frozen:
         row |= {"ours_first_cpu_s": _seconds(first, slices["ours"], "ours")["ours_cpu_s"]}
+    batch = next(iter(data.epoch(0)))
+    count = operations(lambda: our_step(run, network)(batch)) * slices["ours"] // len(batch[0])
+    row |= {"operations": count, "floor_s": count / rate(run, run.precision)}
     return row | {f"{kind}ratio": row[f"plain_{kind}s"] / row[f"ours_{kind}s"] for kind in ("", "cpu_")}
 
 
@@ -135,14 +146,14 @@ def table(result: dict[str, Any]) -> str:
         f"An epoch, {result['backbone']} at {result['side']}, from medians of {result['repeats']} batches; "
         "seconds that pass (seconds of processor)",
         f"{'method':>9} {'precision':>9} {'epochs':>16} {'slices: plain':>14} {'ours':>6} {'plain':>17} {'ours':>17}"
-        f" {'ratio':>15}",
+        f" {'ratio':>15} {'floor s':>8}",
     ]
     for row in result["rows"]:
         clocks = {way: f"{row[f'{way}_s']:.1f} ({row[f'{way}_cpu_s']:.1f})" for way in ("plain", "ours")}
         lines.append(
             f"{row['method']:>9} {row['precision']:>9} {row['epochs']:>16} {row['plain_slices']:>14}"
             f" {row['ours_slices']:>6} {clocks['plain']:>17} {clocks['ours']:>17} {row['ratio']:>6.1f}x"
-            f" ({row['cpu_ratio']:.1f}x)"
+            f" ({row['cpu_ratio']:.1f}x) {row['floor_s']:>8.2f}"
         )
     return "\n".join(lines)
 

@@ -23,10 +23,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "custom"))
-from clocks import machine, medians, timed  # noqa: E402
+from clocks import machine, medians, operations, rate, timed  # noqa: E402
 from plain_step import plain_model, plain_step  # noqa: E402
 
 from fedpeft.model.initial import build  # noqa: E402 (runs from a checkout, installed or not)
@@ -73,30 +72,6 @@ def peak_memory(way: str, precision: str, run: Run, device: str, threads: int) -
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def operations(run: Run) -> int:
-    """Multiplications and additions of a plain step's products and convolutions."""
-    step = make_step("plain", "float32", run, "cpu")
-    with FlopCounterMode(display=False) as counter:
-        step(*batch(run, "cpu"))
-    return counter.get_total_flops()
-
-
-def rate(run: Run, precision: str, device: str) -> float:
-    """Operations a second of the step's largest product, the best of ten."""
-    row, kind = run.backbone_row, torch.bfloat16 if precision == "bfloat16" else torch.float32
-    rows = run.batch * run.stack * (run.side // row.patch) ** 2
-    left, right = (torch.randn(n, m, device=device, dtype=kind) for n, m in ((rows, row.dim), (row.dim, 4 * row.dim)))
-
-    def product() -> None:
-        left @ right
-        if device != "cpu":
-            torch.cuda.synchronize()
-
-    best = min(timed(product)[1][device == "cpu"] for _ in range(10))
-    cores = torch.get_num_threads() if device == "cpu" else 1
-    return 2 * rows * row.dim * 4 * row.dim / best * cores
-
-
 def measure(run: Run, repeats: int, threads: int, device: str) -> dict[str, Any]:
     """Return everything the table shows, ready for JSON."""
     precisions = ["float32", "bfloat16"][: 1 + native_bfloat16(torch.device(device))]
@@ -114,7 +89,8 @@ def measure(run: Run, repeats: int, threads: int, device: str) -> dict[str, Any]
             losses[kind].append(loss)
             if repeat:
                 times[kind].append(spent)
-    count = operations(run)
+    plain = make_step("plain", "float32", run, "cpu")
+    count = operations(partial(plain, *batch(run, "cpu")))
     rows = [
         {"precision": precision, **medians({way: times[way, precision] for way in ("plain", "ours")})}
         | {f"{way}_peak_mib": memory[way, precision] for way in ("plain", "ours")}

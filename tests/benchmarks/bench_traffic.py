@@ -41,7 +41,7 @@ MESSAGES = {"down": rf"getTask: train size: .*{NUMBER}", "up": rf"SubmitUpdate t
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table; ``least`` is the smallest ratio that issue 6 asks for, 0 where it asks for none."""
+    """A row of the table; ``least`` is the ratio that the codec was built to reach, 0 where there is none."""
 
     method: str
     classes: int
@@ -158,7 +158,7 @@ def compared(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def table(results: list[dict[str, Any]]) -> str:
     """The results as text."""
-    lines = [f"{'method, codec, classes':28} {'values':>13} {'down':>13} {'up':>13} {'down':>8} {'up':>8} {'asked':>6}"]
+    lines = [f"{'method, codec, classes':28} {'values':>13} {'down':>13} {'up':>13} {'down':>8} {'up':>8} {'aim':>6}"]
     for item in results:
         ratios = "".join(f" {item['ratios'][way]:>7.1f}x" if item["ratios"] else " " * 9 for way in ("down", "up"))
         least = f"{item['least']}x" if item["least"] else ""

@@ -1,4 +1,4 @@
-"""Seconds that passed and seconds of processor, and what they were measured on."""
+"""Seconds that passed and seconds of processor, the least that they could be, and what they were measured on."""
 
 import platform
 import time
@@ -8,6 +8,9 @@ from statistics import median
 from typing import Any, TypeVar
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from fedpeft.spec.run import Run
 
 T = TypeVar("T")
 
@@ -26,6 +29,27 @@ def medians(times: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
         found |= {f"{way}_s": median(a for a, _ in pairs), f"{way}_cpu_s": median(b for _, b in pairs)}
     ratios = {"ratio": found["plain_s"] / found["ours_s"], "cpu_ratio": found["plain_cpu_s"] / found["ours_cpu_s"]}
     return found | ratios
+
+
+def operations(function: Callable[[], Any]) -> int:
+    """Return the multiplications and additions of a function's matrix products and convolutions."""
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+def rate(run: Run, precision: str = "float32", device: str = "cpu") -> float:
+    """Return the operations a second of the largest product of a run's step, the best of ten."""
+    row, kind = run.backbone_row, torch.bfloat16 if precision == "bfloat16" else torch.float32
+    rows = run.batch * run.stack * (run.side // row.patch) ** 2
+    left, right = (torch.randn(n, m, device=device, dtype=kind) for n, m in ((rows, row.dim), (row.dim, 4 * row.dim)))
+
+    def product() -> None:
+        left @ right
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    return 2 * rows * row.dim * 4 * row.dim / min(timed(product)[1][0] for _ in range(10))
 
 
 def machine() -> dict[str, Any]:
