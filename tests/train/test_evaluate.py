@@ -10,8 +10,10 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from fedpeft.data.datalist import Case
 from fedpeft.data.volumes import Volume, read_volume, to_original_grid
+from fedpeft.model.checkpoint import shipped
+from fedpeft.model.initial import build
 from fedpeft.spec.datasets import DATASETS
-from fedpeft.train.evaluate import dice, predict, score
+from fedpeft.train.evaluate import dice, largest, predict, score
 from fedpeft.train.loop import Stopped
 from fedpeft.train.scores import CaseScore, class_means, mean_score
 
@@ -94,8 +96,32 @@ def test_slices_keep_their_place_however_many_go_in_at_once(tmp_path, run, batch
     assert torch.equal(found, predict(Lopsided(), volume, run.with_(batch=1, stack=7)))
 
 
-def test_it_stops_before_the_next_slices(tmp_path, run):
+def test_threads_change_no_bit_of_a_mask_and_compute_as_the_caller_does(tmp_path, run):
     volume = read_volume(stored(tmp_path)[0], LABELS, PREPROCESSING)
+    model, masks, kinds = build(run, shipped(run.backbone_row)).eval(), [], set()
+    model.mask_decoder.register_forward_hook(lambda module, given, out: kinds.add(out.dtype))
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            masks.append(predict(model, volume, run))
+            assert kinds == {torch.float32}
+            with torch.autocast("cpu", torch.bfloat16):
+                predict(model, volume, run)
+            assert kinds == {torch.float32, torch.bfloat16}
+            kinds.clear()
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*masks)
+
+
+def test_the_largest_of_equal_values_is_the_first():
+    values = torch.randint(0, 3, (4, 5, 16, 16), generator=torch.Generator().manual_seed(0)).float()
+    assert torch.equal(largest(values).long(), values.argmax(dim=1))
+
+
+def test_it_stops_before_the_next_slices(tmp_path, run):
+    volume = read_volume(stored(tmp_path, shape=(20, 33, 17))[0], LABELS, PREPROCESSING)
     asked = []
     with pytest.raises(Stopped):
         predict(Bright(), volume, run.with_(batch=1, stack=1, stride=1), lambda: asked.append(0) or len(asked) > 2)

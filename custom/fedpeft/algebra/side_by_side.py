@@ -21,6 +21,8 @@ def side_by_side(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
         Exception: the first that ``work`` raised, in the order of the items.
     """
     threads = torch.get_num_threads()
+    if threads == 1:
+        return [torch.no_grad()(work)(item) for item in items]
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads) as pool:

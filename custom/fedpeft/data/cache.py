@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable
@@ -54,6 +55,8 @@ class Cache:
         self._memory, self._disk, self._room = memory, disk, 0
         self._writable = folder is not None
         self._kept: dict[str, Tensors] = {}
+        # Entries may be made in several threads; what there is room for is decided in one at a time.
+        self._deciding = threading.Lock()
 
     def get(self, parts: Iterable[object], make: Callable[[], Tensors]) -> Tensors:
         """An entry, made if it is not there.
@@ -70,10 +73,11 @@ class Cache:
             found = self._read(key)
             if found is None:
                 found = make()
-                placed = self._written(key, found) or self._held(found)
-                if placed is None:
-                    self._declare_full()
-                    return found
+                with self._deciding:
+                    placed = self._written(key, found) or self._held(found)
+                    if placed is None:
+                        self._declare_full()
+                        return found
                 found = placed
             self._kept[key] = found
         return self._kept[key]

@@ -1,6 +1,8 @@
 """Mixed precision by what a device can do: autocast to bfloat16, or plain float32."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 
 import torch
 
@@ -34,3 +36,9 @@ def computing(precision: str, device: torch.device) -> AbstractContextManager:
             f"the run precision 'auto' or 'float32', or the site another \"device\""
         )
     return torch.autocast(device.type, torch.bfloat16, enabled=native)
+
+
+def as_here(device: torch.device) -> Callable[[], AbstractContextManager]:
+    """Contexts in which other threads compute at the precision of this one: autocast belongs to a thread."""
+    kind = device.type
+    return partial(torch.autocast, kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind))
