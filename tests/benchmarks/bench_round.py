@@ -128,8 +128,8 @@ def split(workspace: Path, start: float, end: float) -> dict[str, float]:
     """Seconds of a finished job's parts.
 
     "server" until the first round begins: imports and model of the server. "sites" until the first task arrives:
-    processes and imports of the sites. "first" until the first round is done: their models, torch's compiler that its
-    optimisers load, the first step. "round" is the mean of the others without the slowest site's executor: polling,
+    processes and imports of the sites. "first" until the first round is done: their models,
+    the first step. "round" is the mean of the others without the slowest site's executor: polling,
     messages, average, files. "validation" is the last task, "shutdown" what follows.
     """
     server = lines(workspace / "server" / "log.txt")
@@ -181,7 +181,6 @@ def imports() -> dict[str, float]:
     steps = {
         "torch": "import torch", "flare": "import nvflare.private.fed.app.simulator.simulator_worker",
         "fedpeft": "import fedpeft.flare.executor",
-        "optimiser": "import torch; torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))])",
     }
     lines = [f"{step}; print(time.process_time())" for step in steps.values()]
     code = "\n".join(["import sys, time", f"sys.path.insert(0, {str(ROOT / 'custom')!r})", *lines])

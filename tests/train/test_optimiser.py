@@ -1,5 +1,8 @@
 """Moments survive a round on disk, turn with the factors, and a round trained again starts from the state before it."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -128,6 +131,44 @@ def test_restoring_leaves_the_kept_state_alone():
     state.restore(again, parameters, rules(parameters))
     steps(again, parameters, range(2))
     assert all(torch.equal(state.moments[key], kept[key]) for key in kept)
+
+
+def test_steps_are_those_of_torchs_own_class_bit_for_bit(parameters):
+    theirs = copied(parameters)
+    groups = [
+        {"params": [p for p in theirs.values() if (p.ndim > 1) == matrix], "weight_decay": RUN.weight_decay * matrix}
+        for matrix in (True, False)
+    ]
+    steps(torch.optim.AdamW(groups, lr=RUN.learning_rate, fused=True), theirs, range(3))
+    steps(make_optimiser(RUN, parameters), parameters, range(3))
+    assert all(torch.equal(parameters[key], theirs[key]) for key in parameters)
+
+
+def test_a_parameter_without_gradient_stays_as_it_is_and_gradients_are_forgotten():
+    parameters, before = toy(), toy()
+    optimiser = make_optimiser(RUN, parameters)
+    parameters["m.lora.A"].grad = torch.ones(2, 7)
+    optimiser.step()
+    moved = [key for key in parameters if not torch.equal(parameters[key], before[key])]
+    assert moved == ["m.lora.A"] and list(optimiser.state) == [parameters["m.lora.A"]]
+    optimiser.zero_grad()
+    assert parameters["m.lora.A"].grad is None
+
+
+def test_a_step_does_not_load_torchs_compiler():
+    code = """
+import sys, torch
+from fedpeft.spec.run import Run
+from fedpeft.train.optimiser import make_optimiser
+parameter = torch.nn.Parameter(torch.ones(2, 2))
+optimiser = make_optimiser(Run("flap_sam", "phantom", "sam_tiny", classes=2), {"a": parameter})
+(parameter ** 2).sum().backward()
+optimiser.step()
+assert float(parameter[0, 0].detach()) < 1
+print("torch._dynamo" in sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    assert ran.stdout.strip() == "False"
 
 
 def test_decay_is_for_matrices_only(parameters):

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
+from fedpeft.train.optimiser import AdamW
 from fedpeft.train.precision import computing
 
 Batch = tuple[Tensor, Tensor]
@@ -18,7 +18,7 @@ class Stopped(Exception):
 
 def train_epoch(
     model: nn.Module,
-    optimiser: Optimizer,
+    optimiser: AdamW,
     loss: Loss,
     batches: Iterable[Batch],
     step_size: Callable[[int], float],
@@ -55,7 +55,7 @@ def train_epoch(
         value = loss(output.float(), labels.to(device))
         if not torch.isfinite(value):
             raise ValueError(f"the loss of step {index} is {value.item()}: check the data, or lower the learning rate")
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.zero_grad()
         value.backward()
         optimiser.step()
         losses.append(value.item())
