@@ -22,7 +22,7 @@ def first(root, site):
 # The sites' files have other axes each; those of the third are oblique.
 @pytest.mark.parametrize(("site", "codes"), [("site-1", "RAS"), ("site-2", "LPS"), ("site-3", "PIR")])
 def test_infer_writes_the_mask_on_the_images_grid(fedpeft, finished, small_phantom, tmp_path, site, codes):
-    image, out = first(small_phantom, site), tmp_path / "mask.nii.gz"
+    image, out = first(small_phantom, site), tmp_path / "a new folder" / "mask.nii.gz"
     before = image.read_bytes()
     code, text, err = fedpeft("infer", "--run", finished.path.parent, "--image", image, "--out", out, "--json")
     assert code == 0, err
@@ -40,7 +40,7 @@ def test_infer_writes_the_mask_on_the_images_grid(fedpeft, finished, small_phant
     }
     assert found["voxels"]["organ"] > 0
     assert image.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [out]
+    assert list(out.parent.iterdir()) == [out]
 
 
 def test_infer_of_one_case_is_the_same_in_other_axes(fedpeft, finished, small_phantom, tmp_path):

@@ -24,11 +24,12 @@ class Found:
 
 
 def segment(model: Module, folder: RunFolder, image: Path, out: Path) -> Found:
-    """Write the mask of a volume, on the volume's own grid, and count each class's voxels."""
+    """Write the mask of a volume, on the volume's own grid, and count each class's voxels; ``out``'s folder is made."""
     run = folder.run
     # One volume stands alone: it is normalised by its own statistics.
     volume = read_volume(Case(image.name, image), run.label_table, folder.preprocessing)
     mask = evaluate.predict(model, volume, run)
+    out.parent.mkdir(parents=True, exist_ok=True)
     save_mask(out, mask, volume)
     inside = mask[volume.content]
     voxels = {name: int((inside == index).sum()) for index, name in run.label_table.items() if index}
