@@ -1,0 +1,63 @@
+"""How long an abort takes to end training: from the lead's command to the end of the last trainer, on real kits.
+
+    python tests/benchmarks/bench_abort.py [--repeats 3]
+
+A server and two hospitals over mutual TLS on loopback; each job is aborted in its second round. Nothing is asserted.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from statistics import median
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "custom"), str(ROOT / "tests" / "federated")]
+from consortium import LEAD, Consortium  # noqa: E402 (tests/federated/consortium.py)
+
+from fedpeft.data.phantom import write_phantom  # noqa: E402
+from fedpeft.spec.jobs import Job, write  # noqa: E402
+from fedpeft.spec.run import Run  # noqa: E402
+
+SITES = ["hospital-1", "hospital-2"]
+RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=200)
+
+
+def aborted(consortium: Consortium) -> tuple[float, float]:
+    """Seconds until both trainers have ended, and until the command has returned."""
+    job = consortium.submit(write(Job("endless", RUN, min_sites=2, poll_seconds=0.1), consortium.folder / "jobs"))
+    consortium.await_round(job, 1)
+    trainers = [consortium.job_process(site, job_id=job) for site in SITES]
+    ended: list[float] = []
+    start = time.monotonic()
+    with psutil.Popen([
+        sys.executable, "-m", "fedpeft.cli.main", "job", "abort", job, "--kit", str(consortium.kit(LEAD))
+    ]) as command:
+        for process in trainers:
+            process.wait()
+            ended.append(time.monotonic() - start)
+        command.wait()
+    return max(ended), time.monotonic() - start
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3, help="jobs (default 3)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, redirect_stderr(sys.stdout):
+        data = write_phantom(Path(folder) / "data", sites=3, seed=0)
+        with redirect_stdout(sys.stderr), Consortium(Path(folder) / "consortium", SITES, data) as consortium:
+            consortium.start("server")
+            consortium.start(*SITES)
+            times = [aborted(consortium) for _ in range(arguments.repeats)]
+    for name, found in zip(("trainers ended", "command returned"), zip(*times, strict=True), strict=True):
+        print(f"{name}: median {median(found):.1f} s of {', '.join(f'{seconds:.1f}' for seconds in found)}")
+
+
+if __name__ == "__main__":
+    main()
