@@ -3,7 +3,7 @@
     python tests/benchmarks/bench.py [--out runs/bench] [--only step epoch ...] [--threads 2]
 
 Each writes its own JSON into the folder; ``bench.json`` holds them together, ``table.md`` the table. Benchmarks that
-are not run keep their last result. Wants a machine with nothing else to do, and about 40 minutes of 2 cores.
+are not run keep their last result. Wants a machine with nothing else to do, and about 20 minutes of 2 cores.
 """
 
 import argparse

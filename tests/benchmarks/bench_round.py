@@ -128,8 +128,8 @@ def split(workspace: Path, start: float, end: float) -> dict[str, float]:
     """Seconds of a finished job's parts.
 
     "server" until the first round begins: imports and model of the server. "sites" until the first task arrives:
-    processes and imports of the sites. "first" until the first round is done: their models,
-    the first step. "round" is the mean of the others without the slowest site's executor: polling,
+    processes and imports of the sites. "first" until the first round is done: their models, the
+    first step. "round" is the mean of the others without the slowest site's executor: polling,
     messages, average, files. "validation" is the last task, "shutdown" what follows.
     """
     server = lines(workspace / "server" / "log.txt")
