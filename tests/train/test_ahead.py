@@ -44,3 +44,18 @@ def test_closing_it_ends_the_thread_one_batch_ahead_at_most():
     stream.close()
     assert len(made) <= 3
     assert not any(thread.is_alive() for _, thread in made)
+
+
+def test_preparing_takes_one_thread_of_torch_and_computing_keeps_its_own():
+    def prepared():
+        for _ in range(3):
+            seen.append(torch.get_num_threads())
+            yield torch.zeros(1), torch.zeros(1)
+
+    seen, before = [], torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        mine = [torch.get_num_threads() for _ in ahead(prepared())]
+    finally:
+        torch.set_num_threads(before)
+    assert (seen, mine) == ([1] * 3, [2] * 3)

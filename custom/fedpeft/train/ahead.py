@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import torch
+
 from fedpeft.train.loop import Batch
 
 
@@ -13,7 +15,18 @@ def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
     latest with the batch that it is at.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
+        # A second team of helpers, even one that sleeps, makes every product of the first wait longer for its own: a
+        # step on 2 cores took 4.2 s instead of 3.1 s.
+        threads = torch.get_num_threads()
+        thread.submit(_without_helpers).result()
+        torch.set_num_threads(threads)
         coming = thread.submit(next, batches, None)
         while (batch := coming.result()) is not None:
             coming = thread.submit(next, batches, None)
             yield batch
+
+
+def _without_helpers() -> None:
+    """Let torch compute on this thread alone; the caller gives the number back to the others."""
+    torch.get_num_threads()  # torch gives a new thread the number of all the first time that it asks, and not again
+    torch.set_num_threads(1)
