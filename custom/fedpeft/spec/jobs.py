@@ -14,7 +14,7 @@ from fedpeft.spec.run import Run
 Files = dict[str, dict[str, Any]]
 
 # Seconds between the server's looks at a task; it costs nothing.
-TASK_CHECK = 0.05
+TASK_CHECK = 0.02
 # Seconds that a task is at least given before sites that were lost are no longer waited for.
 LOST_CHECK = 5.0
 
