@@ -1,5 +1,8 @@
 """The initial model: the same everywhere, and the foundation model until something is trained."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -82,3 +85,16 @@ def test_a_step_moves_what_trains_and_leaves_the_rest_bit_for_bit(method):
     unused = ("mask_decoder.iou_prediction_head", "prompt_encoder")
     still = [path for path, p in parameters.items() if torch.equal(p, before[path]) and not path.startswith(unused)]
     assert not [path for path in still if "rel_pos" not in path], still
+
+
+def test_building_a_model_does_not_load_torchs_compiler():
+    code = """
+import sys
+from fedpeft.model.initial import build
+from fedpeft.spec.run import Run
+build(Run("flap_sam", "phantom", "sam_tiny", classes=2), None)
+build(Run("lora_vpt", "images", "vit_tiny", classes=3), None)
+print("torch._dynamo" in sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    assert ran.stdout.strip() == "False"

@@ -6,11 +6,14 @@ rounded once, so that processors with other vector instructions agree on the flo
 """
 
 import hashlib
+from collections.abc import Callable
 from math import sqrt
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from fedpeft.model.adapters import adapt, finish
 from fedpeft.model.added import Added, Closed
@@ -18,15 +21,33 @@ from fedpeft.model.checkpoint import read_checkpoint
 from fedpeft.model.networks import network
 from fedpeft.spec.run import Run, seed_of
 
+SCALING = (Tensor.mul, Tensor.__mul__, Tensor.__rmul__)
+
 
 def skeleton(run: Run) -> nn.Module:
     """The run's model on the meta device: names and shapes without memory; trainable tensors require gradients."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         model = network(run)
         adapt(model, run)
     for path, parameter in model.named_parameters():
         parameter.requires_grad_(run.method_row.trains_tensor(path))
     return model
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out what fills new tensors at random: to do that on the meta device torch loads its compiler, 2 s."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call ``func``, unless it draws values or scales what was drawn."""
+        kwargs = kwargs or {}
+        if func is torch.randn:
+            return torch.empty(*args, **kwargs)
+        scales = func in SCALING and not isinstance(args[1], Tensor)
+        if scales or getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def build(run: Run, checkpoint: Path | None) -> nn.Module:
