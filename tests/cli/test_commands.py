@@ -1,6 +1,8 @@
 """Every command: help with an example, what --json promises, and how it fails."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -40,6 +42,18 @@ def test_the_main_help_lists_every_command(fedpeft):
     code, out, _ = fedpeft("--help")
     assert code == 0
     assert all(f"    {name} " in out for name in ("methods", "data", "job", "compare", "evaluate", "infer"))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["job", "list"], ["job", "submit", "--help"]])
+def test_nobody_waits_for_what_a_command_does_not_need(arguments):
+    code = """
+import atexit, sys
+from fedpeft.cli.main import main
+atexit.register(lambda: print(sorted({"torch", "monai", "nvflare"} & sys.modules.keys())))
+main(sys.argv[1:])
+"""
+    ran = subprocess.run([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"
 
 
 def test_version(fedpeft):

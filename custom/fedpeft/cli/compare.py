@@ -13,15 +13,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from fedpeft.cli.options import (
-    add_checkpoint_options,
-    add_run_options,
-    checkpoint_of,
-    given,
-    method_list,
-    print_wide,
-    subparser,
-)
+from fedpeft.cli.checkpoint_options import add_checkpoint_options, checkpoint_of
+from fedpeft.cli.options import add_run_options, given, method_list, print_wide, subparser
 from fedpeft.spec.presets import ABLATIONS, TRAININGS
 from fedpeft.spec.run import SETTINGS, Run
 from fedpeft.study.cells import Plan
@@ -36,10 +29,10 @@ from fedpeft.study.table import Table, table
 VARIED = ("rank", "learning_rate")
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     """Add the subcommand."""
     parser = subparser(
-        subparsers, "compare", "train methods in several settings on a folder of sites, test every model everywhere",
+        subparsers, "compare", help_,
         "fedpeft compare --data data/phantom --methods flap_sam --settings local,federated --out runs/phantom\n"
         "  fedpeft compare --data data/phantom --ablation rank --seed 0,1,2 --out runs/ranks\n\n"
         "Started again with the same --out it goes on where it was: what has finished is not repeated, also when\n"

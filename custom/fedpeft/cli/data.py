@@ -28,10 +28,10 @@ example:
 """
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     """Add ``data`` and its subcommands to the main parser's subparsers; returns its parser."""
     parser = subparsers.add_parser(
-        "data", help="make, prepare and check folders of sites", description=__doc__, epilog=PHANTOM,
+        "data", help=help_, description=__doc__, epilog=PHANTOM,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="data_command", required=True, metavar="phantom|prepare|check")

@@ -18,10 +18,10 @@ from fedpeft.study.doctor_subject import Needs
 STYLES = {OK: "green", WARNING: "yellow", FAULT: "bold red", NOT_CHECKED: "dim"}
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     """Add the subcommand."""
     parser = subparser(
-        subparsers, "doctor", "can this machine take part? a hospital's, the server or an admin's",
+        subparsers, "doctor", help_,
         "fedpeft doctor --kit /opt/fedpeft/hospital-1\n  fedpeft doctor --site poc/simulator/local/fedpeft_site.json "
         "--name site-1 --full",
     )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fedpeft.cli import job_server
+from fedpeft.cli.job_parsers import add_server_parsers
 from fedpeft.cli.options import add_run_options, changed, print_table, subparser
 from fedpeft.spec.gpus import Gpus
 from fedpeft.spec.jobs import JOBS, write
@@ -14,12 +14,10 @@ from fedpeft.spec.methods import METHODS
 from fedpeft.spec.run import Run
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     """Add the subcommand and its own subcommands."""
-    parser = subparser(subparsers, "job", "list, render, submit and follow FLARE jobs", "fedpeft job list")
-    commands = parser.add_subparsers(
-        dest="job_command", required=True, metavar="|".join(("list", "render", *job_server.COMMANDS))
-    )
+    parser = subparser(subparsers, "job", help_, "fedpeft job list")
+    commands = parser.add_subparsers(dest="job_command", required=True)
     listing = subparser(commands, "list", "list the jobs that are rows", "fedpeft job list --json")
     listing.add_argument("--json", action="store_true", help="print JSON")
     rendering = subparser(
@@ -41,13 +39,18 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--gpu-sites", type=lambda text: tuple(text.split(",")), default=(), help="sites with GPUs (default: all sites)"
     )
     add_run_options(rendering)
-    job_server.add_parsers(commands)
+    add_server_parsers(commands)
+    commands.metavar = "|".join(commands.choices)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     """Do one of them."""
-    return {"list": _list, "render": _render}.get(args.job_command, job_server.run)(args)
+    if args.job_command in OWN:
+        return OWN[args.job_command](args)
+    from fedpeft.cli import job_server  # with torch and FLARE, for which the others need not wait
+
+    return job_server.run(args)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -82,3 +85,4 @@ def _changed(run: Run, args: argparse.Namespace) -> Run:
     return changed(run.with_(**given), args)
 
 
+OWN = {"list": _list, "render": _render}

@@ -2,24 +2,38 @@
 
 import argparse
 import sys
+from importlib import import_module
 
 from fedpeft import __version__
-from fedpeft.cli import compare, data, doctor, evaluate, infer, job, methods
 
-COMMANDS = (methods, data, job, compare, evaluate, infer, doctor)
+# Subcommand -> its line of help. Only the one that is asked for is imported: torch, MONAI and FLARE take seconds.
+COMMANDS = {
+    "methods": "list the methods with trainable and total parameters and bytes a round",
+    "data": "make, prepare and check folders of sites",
+    "job": "list, render, submit and follow FLARE jobs",
+    "compare": "train methods in several settings on a folder of sites, test every model everywhere",
+    "evaluate": "a finished run's model on a folder of sites: its score per case, site and class",
+    "infer": "apply a run's model to one image: a mask with a volume's own grid and affine, or the class of a picture",
+    "doctor": "can this machine take part? a hospital's, the server or an admin's",
+}
 # What a user can mend by reading the message; anything else is a defect and shows its traceback.
 EXPECTED = (ValueError, OSError, RuntimeError)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; the exit code is 0 only if it did what it was asked."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="fedpeft", description="Federated parameter-efficient fine-tuning of foundation models on NVIDIA FLARE."
     )
     parser.add_argument("--version", action="version", version=f"fedpeft {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.add_parser(subparsers).set_defaults(run=command.run)
+    for name, help_ in COMMANDS.items():
+        if arguments[:1] == [name]:
+            command = import_module(f"fedpeft.cli.{name}")
+            command.add_parser(subparsers, help_).set_defaults(run=command.run)
+        else:
+            subparsers.add_parser(name, help=help_)
     args = parser.parse_args(arguments)
     try:
         return args.run(args)

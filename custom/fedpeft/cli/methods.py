@@ -25,10 +25,10 @@ class Row:
     payload_bytes: int
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     """Add the subcommand."""
     parser = subparser(
-        subparsers, "methods", "list the methods with trainable and total parameters and bytes a round",
+        subparsers, "methods", help_,
         "fedpeft methods --backbone sam_vit_b --classes 2\n  fedpeft methods --task classification",
     )
     parser.add_argument("--task", choices=sorted(TASKS), help="only methods of this task")

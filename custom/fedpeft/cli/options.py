@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -12,8 +11,6 @@ from rich.table import Table
 from fedpeft.spec.backbones import BACKBONES
 from fedpeft.spec.methods import METHODS
 from fedpeft.spec.run import CODECS, DECAYS, INITIALS, LOSSES, PRECISIONS, WEIGHTS, Run
-from fedpeft.train.checkpoints import needs_file, own
-from fedpeft.train.site_file import read_site_file, verified
 
 # Option -> (type, help). Options that are not given leave the recipe as it is.
 RUN_OPTIONS: dict[str, tuple[type, str]] = {
@@ -66,35 +63,6 @@ def given(args: argparse.Namespace, without: Collection[str] = ()) -> dict[str, 
 def changed(run: Run, args: argparse.Namespace) -> Run:
     """The run with the options that were given."""
     return run.with_(**given(args))
-
-
-def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
-    """Where a backbone's weights are, for commands outside of a FLARE site."""
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("--checkpoint", type=Path, help="file with the backbone's published weights")
-    group.add_argument("--site", type=Path, help="site file that names the checkpoint")
-
-
-def checkpoint_of(run: Run, args: argparse.Namespace) -> Path | None:
-    """The weights that a run starts from, as the options say; those that are shipped need no option, random ones none.
-
-    Raises:
-        ValueError: they are not shipped and no option names them, or an option names some where none are used.
-    """
-    if run.initial == "random":
-        if args.checkpoint:
-            raise ValueError(f"--checkpoint {args.checkpoint} and random initial weights: give one of the two")
-        return None
-    if args.checkpoint:
-        return verified(args.checkpoint, None)
-    if args.site:
-        return read_site_file(args.site, "here").checkpoint(run)
-    if needs_file(run):
-        raise ValueError(
-            f"{run.initial} weights of {run.backbone} are not shipped: give --checkpoint FILE, or --site FILE that "
-            f"names them"
-        )
-    return own(run)
 
 
 def method_list(text: str) -> list[str]:
