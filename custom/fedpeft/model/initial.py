@@ -21,6 +21,7 @@ from fedpeft.model.checkpoint import read_checkpoint
 from fedpeft.model.networks import network
 from fedpeft.spec.run import Run, seed_of
 
+# How segment_anything scales the frequencies of its positions when it has drawn them.
 SCALING = (Tensor.mul, Tensor.__mul__, Tensor.__rmul__)
 
 
