@@ -126,5 +126,5 @@ def stored(path: Path) -> np.ndarray:
 def call(*words: object) -> int:
     """``fedpeft data`` with these arguments."""
     parser = argparse.ArgumentParser()
-    command.add_parser(parser.add_subparsers())
+    command.add_parser(parser.add_subparsers(), "")
     return command.run(parser.parse_args(["data", *map(str, words)]))

@@ -89,7 +89,7 @@ def test_odd_things_are_warnings(root: Path, make_case: Callable[..., Case]) -> 
 
 def run(*words: str) -> int:
     parser = argparse.ArgumentParser()
-    command.add_parser(parser.add_subparsers())
+    command.add_parser(parser.add_subparsers(), "")
     return command.run(parser.parse_args(["data", *words]))
 
 
