@@ -2,18 +2,21 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
 
 from fedpeft.cli import prepare
+from fedpeft.cli.options import print_table
+from fedpeft.data.check import Report, SiteSummary, check
+from fedpeft.data.datalist import Site, read_sites
 from fedpeft.data.entries import CLASSIFICATION
-
-if TYPE_CHECKING:
-    from fedpeft.data.check import Report, SiteSummary
-    from fedpeft.data.datalist import Site
-    from fedpeft.data.picture_check import PictureSummary
+from fedpeft.data.phantom import write_phantom
+from fedpeft.data.picture_check import PictureSummary
+from fedpeft.study.partition_plot import draw_partition
+from fedpeft.train.site_file import register
 
 WORKSPACE = "poc/simulator"
 PARTITION_PLOT = "partition.png"
@@ -71,9 +74,6 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
 
 
 def _phantom(args: argparse.Namespace) -> int:
-    from fedpeft.data.datalist import read_sites
-    from fedpeft.data.phantom import write_phantom
-
     return _made(args, "phantom", read_sites(write_phantom(args.out, args.sites, args.seed)))
 
 
@@ -81,24 +81,21 @@ def _prepare(args: argparse.Namespace) -> int:
     prepared = prepare.prepare(args)
     notes = list(prepared.notes)
     if prepared.sites[0].task == CLASSIFICATION:
-        from fedpeft.study.partition_plot import draw_partition
-
         notes.append(f"who has what: {draw_partition(prepared.sites, args.out / PARTITION_PLOT)}")
     return _made(args, args.dataset, prepared.sites, notes)
 
 
-def _made(args: argparse.Namespace, dataset: str, sites: Sequence["Site"], notes: Sequence[str] = ()) -> int:
+def _made(args: argparse.Namespace, dataset: str, sites: Sequence[Site], notes: Sequence[str] = ()) -> int:
     site_file = None
     if args.register is not None:
-        from fedpeft.train.site_file import register
-
         site_file = register(args.register, dataset, args.out)
     counts = [{"site": site.name, **{split: len(cases) for split, cases in site.splits.items()}} for site in sites]
     if args.json:
         made = {"out": str(args.out), "site_file": site_file and str(site_file), "sites": counts, "notes": list(notes)}
         print(json.dumps(made, indent=1))
         return 0
-    _table(f"{dataset} in {args.out}", list(counts[0]), [[str(value) for value in row.values()] for row in counts])
+    rows = [[str(value) for value in row.values()] for row in counts]
+    print_table(list(counts[0]), rows, f"{dataset} in {args.out}")
     for note in notes:
         print(note)
     if site_file is not None:
@@ -107,10 +104,6 @@ def _made(args: argparse.Namespace, dataset: str, sites: Sequence["Site"], notes
 
 
 def _check(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from fedpeft.data.check import check
-
     with Console(stderr=True).status("") as status:
         report = check(args.dir, before_read=lambda case: status.update(f"reading {case.site}/{case.case}"))
     if args.json:
@@ -120,24 +113,22 @@ def _check(args: argparse.Namespace) -> int:
     return 1 if report.faults else 0
 
 
-def _print_report(folder: Path, report: "Report") -> None:
-    from fedpeft.data.check import SiteSummary
-
+def _print_report(folder: Path, report: Report) -> None:
     volumes = [site for site in report.sites if isinstance(site, SiteSummary)]
     pictures = [site for site in report.sites if not isinstance(site, SiteSummary)]
     if volumes:
         head = ["site", "train/val/test", "voxels R A S", "mm R A S", "axes", "labels, % of voxels"]
-        _table(str(folder), head, list(map(_volumes, volumes)))
+        print_table(head, list(map(_volumes, volumes)), str(folder))
     if pictures:
         head = ["site", "train/val/test", "pixels H W", *pictures[0].classes]
-        _table(str(folder), head, list(map(_pictures, pictures)))
+        print_table(head, list(map(_pictures, pictures)), str(folder))
     for title, lines in (("warning", report.warnings), ("fault", report.faults)):
         for line in lines:
             print(f"{title}: {line}")
     print(f"{len(report.sites)} sites, {len(report.faults)} faults, {len(report.warnings)} warnings")
 
 
-def _volumes(site: "SiteSummary") -> list[str]:
+def _volumes(site: SiteSummary) -> list[str]:
     return [
         site.site,
         "/".join(str(count) for count in site.cases.values()),
@@ -148,7 +139,7 @@ def _volumes(site: "SiteSummary") -> list[str]:
     ]
 
 
-def _pictures(site: "PictureSummary") -> list[str]:
+def _pictures(site: PictureSummary) -> list[str]:
     counts = [by_split.values() for by_split in (site.cases, *site.classes.values())]
     whole, *classes = ["/".join(map(str, count)) for count in counts]
     return [site.site, whole, _range(*site.shape), *classes]
@@ -158,13 +149,3 @@ def _range(low: Sequence[float], high: Sequence[float]) -> str:
     pairs = zip(low, high, strict=True)
     return " x ".join(f"{a:g}" if a == b else f"{a:g}-{b:g}" for a, b in pairs)
 
-
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*head, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*row)
-    # Complete also where output is no terminal.
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
