@@ -36,7 +36,7 @@ def skeleton(run: Run) -> nn.Module:
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves out what fills new tensors at random: to do that on the meta device torch loads its compiler, 2 s."""
+    """Leaves out what fills new tensors at random: to do that on the meta device torch loads its compiler."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -15,8 +15,8 @@ def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
     latest with the batch that it is at.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
-        # A second team of helpers, even one that sleeps, makes every product of the first wait longer for its own: a
-        # step on 2 cores took 4.2 s instead of 3.1 s.
+        # A second team of helpers, even one that sleeps, makes every product of the first wait longer for its own: an
+        # epoch of bench_epoch.py on 2 cores took a fifth longer.
         threads = torch.get_num_threads()
         thread.submit(_without_helpers).result()
         torch.set_num_threads(threads)
