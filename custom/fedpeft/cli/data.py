@@ -34,8 +34,7 @@ example:
 def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     """Add ``data`` and its subcommands to the main parser's subparsers; returns its parser."""
     parser = subparsers.add_parser(
-        "data", help=help_, description=__doc__, epilog=PHANTOM,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "data", help=help_, description=__doc__, epilog=PHANTOM, formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="data_command", required=True, metavar="phantom|prepare|check")
     phantom = prepare.add_command(commands, "phantom", "synthetic multi-site NIfTI, deterministic", PHANTOM)
@@ -148,4 +147,3 @@ def _pictures(site: PictureSummary) -> list[str]:
 def _range(low: Sequence[float], high: Sequence[float]) -> str:
     pairs = zip(low, high, strict=True)
     return " x ".join(f"{a:g}" if a == b else f"{a:g}-{b:g}" for a, b in pairs)
-
