@@ -24,14 +24,15 @@ from typing import Any
 
 import yaml
 
-from fedpeft.data.phantom import write_phantom
-from fedpeft.flare.following import finished_run, follow
-from fedpeft.flare.provision import server_template, site_template
-from fedpeft.flare.session import AdminSession
-from fedpeft.spec.jobs import JOBS, write
-from fedpeft.study.simulate import VARIABLE, end_simulation
-from fedpeft.train.files import write_json
-from fedpeft.train.site_file import NAME
+from fedpeft.common.files import write_json
+from fedpeft.config.jobs import JOBS
+from fedpeft.data.phantom.sites import write_phantom
+from fedpeft.deploy.following import finished_run, follow
+from fedpeft.deploy.provision import server_template, site_template
+from fedpeft.deploy.session import AdminSession
+from fedpeft.flare.rendering import write
+from fedpeft.study.run.simulate import VARIABLE, end_simulation
+from fedpeft.training.client.site_file import NAME
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent / "admin" / "project.yml"
@@ -135,8 +136,13 @@ def nvflare(state: Path, *arguments: str) -> None:
     """
     with (state / LOG).open("a") as log:
         done = subprocess.run(
-            [sys.executable, "-m", "nvflare.cli", *arguments], stdin=subprocess.DEVNULL, stdout=log,
-            stderr=subprocess.STDOUT, env=os.environ | {VARIABLE: str(state)}, start_new_session=True, umask=0o077,
+            [sys.executable, "-m", "nvflare.cli", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {VARIABLE: str(state)},
+            start_new_session=True,
+            umask=0o077,
         )
     if done.returncode != 0:
         raise RuntimeError(f"nvflare {' '.join(arguments)} failed:\n{(state / LOG).read_text()[-2000:]}")
@@ -169,7 +175,9 @@ def _move_in(state: Path) -> None:
     for name in [name for name in os.environ if name.startswith("NVFL")]:
         del os.environ[name]
     os.environ |= {
-        "HOME": str(state / HOME), "TMPDIR": str(state / TMP), "NVFLARE_POC_WORKSPACE": str(state / "workspace"),
+        "HOME": str(state / HOME),
+        "TMPDIR": str(state / TMP),
+        "NVFLARE_POC_WORKSPACE": str(state / "workspace"),
         "OMP_NUM_THREADS": "1",
     }
 
@@ -178,7 +186,8 @@ def _fill_in(state: Path, data: Path) -> None:
     """The site files, as hospitals would fill them in."""
     server = {"checkpoints": {}, "threads": 1}
     hospital = server | {
-        "datasets": {JOB.run.dataset: str(data / "{site}" / "datalist.json")}, "device": "cpu",
+        "datasets": {JOB.run.dataset: str(data / "{site}" / "datalist.json")},
+        "device": "cpu",
         "state_dir": str(state / "workspace" / "state" / "{site}"),
         "permit": {"methods": [JOB.run.method], "max_upload_bytes": 10_000_000},
     }

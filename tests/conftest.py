@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedpeft.data.phantom import write_phantom
+from fedpeft.data.phantom.sites import write_phantom
 
 sys.path.insert(0, str(Path(__file__).parent))
 from pictures import write_small_pictures  # noqa: E402

@@ -19,8 +19,11 @@ def write_small_pictures(root: Path, sites: int = 3, side: int = 24) -> Path:
         (folder / "images").mkdir(parents=True)
         rng = np.random.default_rng(number)
         splits = {
-            split: [_case(folder, f"{split}-{target}-{index}", target, rng, side)
-                    for target in CLASSES for index in range(count)]
+            split: [
+                _case(folder, f"{split}-{target}-{index}", target, rng, side)
+                for target in CLASSES
+                for index in range(count)
+            ]
             for split, count in COUNTS.items()
         }
         write_datalist(folder, "images", CLASSES, splits, None, "classification")

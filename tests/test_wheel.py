@@ -15,5 +15,5 @@ def test_the_wheel_holds_the_package_alone(tmp_path):
     (wheel,) = tmp_path.glob("fedpeft-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"fedpeft"}
-    assert "fedpeft/model/weights/sam_tiny.safetensors" in names
+    assert "fedpeft/models/weights/sam_tiny.safetensors" in names
     assert not [name for name in names if "misbehaving" in name or "test" in name]

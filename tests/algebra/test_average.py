@@ -1,4 +1,4 @@
-"""Rules, groups and keys: what `average_parcel` does with the tensors that arrive."""
+"""Rules, groups and keys: what `average_payload` does with the tensors that arrive."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedpeft.algebra.average import RULES, Leaves, Report, Rule, average_parcel, normalised, weighted_mean
+from fedpeft.algebra.average import RULES, Leaves, Report, Rule, average_payload, normalised, weighted_mean
 from fedpeft.algebra.lowrank import Factors, average_products
 
 Q = "image_encoder.blocks.0.attn.qkv.lora.q"
@@ -17,7 +17,7 @@ SHAPES = {f"{Q}.A": (4, 30), f"{Q}.B": (20, 4), f"{V}.B": (8, 4), f"{V}.A": (4, 
 FACT = {"tensor_train": {"S": (6, 4, 4)}, "tucker": {"C": (4, 4, 3), "P": (3, 6)}}
 
 
-def parcel(seed: int, scale: float = 1.0) -> dict[str, Tensor]:
+def payload(seed: int, scale: float = 1.0) -> dict[str, Tensor]:
     """Return float32 tensors under all keys."""
     g = torch.Generator().manual_seed(seed)
     return {key: scale * torch.randn(shape, generator=g) for key, shape in SHAPES.items()}
@@ -30,8 +30,8 @@ def rule_of(key: str) -> str:
 
 def test_groups_are_averaged_by_their_rule_from_base_and_difference() -> None:
     """Products are made of base + difference, and reports are JSON."""
-    base, differences, weights = parcel(0), [parcel(k, 0.3) for k in (1, 2, 3)], [0.5, 0.3, 0.2]
-    averaged, reports = average_parcel(base, differences, weights, rule_of)
+    base, differences, weights = payload(0), [payload(k, 0.3) for k in (1, 2, 3)], [0.5, 0.3, 0.2]
+    averaged, reports = average_payload(base, differences, weights, rule_of)
     assert list(averaged) == list(base) and all(averaged[k].dtype == torch.float32 for k in base)
     assert {k: tuple(x.shape) for k, x in averaged.items()} == SHAPES
     for group in (Q, V):
@@ -61,7 +61,7 @@ def test_shared_bases_are_averaged_by_their_rule(rule: str, core: dict[str, tupl
         return torch.einsum("oi,lij,jn->lon", x["V"], slots, x["U"])
 
     weights = [0.5, 0.3, 0.2]
-    averaged, reports = average_parcel(base, differences, weights, lambda k: rule if k.startswith("fact") else "mean")
+    averaged, reports = average_payload(base, differences, weights, lambda k: rule if k.startswith("fact") else "mean")
     assert {key: tuple(x.shape) for key, x in averaged.items()} == shapes and list(averaged) == list(shapes)
     assert all(x.dtype == torch.float32 and x.is_contiguous() for x in averaged.values())
     sites = [{key: base[key].double() + d[key].double() for key in base} for d in differences]
@@ -76,21 +76,26 @@ def test_shared_bases_are_averaged_by_their_rule(rule: str, core: dict[str, tupl
 
 @pytest.mark.parametrize(
     ("rule", "change"),
-    [("tensor_train", {"U": (5, 30)}), ("tensor_train", {"S": (6, 4)}), ("tensor_train", {"extra": (1,)}),
-     ("tucker", {"P": (5, 6)}), ("tucker", {"C": (4, 5, 3)})],
+    [
+        ("tensor_train", {"U": (5, 30)}),
+        ("tensor_train", {"S": (6, 4)}),
+        ("tensor_train", {"extra": (1,)}),
+        ("tucker", {"P": (5, 6)}),
+        ("tucker", {"C": (4, 5, 3)}),
+    ],
 )
 def test_shared_bases_that_do_not_fit_are_refused(rule: str, change: dict[str, tuple[int, ...]]) -> None:
     """The message has the leaves and dimensions expected, and the shapes got."""
     shapes = {"V": (20, 4), "U": (4, 30)} | FACT[rule] | change
     base = {f"fact.{leaf}": torch.ones(shape) for leaf, shape in shapes.items()}
     with pytest.raises(ValueError, match=r"fact: an adapter with the leaves V \(out, r\), .*U \(r, in\) expected"):
-        average_parcel(base, [base], [1.0], lambda key: rule)
+        average_payload(base, [base], [1.0], lambda key: rule)
 
 
 def test_zero_differences_return_the_products_and_means_of_the_base() -> None:
     """A round in which nobody learned changes no product and no mean."""
-    base = parcel(0)
-    averaged, _ = average_parcel(base, [{k: 0 * x for k, x in base.items()}] * 3, [0.2, 0.3, 0.5], rule_of)
+    base = payload(0)
+    averaged, _ = average_payload(base, [{k: 0 * x for k, x in base.items()}] * 3, [0.2, 0.3, 0.5], rule_of)
     assert torch.equal(averaged["head.bias"], base["head.bias"])
     for group in (Q, V):
         before = base[f"{group}.B"] @ base[f"{group}.A"]
@@ -99,9 +104,9 @@ def test_zero_differences_return_the_products_and_means_of_the_base() -> None:
 
 def test_a_weight_of_zero_leaves_a_site_out() -> None:
     """A site with weight 0 has no influence, however large its tensors."""
-    base, one, other = parcel(0), parcel(1), parcel(2, 100.0)
-    alone, _ = average_parcel(base, [one], [1.0], rule_of)
-    both, _ = average_parcel(base, [one, other], [1.0, 0.0], rule_of)
+    base, one, other = payload(0), payload(1), payload(2, 100.0)
+    alone, _ = average_payload(base, [one], [1.0], rule_of)
+    both, _ = average_payload(base, [one, other], [1.0, 0.0], rule_of)
     assert torch.equal(both["head.bias"], alone["head.bias"])
     assert torch.allclose(both[f"{Q}.B"] @ both[f"{Q}.A"], alone[f"{Q}.B"] @ alone[f"{Q}.A"], atol=1e-4)
 
@@ -113,8 +118,8 @@ def test_a_new_rule_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
         return {leaf: sites[-1][leaf].to(base[leaf].dtype) for leaf in base}, {"leaves": len(base)}
 
     monkeypatch.setitem(RULES, "newest", Rule(lambda key: ("everything", key), newest))
-    base, difference = parcel(0), parcel(1)
-    averaged, reports = average_parcel(base, [parcel(2), difference], [0.5, 0.5], lambda key: "newest")
+    base, difference = payload(0), payload(1)
+    averaged, reports = average_payload(base, [payload(2), difference], [0.5, 0.5], lambda key: "newest")
     assert reports == {"everything": {"leaves": len(SHAPES)}}
     assert all(torch.allclose(averaged[key], base[key] + difference[key]) for key in base)
 
@@ -130,22 +135,22 @@ def test_a_new_rule_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_faults_name_the_key_and_the_site(fault: dict[str, Tensor | None], message: str) -> None:
     """The first faulty key is in the message."""
-    faulty = {k: x for k, x in (parcel(2) | fault).items() if x is not None}
+    faulty = {k: x for k, x in (payload(2) | fault).items() if x is not None}
     with pytest.raises(ValueError, match=message):
-        average_parcel(parcel(0), [parcel(1), faulty], [0.5, 0.5], rule_of)
+        average_payload(payload(0), [payload(1), faulty], [0.5, 0.5], rule_of)
 
 
 def test_rules_that_do_not_fit_are_refused() -> None:
     """Unknown rules, broken groups, integers and weights are told apart."""
-    base, differences = parcel(0), [parcel(1)]
+    base, differences = payload(0), [payload(1)]
     with pytest.raises(ValueError, match=r"q\.A: unknown averaging rule 'median', known are \['mean', 'product',"):
-        average_parcel(base, differences, [1.0], lambda key: "median")
+        average_payload(base, differences, [1.0], lambda key: "median")
     with pytest.raises(ValueError, match=r"lora\.q: a product is averaged from the leaves 'A' and 'B', got \['A'\]"):
-        average_parcel(base, differences, [1.0], lambda key: "product" if key.endswith("A") else "mean")
+        average_payload(base, differences, [1.0], lambda key: "product" if key.endswith("A") else "mean")
     with pytest.raises(ValueError, match="n: the base must be floating point"):
-        average_parcel({"n": torch.tensor(3)}, [{"n": torch.tensor(1)}], [1.0], lambda key: "mean")
+        average_payload({"n": torch.tensor(3)}, [{"n": torch.tensor(1)}], [1.0], lambda key: "mean")
     with pytest.raises(ValueError, match="weight"):
-        average_parcel(base, differences, [0.5], rule_of)
+        average_payload(base, differences, [0.5], rule_of)
 
 
 def test_weighted_mean_is_summed_in_float64_in_the_given_order() -> None:

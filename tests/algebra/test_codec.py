@@ -5,7 +5,7 @@ import torch
 
 from fedpeft.algebra.blockwise import BLOCK, SCALES, VALUES
 from fedpeft.algebra.codec import CODECS, decode, encode, encoded_bytes, is_encoded, nbytes, roundtrip
-from fedpeft.spec.run import CODECS as NAMES
+from fedpeft.config.run import CODECS as NAMES
 
 NUMBERS = {
     "a": torch.randn(200, 30, generator=torch.Generator().manual_seed(0)),
@@ -46,7 +46,7 @@ def test_int8_is_within_a_250th_of_its_blocks_largest(scale: float) -> None:
     x[10:20, 3] *= 1e-3
     x[20:30] *= 1e-4
     x[20:30, 7] = 1.0
-    x = (scale * x / x.abs().max())
+    x = scale * x / x.abs().max()
     back = roundtrip({"x": x}, "int8")["x"]
     assert bool(((back - x).abs() <= x.abs().amax(1, keepdim=True) / 250).all())
     assert torch.equal(back.sign(), back.sign() * (x != 0)) and not torch.equal(back, x)
@@ -62,7 +62,7 @@ def test_int8_keeps_zeros_the_largest_float32_and_what_is_too_small_for_a_scale_
 
 @pytest.mark.parametrize("codec", sorted(CODECS))
 def test_a_second_trip_changes_nothing_and_each_tensor_goes_by_itself(codec: str) -> None:
-    """So a filter may encode again, and what a tensor becomes does not depend on the rest of the parcel."""
+    """So a filter may encode again, and what a tensor becomes does not depend on the rest of the payload."""
     once = roundtrip(NUMBERS, codec)
     again = roundtrip(once, codec)
     for key, x in once.items():
@@ -82,11 +82,15 @@ def test_keys_shapes_and_dtype_come_back(codec: str) -> None:
     assert torch.allclose(decode(sent, {"t": (4, 3)}, codec)["t"], strided, rtol=0.05, atol=0.05)
 
 
-@pytest.mark.parametrize(("codec", "expected"), [
-    ("float32", 4 * COUNT), ("bfloat16", 2 * COUNT),
-    # Blocks: 47 of a, 8 of b, 1, none, 3 and 3.
-    ("int8", COUNT + 2 * (47 + 8 + 1 + 3 + 3)),
-])
+@pytest.mark.parametrize(
+    ("codec", "expected"),
+    [
+        ("float32", 4 * COUNT),
+        ("bfloat16", 2 * COUNT),
+        # Blocks: 47 of a, 8 of b, 1, none, 3 and 3.
+        ("int8", COUNT + 2 * (47 + 8 + 1 + 3 + 3)),
+    ],
+)
 def test_the_declared_size_is_what_travels(codec: str, expected: int) -> None:
     """Known from the shapes alone."""
     sent = encode(NUMBERS, codec)
@@ -115,20 +119,26 @@ def _with(value: float):
     return change
 
 
-@pytest.mark.parametrize(("buffers", "word"), [
-    (_changed(VALUES, lambda x: x[1:]), r"is torch.int8 \(7557,\), 8 bits travel as 'values' torch.int8 \(7558,\) and"),
-    (_changed(VALUES, lambda x: x.to(torch.uint8)), "'values' is torch.uint8"),
-    (_changed(VALUES, lambda x: x[:, None]), r"'values' is torch.int8 \(7558, 1\)"),
-    (_changed(SCALES, lambda x: x.float()), "'scales' is torch.float32"),
-    (_changed(SCALES, lambda x: x[:-1]), r"'scales' is torch.bfloat16 \(61,\)"),
-    (_changed(SCALES, _with(float("nan"))), "negative or not finite"),
-    (_changed(SCALES, _with(float("inf"))), "negative or not finite"),
-    (_changed(SCALES, _with(-1.0)), "negative or not finite"),
-    (encode(NUMBERS, "int8") | {"note": torch.zeros(2)}, "'note' is extra"),
-    ({VALUES: encode(NUMBERS, "int8")[VALUES]}, "'scales' is missing"),
-    (NUMBERS, "'a' is extra"),
-])
-def test_buffers_that_are_not_those_of_the_parcel_are_refused(buffers: dict[str, torch.Tensor], word: str) -> None:
+@pytest.mark.parametrize(
+    ("buffers", "word"),
+    [
+        (
+            _changed(VALUES, lambda x: x[1:]),
+            r"is torch.int8 \(7557,\), 8 bits travel as 'values' torch.int8 \(7558,\) and",
+        ),
+        (_changed(VALUES, lambda x: x.to(torch.uint8)), "'values' is torch.uint8"),
+        (_changed(VALUES, lambda x: x[:, None]), r"'values' is torch.int8 \(7558, 1\)"),
+        (_changed(SCALES, lambda x: x.float()), "'scales' is torch.float32"),
+        (_changed(SCALES, lambda x: x[:-1]), r"'scales' is torch.bfloat16 \(61,\)"),
+        (_changed(SCALES, _with(float("nan"))), "negative or not finite"),
+        (_changed(SCALES, _with(float("inf"))), "negative or not finite"),
+        (_changed(SCALES, _with(-1.0)), "negative or not finite"),
+        (encode(NUMBERS, "int8") | {"note": torch.zeros(2)}, "'note' is extra"),
+        ({VALUES: encode(NUMBERS, "int8")[VALUES]}, "'scales' is missing"),
+        (NUMBERS, "'a' is extra"),
+    ],
+)
+def test_buffers_that_are_not_those_of_the_payload_are_refused(buffers: dict[str, torch.Tensor], word: str) -> None:
     """With what came and what was expected."""
     with pytest.raises(ValueError, match=word):
         decode(buffers, SHAPES, "int8")

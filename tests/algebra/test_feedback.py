@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedpeft.algebra.average import average_parcel
+from fedpeft.algebra.average import average_payload
 from fedpeft.algebra.codec import CODECS, roundtrip
 from fedpeft.algebra.feedback import averaged, fed_back
 
@@ -21,14 +21,14 @@ def truth() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("codec", ["bfloat16", "int8"])
 def test_the_mean_of_what_is_sent_comes_to_the_truth(codec: str) -> None:
     """Its error falls as one over the rounds, since nobody ever owes more than a step; alone it stays what it is."""
-    due, owed = truth(), {}
-    total = {key: torch.zeros_like(x, dtype=torch.float64) for key, x in due.items()}
+    pending, residual = truth(), {}
+    total = {key: torch.zeros_like(x, dtype=torch.float64) for key, x in pending.items()}
     for _ in range(ROUNDS):
-        sent, owed = fed_back(due, owed, codec)
+        sent, residual = fed_back(pending, residual, codec)
         total = {key: x + sent[key].double() for key, x in total.items()}
-    limits = {key: x.abs().max() / 125 / ROUNDS for key, x in due.items()}
-    assert all(bool(((total[key] / ROUNDS - x).abs() <= limits[key]).all()) for key, x in due.items())
-    assert any(bool(((roundtrip(due, codec)[key] - x).abs() > limits[key]).any()) for key, x in due.items())
+    limits = {key: x.abs().max() / 125 / ROUNDS for key, x in pending.items()}
+    assert all(bool(((total[key] / ROUNDS - x).abs() <= limits[key]).all()) for key, x in pending.items())
+    assert any(bool(((roundtrip(pending, codec)[key] - x).abs() > limits[key]).any()) for key, x in pending.items())
 
 
 @pytest.mark.parametrize("codec", sorted(CODECS))
@@ -36,14 +36,14 @@ def test_what_is_sent_and_owed_is_what_was_due_and_encoding_it_changes_nothing(c
     """And the same again gives the same."""
     _, before = fed_back(truth(), {}, codec)
     kept = {key: x.clone() for key, x in before.items()}
-    sent, owed = fed_back(truth(), before, codec)
+    sent, residual = fed_back(truth(), before, codec)
     for key, x in truth().items():
         zero = torch.zeros_like(x)
-        assert torch.equal(sent[key] + owed.get(key, zero), x + kept.get(key, zero))
+        assert torch.equal(sent[key] + residual.get(key, zero), x + kept.get(key, zero))
         assert torch.equal(roundtrip(sent, codec)[key], sent[key])
     again, _ = fed_back(truth(), before, codec)
     assert all(torch.equal(again[key], x) for key, x in sent.items())
-    assert (owed == {}) == (codec == "float32")
+    assert (residual == {}) == (codec == "float32")
 
 
 def drifting(feedback: bool, rule: str) -> float:
@@ -53,11 +53,11 @@ def drifting(feedback: bool, rule: str) -> float:
     steps = [{key: 1e-3 * torch.randn(x.shape, generator=g) for key, x in start.items()} for _ in range(2)]
     exact, plain = dict(start), dict(start)
     for _ in range(ROUNDS):
-        held = roundtrip(exact, "int8")
-        exact, _ = averaged(exact, held, steps, [0.25, 0.75], lambda key: rule)
+        decoded = roundtrip(exact, "int8")
+        exact, _ = averaged(exact, decoded, steps, [0.25, 0.75], lambda key: rule)
         if not feedback:
             exact = roundtrip(exact, "int8")
-        plain, _ = average_parcel(plain, steps, [0.25, 0.75], lambda key: rule)
+        plain, _ = average_payload(plain, steps, [0.25, 0.75], lambda key: rule)
 
     def seen(x: dict[str, torch.Tensor]) -> torch.Tensor:
         return x["B"] @ x["A"] if rule == "product" else torch.cat([x["A"].flatten(), x["B"].flatten()])

@@ -4,9 +4,9 @@ import pytest
 import torch
 from samples import draw, drifted
 
-from fedpeft.algebra.average import average_parcel
+from fedpeft.algebra.average import average_payload
 from fedpeft.algebra.finite import all_finite
-from fedpeft.algebra.side_by_side import side_by_side
+from fedpeft.common.parallel import parallel_map
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -19,7 +19,7 @@ def threads(request):
 
 def test_results_stand_in_order_without_gradients_and_each_piece_has_one_thread(threads):
     leaf = torch.ones(1, requires_grad=True)
-    found = side_by_side(lambda k: (k * leaf, torch.get_num_threads()), range(7))
+    found = parallel_map(lambda k: (k * leaf, torch.get_num_threads()), range(7))
     assert [(float(x), x.requires_grad, alone) for x, alone in found] == [(k, False, 1) for k in range(7)]
     assert torch.get_num_threads() == threads
 
@@ -29,7 +29,7 @@ def test_the_first_fault_in_order_is_raised_and_the_threads_come_back(threads):
         raise ValueError(f"piece {k}")
 
     with pytest.raises(ValueError, match="piece 0"):
-        side_by_side(work, range(4))
+        parallel_map(work, range(4))
     assert torch.get_num_threads() == threads
 
 
@@ -47,7 +47,7 @@ def test_the_number_of_threads_changes_no_bit_of_an_average():
     try:
         for count in (1, 2):
             torch.set_num_threads(count)
-            found.append(average_parcel(base, differences, [0.5, 0.3, 0.2], lambda key: "product"))
+            found.append(average_payload(base, differences, [0.5, 0.3, 0.2], lambda key: "product"))
     finally:
         torch.set_num_threads(before)
     (one, first), (two, second) = found

@@ -37,16 +37,27 @@ def steps(result: Result) -> Iterator[Line]:
         what = f"step, {row['precision']}, {result['side']} px, {result['slices']} slices"
         against, products = row["against_plain_float32"], f"{result['operations'] / 1e9:.0f} G operations"
         yield Line(
-            what, seconds(row["ours_s"]), seconds(against["plain_s"]), times(against["ratio"]),
+            what,
+            seconds(row["ours_s"]),
+            seconds(against["plain_s"]),
+            times(against["ratio"]),
             f"{seconds(row['floor_s'])}: {products} at {row['operations_per_s'] / 1e9:.0f} G/s",
         )
         yield Line(
-            f"peak memory, {row['precision']}", f"{row['ours_peak_mib']:.0f} MiB", f"{row['plain_peak_mib']:.0f} MiB",
-            times(row["plain_peak_mib"] / row["ours_peak_mib"]), "",
+            f"peak memory, {row['precision']}",
+            f"{row['ours_peak_mib']:.0f} MiB",
+            f"{row['plain_peak_mib']:.0f} MiB",
+            times(row["plain_peak_mib"] / row["ours_peak_mib"]),
+            "",
         )
         if row["precision"] == "bfloat16":
-            yield Line("step, bfloat16, plain in bfloat16 too", seconds(row["ours_s"]), seconds(row["plain_s"]),
-                       times(row["ratio"]), "")
+            yield Line(
+                "step, bfloat16, plain in bfloat16 too",
+                seconds(row["ours_s"]),
+                seconds(row["plain_s"]),
+                times(row["ratio"]),
+                "",
+            )
     if len(result["rows"]) == 1:
         yield Line("step, bfloat16", "not measured", "", "", "this device has no bfloat16")
 
@@ -56,8 +67,10 @@ def epochs(result: Result) -> Iterator[Line]:
     for row in result["rows"]:
         which = "" if row["epochs"] == "every" else f" {row['epochs']}"
         yield Line(
-            f"epoch{which}, {row['method']}, {row['precision']}, {row['ours_slices']} slices", seconds(row["ours_s"]),
-            seconds(row["plain_s"]), times(row["ratio"]),
+            f"epoch{which}, {row['method']}, {row['precision']}, {row['ours_slices']} slices",
+            seconds(row["ours_s"]),
+            seconds(row["plain_s"]),
+            times(row["ratio"]),
             f"{seconds(row['floor_s'])}: {row['operations'] / 1e9:.0f} G operations",
         )
 
@@ -67,7 +80,9 @@ def evaluations(result: Result) -> Iterator[Line]:
     for row in result["rows"]:
         yield Line(
             f"evaluation, {row['precision']}, {result['slices']} slices; {row['differing']:.1e} of the voxels differ",
-            seconds(row["ours_s"]), seconds(row["plain_s"]), times(row["ratio"]),
+            seconds(row["ours_s"]),
+            seconds(row["plain_s"]),
+            times(row["ratio"]),
             f"{seconds(row['floor_s'])}: {result['operations'] / 1e9:.0f} G operations",
         )
 
@@ -76,8 +91,11 @@ def aggregations(result: Result) -> Iterator[Line]:
     """The average of the products alone."""
     row = result["rows"][-1]
     yield Line(
-        f"average of {result['sites']} sites, {row['modules']} modules", seconds(row["ours_s"]),
-        seconds(row["plain_s"]), times(row["plain_s"] / row["ours_s"]), "",
+        f"average of {result['sites']} sites, {row['modules']} modules",
+        seconds(row["ours_s"]),
+        seconds(row["plain_s"]),
+        times(row["plain_s"] / row["ours_s"]),
+        "",
     )
 
 
@@ -87,13 +105,20 @@ def server_rounds(result: Result) -> Iterator[Line]:
     for way, precision in (("plain64", "float64"), ("plain32", "float32")):
         plain = result[way]
         yield Line(
-            f"server round of {result['sites']} sites, against {precision}", seconds(ours["seconds"]),
-            seconds(plain["seconds"]), times(plain["ratio"]),
+            f"server round of {result['sites']} sites, against {precision}",
+            seconds(ours["seconds"]),
+            seconds(plain["seconds"]),
+            times(plain["ratio"]),
             f"{seconds(floor['seconds'])}: {floor['bytes'] / 1e6:.0f} MB copied, {floor['operations'] / 1e9:.1f} G "
             "operations",
         )
-        yield Line(f"its memory, against {precision}", f"{ours['peak_mb']:.0f} MB", f"{plain['peak_mb']:.0f} MB",
-                   times(plain["peak_mb"] / ours["peak_mb"]), "")
+        yield Line(
+            f"its memory, against {precision}",
+            f"{ours['peak_mb']:.0f} MB",
+            f"{plain['peak_mb']:.0f} MB",
+            times(plain["peak_mb"] / ours["peak_mb"]),
+            "",
+        )
 
 
 def traffics(result: Result) -> Iterator[Line]:
@@ -104,25 +129,39 @@ def traffics(result: Result) -> Iterator[Line]:
         if row is not full:
             for way in ("down", "up"):
                 yield Line(
-                    f"{'upload' if way == 'up' else 'download'}, {row['row']}", megabytes(row[way]),
-                    megabytes(full[way]), times(full[way] / row[way]), f"{megabytes(row['values'])}: values and scales",
+                    f"{'upload' if way == 'up' else 'download'}, {row['row']}",
+                    megabytes(row[way]),
+                    megabytes(full[way]),
+                    times(full[way] / row[way]),
+                    f"{megabytes(row['values'])}: values and scales",
                 )
 
 
 def rounds(result: Result) -> Iterator[Line]:
     """What FLARE adds."""
     ours, plain = result["ours"], result["plain"]
-    names = {"round": "a round of FLARE, free training", "all": f"a job of {result['rounds']} such rounds",
-             "server": "- until the server begins", "sites": "- until a site begins", "first": "- first round",
-             "validation": "- last validation", "shutdown": "- shutdown"}
+    names = {
+        "round": "a round of FLARE, free training",
+        "all": f"a job of {result['rounds']} such rounds",
+        "server": "- until the server begins",
+        "sites": "- until a site begins",
+        "first": "- first round",
+        "validation": "- last validation",
+        "shutdown": "- shutdown",
+    }
     for key, name in names.items():
         floor = f"{seconds(result['floor'])}: four small files, flushed" if key == "round" else ""
         yield Line(name, seconds(ours[key]), seconds(plain[key]), times(plain[key] / ours[key]), floor)
 
 
 BENCHMARKS: dict[str, Callable[[Result], Iterator[Line]]] = {
-    "traffic": traffics, "aggregation": aggregations, "server_round": server_rounds, "step": steps, "round": rounds,
-    "evaluation": evaluations, "epoch": epochs,
+    "traffic": traffics,
+    "aggregation": aggregations,
+    "server_round": server_rounds,
+    "step": steps,
+    "round": rounds,
+    "evaluation": evaluations,
+    "epoch": epochs,
 }
 
 
@@ -147,8 +186,10 @@ def commands(threads: int) -> dict[str, list[str]]:
     for name in ("aggregation", "server_round", "step", "evaluation", "epoch"):
         found[name] += ["--threads", str(threads)]
     if torch.cuda.is_available():
-        found |= {f"step-cuda-{side}": ["bench_step.py", "--device", "cuda:0", "--side", str(side), "--batch", batch]
-                  for side, batch in ((224, "16"), (1024, "1"))}
+        found |= {
+            f"step-cuda-{side}": ["bench_step.py", "--device", "cuda:0", "--side", str(side), "--batch", batch]
+            for side, batch in ((224, "16"), (1024, "1"))
+        }
     return found
 
 
@@ -156,8 +197,10 @@ def table(results: dict[str, Result]) -> str:
     """All results as one Markdown table."""
     known = [result for result in results.values() if "instructions" in result]
     lines = [
-        *(f"{r['cpu']} ({r['instructions']}), {r['threads']} threads, torch {r['torch']}" for r in known[:1]), "",
-        "| what | ours | the plain way | ratio | floor |", "|---|---:|---:|---:|---|",
+        *(f"{r['cpu']} ({r['instructions']}), {r['threads']} threads, torch {r['torch']}" for r in known[:1]),
+        "",
+        "| what | ours | the plain way | ratio | floor |",
+        "|---|---:|---:|---:|---|",
     ]
     for name, result in results.items():
         lines += [f"| {' | '.join(line)} |" for line in BENCHMARKS[name.partition("-")[0]](result)]

@@ -27,19 +27,20 @@ from clocks import machine, operations, rate, timed  # noqa: E402
 from plain_epoch import PlainStacks, plain_batches  # noqa: E402
 from plain_step import plain_model, plain_step  # noqa: E402
 
+from fedpeft.common.precision import native_bfloat16  # noqa: E402
+from fedpeft.config.datasets import DATASETS  # noqa: E402
+from fedpeft.config.run import Run  # noqa: E402
 from fedpeft.data.cache import Cache  # noqa: E402 (runs from a checkout, installed or not)
 from fedpeft.data.datalist import Site, read_site  # noqa: E402
-from fedpeft.data.phantom import write_phantom  # noqa: E402
-from fedpeft.model.initial import build  # noqa: E402
-from fedpeft.model.parcel import trainable  # noqa: E402
-from fedpeft.spec.datasets import DATASETS  # noqa: E402
-from fedpeft.spec.run import Run  # noqa: E402
-from fedpeft.train.ahead import ahead  # noqa: E402
-from fedpeft.train.embeddings import FrozenEncoder  # noqa: E402
-from fedpeft.train.loop import Batch, train_epoch  # noqa: E402
-from fedpeft.train.optimiser import make_optimiser  # noqa: E402
-from fedpeft.train.precision import native_bfloat16  # noqa: E402
-from fedpeft.train.segmentation import make_loss, read_volumes, stacks  # noqa: E402
+from fedpeft.data.phantom.sites import write_phantom  # noqa: E402
+from fedpeft.models.initial import build  # noqa: E402
+from fedpeft.models.payload import trainable  # noqa: E402
+from fedpeft.tasks.segmentation import make_loss, read_volumes, stacks  # noqa: E402
+from fedpeft.tasks.types import Batch
+from fedpeft.training.engine.embeddings import FrozenEncoder  # noqa: E402
+from fedpeft.training.engine.loop import train_epoch  # noqa: E402
+from fedpeft.training.engine.optimiser import make_optimiser  # noqa: E402
+from fedpeft.training.engine.prefetch import prefetch  # noqa: E402
 
 # A batch, timed: its slices, seconds that passed, seconds of processor.
 Timed = tuple[int, float, float]
@@ -70,7 +71,7 @@ def our_step(run: Run, network: torch.nn.Module) -> Callable[[Batch], object]:
 
 def our_way(run: Run, network: torch.nn.Module, batches: Callable[[], Iterator[Batch]]) -> Iterator[Timed]:
     """Yield a timed step of ours after the other, without end; the same few batches again and again."""
-    stream, step = ahead(chain.from_iterable(batches() for _ in repeat(0))), our_step(run, network)
+    stream, step = prefetch(chain.from_iterable(batches() for _ in repeat(0))), our_step(run, network)
 
     def one() -> int:
         batch = next(stream)
@@ -131,7 +132,8 @@ def main() -> None:
         precisions = ["float32", "bfloat16"][: 1 + native_bfloat16(torch.device("cpu"))]
         rows = [
             measure(run.with_(method=method, precision=precision), site, Path(folder), arguments.repeats, frozen)
-            for method, frozen in (("flap_sam", False), ("pdec_ft", True)) for precision in precisions
+            for method, frozen in (("flap_sam", False), ("pdec_ft", True))
+            for precision in precisions
         ]
     result = {"backbone": run.backbone, "side": run.side, "repeats": arguments.repeats, **machine(), "rows": rows}
     print(table(result))

@@ -23,11 +23,11 @@ from clocks import machine, medians, operations, rate, timed  # noqa: E402
 from plain_epoch import plain_probabilities  # noqa: E402
 from plain_step import plain_model  # noqa: E402
 
-from fedpeft.data.volumes import Volume  # noqa: E402 (runs from a checkout, installed or not)
-from fedpeft.model.initial import build  # noqa: E402
-from fedpeft.spec.run import Run  # noqa: E402
-from fedpeft.train.evaluate import predict  # noqa: E402
-from fedpeft.train.precision import computing, native_bfloat16  # noqa: E402
+from fedpeft.common.precision import computing, native_bfloat16  # noqa: E402
+from fedpeft.config.run import Run  # noqa: E402
+from fedpeft.data.volumes.volume import Volume  # noqa: E402 (runs from a checkout, installed or not)
+from fedpeft.models.initial import build  # noqa: E402
+from fedpeft.tasks.volume_masks import predict  # noqa: E402
 
 NATIVE = 256
 

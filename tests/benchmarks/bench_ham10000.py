@@ -3,10 +3,10 @@
     python tests/benchmarks/bench_ham10000.py --source DIR --out runs/ham10000 [--methods A,B] [--seeds 0,1]
 
 ``DIR`` holds HAM10000's pictures and manifest.csv with the columns image, dx, center and lesion_id. Centre 1 pretrains
-the medical models without labels (``fedpeft.train.pretrain.self_supervised``) and is left out of all that follows:
+the medical models without labels (``pretrain.self_supervised``) and is left out of all that follows:
 "medical" from random weights, "generic + medical" from the package's own.
 
-1. Every method's step size is chosen on the validation pictures, from the generic model.
+1. Every method's learning rate is chosen on the validation pictures, from the generic model.
 2. Every method federates from a random, the generic and the medical models, the pictures lying where they were taken
    (natural) or dealt out at random (iid).
 3. Leaving one centre out, the others federate, and the model is tested on all pictures of the centre it has never seen.
@@ -28,21 +28,21 @@ from pathlib import Path
 import ham10000_splits as splits
 import torch
 from ham10000_clock import Clock
-from ham10000_numbers import Cell
+from ham10000_numbers import Experiment
 from ham10000_step_sizes import choose
 from ham10000_table import write_tables
 from in_process import federate
 
+from fedpeft.common.files import read_json, write_json
+from fedpeft.config.datasets import DATASETS
+from fedpeft.config.run import Run
 from fedpeft.data.datalist import SPLITS, read_sites
-from fedpeft.data.picture_writing import Picture, write_pictures
-from fedpeft.model.checkpoint import shipped
-from fedpeft.model.parcel import exchanged
-from fedpeft.spec.datasets import DATASETS
-from fedpeft.spec.run import Run
-from fedpeft.train.files import read_json, write_json
-from fedpeft.train.pretrain import self_supervised
-from fedpeft.train.scores import CaseScore
-from fedpeft.train.tasks import score_site
+from fedpeft.data.prepare.image_writing import Picture, write_pictures
+from fedpeft.models.checkpoints.reading import shipped
+from fedpeft.models.payload import exchanged
+from fedpeft.tasks.base import score_site
+from fedpeft.tasks.scores import CaseScore
+from pretrain import self_supervised
 
 MAIN = "linear_probe,dvpt,vpt_deep,lora,sba,full_ft"
 LEFT_OUT = "linear_probe,dvpt,lora,sba,full_ft"
@@ -102,7 +102,7 @@ class Bench:
         self.rates: dict[str, float] = {}
 
     def run(self, method: str, seed: int) -> Run:
-        """A run of the benchmark but for its start and step size."""
+        """A run of the benchmark but for its start and learning rate."""
         return Run(
             method, "images", "vit_tiny", classes=len(self.labels), labels=tuple(self.labels), seed=seed, **self.recipe
         )
@@ -123,7 +123,7 @@ class Bench:
             self_supervised.main([*words, "--start", PRETRAINED[start], "--steps", str(self.args.medical_steps)])
 
     def tune(self) -> None:
-        """Choose every method's step size on the first seed's natural partition, from the generic model."""
+        """Choose every method's learning rate on the first seed's natural partition, from the generic model."""
         seed, methods = self.args.seeds[0], list(dict.fromkeys(self.args.methods + self.args.left_out_methods))
         data = self.data("natural", seed)
         self.rates = choose(self.run(methods[0], seed), methods, data, self.out / "step_sizes", self.args.workers)
@@ -162,14 +162,20 @@ def train(task: Task) -> list[CaseScore]:
         model = federate(task.run, read_sites(task.data), task.checkpoint, task.file.with_suffix(".state"))
         preprocessing = DATASETS[task.run.dataset].preprocessing
         sites, splits_ = read_sites(task.tested), task.splits
-        found = [score for site in sites for split in splits_ if site.splits[split]
-                 for score in score_site(model, site, split, task.run, preprocessing)]
+        found = [
+            score
+            for site in sites
+            for split in splits_
+            if site.splits[split]
+            for score in score_site(model, site, split, task.run, preprocessing)
+        ]
         write_json(task.file, {"scores": [asdict(score) for score in found]})
     return [CaseScore(**item) for item in read_json(task.file)["scores"]]
 
 
 def federations(args: argparse.Namespace, centres: Sequence[str]) -> Iterator[Federation]:
     """All models, in the order in which a benchmark that is stopped early misses them least."""
+
     def inside(start: str, seed: int) -> Iterator[Federation]:
         for partition in splits.PARTITIONS:
             yield from (Federation(partition, start, seed, method) for method in args.methods)
@@ -188,28 +194,34 @@ def federations(args: argparse.Namespace, centres: Sequence[str]) -> Iterator[Fe
     yield from outside(MEDICAL)
 
 
-def cells(items: Iterable[Federation], scores: Iterable[list[CaseScore]]) -> list[Cell]:
+def experiments(items: Iterable[Federation], scores: Iterable[list[CaseScore]]) -> list[Experiment]:
     """What federations bring to the tables."""
     return [
-        Cell(item.partition if item.partition in splits.PARTITIONS else OUTSIDE, item.start, item.method, FEDERATED,
-             item.seed, found)
+        Experiment(
+            item.partition if item.partition in splits.PARTITIONS else OUTSIDE,
+            item.start,
+            item.method,
+            FEDERATED,
+            item.seed,
+            found,
+        )
         for item, found in zip(items, scores, strict=True)
     ]
 
 
-def joined(found: Sequence[Cell], centres: int) -> list[Cell]:
-    """The cells, the left-out centres of one kind of model together in one, which is there when all of them are."""
-    together: dict[tuple[object, ...], Cell] = {}
-    for cell in found:
-        key = (cell.partition, cell.start, cell.method, cell.setting, cell.seed)
+def joined(found: Sequence[Experiment], centres: int) -> list[Experiment]:
+    """The experiments, the left-out centres of one kind of model together in one, which is there when all of them are."""
+    together: dict[tuple[object, ...], Experiment] = {}
+    for experiment in found:
+        key = (experiment.partition, experiment.start, experiment.method, experiment.setting, experiment.seed)
         before = together[key].scores if key in together else []
-        together[key] = Cell(*key, [*before, *cell.scores])
-    done = {key for key, cell in together.items() if len({item.site for item in cell.scores}) == centres}
-    return [cell for key, cell in together.items() if cell.partition != OUTSIDE or key in done]
+        together[key] = Experiment(*key, [*before, *experiment.scores])
+    done = {key for key, experiment in together.items() if len({item.site for item in experiment.scores}) == centres}
+    return [experiment for key, experiment in together.items() if experiment.partition != OUTSIDE or key in done]
 
 
 def main() -> None:
-    """Pretrain, choose step sizes, federate, write the tables."""
+    """Pretrain, choose learning rates, federate, write the tables."""
     bench = Bench(parse())
     args, centres = bench.args, sorted({item.site for item in bench.pictures})
     lesions = {item.case: item.group for item in bench.pictures}
@@ -222,7 +234,7 @@ def main() -> None:
         scores = executor.map(train, [bench.task(item) for item in items])
         for _, part in groupby(items, lambda item: item.part):
             for item in part:
-                found += cells([item], [next(scores)])
+                found += experiments([item], [next(scores)])
                 clock.tick(f"{item.method}, {item.partition}, {item.start}, seed {item.seed}")
             write_tables(joined(found, len(centres)), sizes, lesions, bench.labels, bench.out)
     print((bench.out / "table.md").read_text())

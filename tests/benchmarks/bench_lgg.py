@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_lgg.py --source DIR --out runs/lgg [--methods A,B] [--seeds 0,1,2]
 
 ``DIR`` holds <site>/<case>/{flair,mask}.nii.gz and manifest.csv with the columns site and case (TCGA-LGG, reduced in
-size). Half of each site's patients train, half are tested. Every method's step size, the same in all settings, is
+size). Half of each site's patients train, half are tested. Every method's learning rate, the same in all settings, is
 chosen before, on the training patients alone: two thirds of them train a federation (in this process, as many rounds as
 later), one third is scored. Then ``fedpeft compare`` does the rest and writes the tables. What has finished is kept, so
 the benchmark can be stopped and started again. Nothing is asserted: the tables are the result.
@@ -25,18 +25,18 @@ import numpy as np
 import torch
 from in_process import federate
 
+from fedpeft.common.files import read_json, write_json
+from fedpeft.config.datasets import DATASETS
+from fedpeft.config.run import Run
 from fedpeft.data.datalist import read_sites
-from fedpeft.data.folder import Tree, prepare_folder
+from fedpeft.data.sources.folder import Tree, prepare_folder
 from fedpeft.data.table import Columns
-from fedpeft.model.checkpoint import shipped
-from fedpeft.spec.datasets import DATASETS
-from fedpeft.spec.run import Run
-from fedpeft.train.files import read_json, write_json
-from fedpeft.train.scores import mean_score
-from fedpeft.train.tasks import score_site
+from fedpeft.models.checkpoints.reading import shipped
+from fedpeft.tasks.base import score_site
+from fedpeft.tasks.scores import mean_score
 
 MAIN = "flap_sam,lora_dec_ft,full_ft,pdec_ft,ma_sam"
-# Multiples of a row's own step size.
+# Multiples of a row's own learning rate.
 FACTORS = (0.4, 1.0, 2.5)
 RECIPE = {"rounds": 20, "local_epochs": 0.15, "batch": 2}
 
@@ -74,7 +74,7 @@ def prepare(source: Path, out: Path, splits: Split) -> Path:
 
 @dataclass(frozen=True)
 class Try:
-    """One step size of one method on the tuning folder."""
+    """One learning rate of one method on the tuning folder."""
 
     method: str
     rate: float
@@ -88,7 +88,7 @@ class Try:
 
 
 def tries(methods: list[str], data: Path, out: Path) -> Iterator[Try]:
-    """All step sizes of some methods."""
+    """All learning rates of some methods."""
     for name in methods:
         rate = Run(name, "folder", "sam_tiny").learning_rate
         yield from (Try(name, factor * rate, data, out) for factor in FACTORS)
@@ -108,13 +108,13 @@ def attempt(item: Try) -> None:
 
 
 def tune(methods: list[str], source: Path, splits: Split, out: Path, workers: int) -> dict[str, float]:
-    """Method -> step size."""
+    """Method -> learning rate."""
     inner = drawn([key for key, value in splits.items() if value == "train"], every=3, seed=1)
     items = list(tries(methods, prepare(source, out / "data", inner), out))
     started = time.monotonic()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
         for number, _ in enumerate(executor.map(attempt, items), start=1):
-            print(f"step sizes {number}/{len(items)} | {time.monotonic() - started:.0f} s", flush=True)
+            print(f"learning rates {number}/{len(items)} | {time.monotonic() - started:.0f} s", flush=True)
     best: dict[str, tuple[float, float]] = {}
     for item in items:
         best[item.method] = max(best.get(item.method, (-1.0, 0.0)), (read_json(item.file)["dice"], item.rate))
@@ -122,20 +122,29 @@ def tune(methods: list[str], source: Path, splits: Split, out: Path, workers: in
 
 
 def main() -> None:
-    """Choose step sizes, then compare."""
+    """Choose learning rates, then compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--methods", default=MAIN, help=f"default {MAIN}")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--workers", type=int, default=2, help="trainings at a time while step sizes are chosen")
+    parser.add_argument("--workers", type=int, default=2, help="trainings at a time while learning rates are chosen")
     args = parser.parse_args()
     splits = halves(args.source)
     rates = tune(args.methods.split(","), args.source, splits, args.out / "step_sizes", args.workers)
     command = [
-        "compare", "--data", str(prepare(args.source, args.out / "data", splits)), "--methods", args.methods,
-        "--seed", args.seeds, "--learning-rate", ",".join(f"{name}={rate:.3g}" for name, rate in rates.items()),
-        *(f"--{name.replace('_', '-')}={value}" for name, value in RECIPE.items()), "--out", str(args.out / "compare"),
+        "compare",
+        "--data",
+        str(prepare(args.source, args.out / "data", splits)),
+        "--methods",
+        args.methods,
+        "--seed",
+        args.seeds,
+        "--learning-rate",
+        ",".join(f"{name}={rate:.3g}" for name, rate in rates.items()),
+        *(f"--{name.replace('_', '-')}={value}" for name, value in RECIPE.items()),
+        "--out",
+        str(args.out / "compare"),
     ]
     print("fedpeft", *command, flush=True)
     subprocess.run([sys.executable, "-m", "fedpeft.cli.main", *command], check=True)

@@ -31,12 +31,13 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "custom"), str(ROOT / "tests")]
 from pictures import write_small_pictures  # noqa: E402 (tests/pictures.py)
 
-from fedpeft.spec.jobs import Job, policy, write  # noqa: E402
-from fedpeft.spec.run import Run  # noqa: E402
-from fedpeft.study.simulate import VARIABLE, end_simulation, simulate  # noqa: E402
-from fedpeft.train.files import write_json  # noqa: E402
-from fedpeft.train.run_folder import find_run  # noqa: E402
-from fedpeft.train.site_file import register  # noqa: E402
+from fedpeft.common.files import write_json  # noqa: E402
+from fedpeft.config.jobs import Job, write  # noqa: E402
+from fedpeft.config.run import Run  # noqa: E402
+from fedpeft.flare.rendering import policy
+from fedpeft.study.run.simulate import VARIABLE, end_simulation, simulate  # noqa: E402
+from fedpeft.training.client.site_file import register  # noqa: E402
+from fedpeft.training.server.run_folder import find_run  # noqa: E402
 
 SITES = ["site-1", "site-2", "site-3"]
 RUN = Run("linear_probe", "images", "vit_tiny", classes=3, rounds=3, side=32, batch=12, initial="random")
@@ -79,8 +80,13 @@ def plain(job: Path, workspace: Path) -> None:
     with workspace.with_suffix(".log").open("w") as log:
         try:
             subprocess.run(
-                [*command, "-t", str(len(SITES))], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment,
-                timeout=LIMIT, check=False,
+                [*command, "-t", str(len(SITES))],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                timeout=LIMIT,
+                check=False,
             )
         finally:
             end_simulation(workspace)
@@ -142,9 +148,13 @@ def split(workspace: Path, start: float, end: float) -> dict[str, float]:
     rounds = [finished[n] - finished[n - 1] for n in followers]
     arrived, concluded = min(g[0] for g in given), first(server, "fedpeft | after")
     return {
-        "server": begun[0] - start, "sites": arrived - begun[0], "first": finished[0] - arrived,
+        "server": begun[0] - start,
+        "sites": arrived - begun[0],
+        "first": finished[0] - arrived,
         "round": median(spent - trained[n] for n, spent in zip(followers, rounds, strict=True)),
-        "executor": median(trained[1:]), "validation": concluded - finished[-1], "shutdown": end - concluded,
+        "executor": median(trained[1:]),
+        "validation": concluded - finished[-1],
+        "shutdown": end - concluded,
     }
 
 
@@ -172,14 +182,23 @@ def measure(folder: Path, repeats: int, poll: float) -> dict[str, Any]:
         for way, (run, interval) in ways.items():
             runs[way].append(one_run(folder / f"{way}-{repeat}", run, interval))
     rows = {way: {key: median(one[key] for one in found) for key in found[0]} for way, found in runs.items()}
-    return {"rounds": RUN.rounds, "sites": len(SITES), "poll": poll, "cores": os.cpu_count(),
-            "load": os.getloadavg()[0], "floor": flushed(folder), "imports": imports(), **rows}
+    return {
+        "rounds": RUN.rounds,
+        "sites": len(SITES),
+        "poll": poll,
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "floor": flushed(folder),
+        "imports": imports(),
+        **rows,
+    }
 
 
 def imports() -> dict[str, float]:
     """Processor seconds of what a site's process imports, one after another; three such processes start at once."""
     steps = {
-        "torch": "import torch", "flare": "import nvflare.private.fed.app.simulator.simulator_worker",
+        "torch": "import torch",
+        "flare": "import nvflare.private.fed.app.simulator.simulator_worker",
         "fedpeft": "import fedpeft.flare.executor",
     }
     lines = [f"{step}; print(time.process_time())" for step in steps.values()]
@@ -208,8 +227,16 @@ def table(result: dict[str, Any]) -> str:
     least = f"floor of a round: {FILES} small files, written and flushed one after another: {result['floor']:.3f} s"
     each = ", ".join(f"{name} {seconds:.2f}" for name, seconds in result["imports"].items())
     load = f"load {result['load']:.1f}: " + ("quiet" if result["load"] < result["cores"] else "NOT a quiet machine")
-    return "\n".join([head, load, f"{'':>6}" + "".join(f"{name:>11}" for name in names), *rows,
-                      f"cpu s of one site's imports: {each}", least])
+    return "\n".join(
+        [
+            head,
+            load,
+            f"{'':>6}" + "".join(f"{name:>11}" for name in names),
+            *rows,
+            f"cpu s of one site's imports: {each}",
+            least,
+        ]
+    )
 
 
 def main() -> None:

@@ -36,16 +36,16 @@ from nvflare.apis.dxo import DXO, DataKind, from_bytes  # noqa: E402
 from fedpeft.algebra.average import normalised  # noqa: E402
 from fedpeft.algebra.codec import decode, encode  # noqa: E402
 from fedpeft.algebra.feedback import averaged  # noqa: E402
+from fedpeft.config.run import Run  # noqa: E402
 from fedpeft.flare.job_run import JobRun  # noqa: E402
-from fedpeft.model.initial import named_tensors, skeleton  # noqa: E402
-from fedpeft.model.parcel import check, parcel  # noqa: E402
-from fedpeft.spec.run import Run  # noqa: E402
-from fedpeft.train.run_folder import RunFolder  # noqa: E402
+from fedpeft.models.initial import named_tensors, skeleton  # noqa: E402
+from fedpeft.models.payload import check, payload  # noqa: E402
+from fedpeft.training.server.run_folder import RunFolder  # noqa: E402
 
 SITES, DRIFT = 6, 0.3
 CASES = list(range(1, SITES + 1))
 RUN = Run("flap_sam", "kits19", "sam_vit_b", classes=1, rank=32)
-FACTORS = [key for key in parcel(RUN) if RUN.method_row.rule_of(key) == "product"]
+FACTORS = [key for key in payload(RUN) if RUN.method_row.rule_of(key) == "product"]
 
 
 def prepare(folder: Path) -> None:
@@ -53,7 +53,7 @@ def prepare(folder: Path) -> None:
     JobRun(RUN.to_dict())  # registers how FLARE writes a tensor
     g = torch.Generator().manual_seed(0)
     # Kernels and factors alike of the size that training leaves them, so that no product is zero.
-    base = {key: torch.randn(shape, generator=g) / max(shape) ** 0.5 for key, shape in parcel(RUN).items()}
+    base = {key: torch.randn(shape, generator=g) / max(shape) ** 0.5 for key, shape in payload(RUN).items()}
     whole = {key: torch.randn(x.shape, generator=g) for key, x in named_tensors(skeleton(RUN)).items()}
     save_file(base, folder / "base.safetensors")
     for site in range(SITES):
@@ -67,7 +67,7 @@ def prepare(folder: Path) -> None:
 def ours(folder: Path) -> Iterator[None]:
     """One round as the server's filters, aggregator and persistor do it; what stands before the yield is done once."""
     JobRun(RUN.to_dict())
-    declared, weights = parcel(RUN), normalised(CASES)
+    declared, weights = payload(RUN), normalised(CASES)
     base = _read(folder / "base.safetensors")
     run_folder = RunFolder(Path(tempfile.mkdtemp(dir=folder)))
     run_folder.start(RUN, "federated", "0" * 64, "0" * 64)
@@ -139,7 +139,7 @@ def floor(folder: Path, threads: int) -> dict[str, Any]:
     smaller than the matrix, the sum of products and its SVD instead.
     """
     torch.set_num_threads(threads)
-    shapes = parcel(RUN)
+    shapes = payload(RUN)
     sides = [(shapes[key][0], shapes[f"{key[:-1]}A"][1]) for key in FACTORS if key.endswith(".B")]
     operations = sum(_operations(out, inn) for out, inn in sides)
     size = sum(file.stat().st_size for file in folder.glob("message-*")) + (folder / "base.safetensors").stat().st_size
@@ -147,7 +147,10 @@ def floor(folder: Path, threads: int) -> dict[str, Any]:
     rate = 2 * 1024**3 / min(_timed(lambda: matrix @ matrix) for _ in range(5))
     speed = size / min(_timed(block.clone) for _ in range(5))
     return {
-        "bytes": size, "operations": operations, "copy_bytes_per_second": speed, "float64_operations_per_second": rate,
+        "bytes": size,
+        "operations": operations,
+        "copy_bytes_per_second": speed,
+        "float64_operations_per_second": rate,
         "seconds": size / speed + operations / rate,
     }
 
@@ -179,8 +182,16 @@ def measure(folder: Path, repeats: int, threads: int) -> dict[str, Any]:
     rows = {way: {key: median(one[key] for one in found) for key in found[0]} for way, found in passes.items()}
     for row in rows.values():
         row["ratio"] = row["seconds"] / rows["ours"]["seconds"]
-    return {"sites": SITES, "rank": RUN.rank, "repeats": repeats, "threads": threads, "cpu": cpu_name(),
-            "torch": torch.__version__, **rows, "floor": floor(folder, threads)}
+    return {
+        "sites": SITES,
+        "rank": RUN.rank,
+        "repeats": repeats,
+        "threads": threads,
+        "cpu": cpu_name(),
+        "torch": torch.__version__,
+        **rows,
+        "floor": floor(folder, threads),
+    }
 
 
 def table(result: dict[str, Any]) -> str:
@@ -190,12 +201,16 @@ def table(result: dict[str, Any]) -> str:
     lines.append(f"{'':>7} {'seconds':>9} {'cpu s':>9} {'peak MB':>9} {'above start MB':>15} {'of ours':>8}")
     for way in WAYS:
         row = result[way]
-        lines.append(f"{way:>7} {row['seconds']:>9.3f} {row['cpu_seconds']:>9.3f} {row['peak_mb']:>9.0f}"
-                     f" {row['above_start_mb']:>15.0f} {row['ratio']:>7.1f}x")
+        lines.append(
+            f"{way:>7} {row['seconds']:>9.3f} {row['cpu_seconds']:>9.3f} {row['peak_mb']:>9.0f}"
+            f" {row['above_start_mb']:>15.0f} {row['ratio']:>7.1f}x"
+        )
     least = result["floor"]
-    lines.append(f"  floor {least['seconds']:>9.3f}  = {least['bytes'] / 1e6:.0f} MB copied at "
-                 f"{least['copy_bytes_per_second'] / 1e9:.1f} GB/s + {least['operations'] / 1e9:.1f} billion "
-                 f"operations at {least['float64_operations_per_second'] / 1e9:.0f} billion/s in float64")
+    lines.append(
+        f"  floor {least['seconds']:>9.3f}  = {least['bytes'] / 1e6:.0f} MB copied at "
+        f"{least['copy_bytes_per_second'] / 1e9:.1f} GB/s + {least['operations'] / 1e9:.1f} billion "
+        f"operations at {least['float64_operations_per_second'] / 1e9:.0f} billion/s in float64"
+    )
     return "\n".join(lines)
 
 

@@ -28,13 +28,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "custom"))
 from clocks import machine, medians, operations, rate, timed  # noqa: E402
 from plain_step import plain_model, plain_step  # noqa: E402
 
-from fedpeft.model.initial import build  # noqa: E402 (runs from a checkout, installed or not)
-from fedpeft.model.parcel import trainable  # noqa: E402
-from fedpeft.spec.run import Run  # noqa: E402
-from fedpeft.train.loop import train_epoch  # noqa: E402
-from fedpeft.train.optimiser import make_optimiser  # noqa: E402
-from fedpeft.train.precision import native_bfloat16  # noqa: E402
-from fedpeft.train.segmentation import make_loss  # noqa: E402
+from fedpeft.common.precision import native_bfloat16  # noqa: E402
+from fedpeft.config.run import Run  # noqa: E402
+from fedpeft.models.initial import build  # noqa: E402 (runs from a checkout, installed or not)
+from fedpeft.models.payload import trainable  # noqa: E402
+from fedpeft.tasks.segmentation import make_loss  # noqa: E402
+from fedpeft.training.engine.loop import train_epoch  # noqa: E402
+from fedpeft.training.engine.optimiser import make_optimiser  # noqa: E402
 
 Step = Callable[[Tensor, Tensor], float]
 
@@ -96,9 +96,11 @@ def measure(run: Run, repeats: int, threads: int, device: str) -> dict[str, Any]
         | {f"{way}_peak_mib": memory[way, precision] for way in ("plain", "ours")}
         | {"floor_s": count / (speed := rate(run, precision, device)), "operations_per_s": speed}
         | {"against_plain_float32": medians({"plain": times["plain", "float32"], "ours": times["ours", precision]})}
-        | {"loss_difference": max(
-            abs(a - b) for a, b in zip(losses["plain", "float32"], losses["ours", precision], strict=True)
-        )}
+        | {
+            "loss_difference": max(
+                abs(a - b) for a, b in zip(losses["plain", "float32"], losses["ours", precision], strict=True)
+            )
+        }
         for precision in precisions
     ]
     name = torch.cuda.get_device_name(device) if device != "cpu" else "cpu"
@@ -112,7 +114,8 @@ def table(result: dict[str, Any]) -> str:
         f"A step of {result['method']}, sam_vit_b, side {result['side']}, {result['slices']} slices; median of "
         f"{result['repeats']} interleaved steps",
         f"{result['cpu']} ({result['instructions']}), {result['threads']} thread(s), torch {result['torch']}, device "
-        f"{result['device']}", "",
+        f"{result['device']}",
+        "",
         f"{'precision':>10} {'ours s':>8} {'plain s':>8} {'ratio':>6} {'ours cpu s':>11} {'plain cpu s':>12}"
         f" {'ratio':>6} {'to plain float32':>17} {'floor s':>8} {'ours MiB':>9} {'plain MiB':>10} {'loss differs':>13}",
     ]

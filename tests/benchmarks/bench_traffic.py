@@ -1,6 +1,6 @@
 """What a round costs on FLARE's wire: full fine-tuning in float32 beside FLAP-SAM's codecs and ranks, SAM ViT-B.
 
-Every row's parcel of random numbers goes from a server's cell to a site's and back, over TCP. A direction's bytes are
+Every row's payload of random numbers goes from a server's experiment to a site's and back, over TCP. A direction's bytes are
 those that FLARE itself gives for the message (keys, meta data, our headers) and for its tensors (safetensors with
 headers); "values" are those of the numbers and scales alone. They are the same in every round and at every site.
 
@@ -21,15 +21,16 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from cells import Sizes, Wire
+from experiments import Sizes, Wire
 
-from fedpeft.data.phantom import write_phantom
+from fedpeft.config.jobs import Job
+from fedpeft.config.run import Run
+from fedpeft.data.phantom.sites import write_phantom
 from fedpeft.flare.filters import declared_bytes
-from fedpeft.model.parcel import parcel
-from fedpeft.spec.jobs import Job, policy, write
-from fedpeft.spec.run import Run
-from fedpeft.study.simulate import simulate
-from fedpeft.train.site_file import register
+from fedpeft.flare.rendering import policy, write
+from fedpeft.models.payload import payload
+from fedpeft.study.run.simulate import simulate
+from fedpeft.training.client.site_file import register
 
 SECONDS = 900
 SITE = "site-1"
@@ -89,8 +90,18 @@ def one_case(folder: Path, classes: int) -> Path:
 def run_of(row: Row, backbone: str) -> Run:
     """One round of one step of one slice."""
     return Run(
-        row.method, "phantom", backbone, classes=row.classes, rank=row.rank, codec=row.codec, rounds=1, batch=1,
-        stack=1, stride=1, local_epochs=1e-3, initial="random",
+        row.method,
+        "phantom",
+        backbone,
+        classes=row.classes,
+        rank=row.rank,
+        codec=row.codec,
+        rounds=1,
+        batch=1,
+        stack=1,
+        stride=1,
+        local_epochs=1e-3,
+        initial="random",
     )
 
 
@@ -130,18 +141,18 @@ def simulated(runs: list[Run]) -> Iterator[Sizes]:
 
 
 def exchanged(runs: list[Run]) -> Iterator[Sizes]:
-    """Every run's parcel through the same two cells."""
-    cells = Wire()
+    """Every run's payload through the same two experiments."""
+    experiments = Wire()
     try:
-        yield from map(cells.sizes, runs)
+        yield from map(experiments.sizes, runs)
     finally:
-        cells.stop()
+        experiments.stop()
 
 
 def result_of(row: Row, run: Run, found: Sizes) -> dict[str, Any]:
     """A row of the table."""
     totals = {way: sum(parts.values()) for way, parts in found.items()}
-    values = declared_bytes(parcel(run), run.codec)
+    values = declared_bytes(payload(run), run.codec)
     return {"row": row.name, "classes": row.classes, "values": values, "least": row.least, "parts": found} | totals
 
 
@@ -150,8 +161,8 @@ def compared(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     full = {item["classes"]: item for item in results if item["row"].startswith("full_ft")}
     ways = ("down", "up")
     return [
-        item | {"ratios": {way: full[item["classes"]][way] / item[way] for way in ways}
-                if item["classes"] in full else {}}
+        item
+        | {"ratios": {way: full[item["classes"]][way] / item[way] for way in ways} if item["classes"] in full else {}}
         for item in results
     ]
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fedpeft.spec.run import Run
+from fedpeft.config.run import Run
 
 T = TypeVar("T")
 
@@ -58,6 +58,8 @@ def machine() -> dict[str, Any]:
     lines = path.read_text().splitlines() if path.exists() else []
     name = next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), platform.processor())
     return {
-        "cpu": name, "instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads(),
+        "cpu": name,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedpeft.train.scores import CaseScore
+from fedpeft.tasks.scores import CaseScore
 
 RESAMPLES = 2_000
 # (partition, start) -> method -> a number as found, then of every resample, (1 + resamples,).
@@ -18,7 +18,7 @@ Columns = Mapping[tuple[str, str], Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Cell:
+class Experiment:
     """One model and what it did on the test pictures.
 
     Attributes:
@@ -50,14 +50,14 @@ class Interval:
         return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
 
 
-def columns_of(
-    cells: Sequence[Cell], lesions: Mapping[str, str], resamples: int = RESAMPLES
-) -> Columns:
+def columns_of(experiments: Sequence[Experiment], lesions: Mapping[str, str], resamples: int = RESAMPLES) -> Columns:
     """Balanced accuracies, the mean over seeds."""
     found: dict[tuple[str, str], dict[str, list[np.ndarray]]] = {}
-    for cell in cells:
-        column = found.setdefault((cell.partition, cell.start), {})
-        column.setdefault(cell.method, []).append(balanced(cell.scores, lesions, resamples, cell.seed))
+    for experiment in experiments:
+        column = found.setdefault((experiment.partition, experiment.start), {})
+        column.setdefault(experiment.method, []).append(
+            balanced(experiment.scores, lesions, resamples, experiment.seed)
+        )
     return {key: {name: np.mean(values, axis=0) for name, values in column.items()} for key, column in found.items()}
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from fedpeft.data.grouped import draw_validation, target_of, units_of
 from fedpeft.data.partition import partition
-from fedpeft.data.picture_table import PictureColumns, read_table_of_pictures
-from fedpeft.data.picture_writing import Picture
+from fedpeft.data.prepare.image_writing import Picture
+from fedpeft.data.sources.image_table import PictureColumns, read_table_of_pictures
 
 # Pretrains the medical model and is left out of everything else. 94 % of its pictures are of one class, as an evaluated
 # site its balanced accuracy would rest on fifteen; without it every class stays at two centres or more.
@@ -70,7 +70,8 @@ def iid(pictures: Sequence[Picture], seed: int) -> list[Picture]:
 
 
 PARTITIONS: dict[str, Callable[[Sequence[Picture], int], list[Picture]]] = {
-    "natural": lambda pictures, seed: list(pictures), "iid": iid,
+    "natural": lambda pictures, seed: list(pictures),
+    "iid": iid,
 }
 
 

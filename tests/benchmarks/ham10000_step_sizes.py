@@ -1,4 +1,4 @@
-"""Step sizes of the HAM10000 benchmark: one a method, chosen on the validation pictures."""
+"""Learning rates of the HAM10000 benchmark: one a method, chosen on the validation pictures."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -10,21 +10,21 @@ import torch
 from ham10000_clock import Clock
 from in_process import federate
 
+from fedpeft.common.files import read_json, write_json
+from fedpeft.config.datasets import DATASETS
+from fedpeft.config.run import Run
 from fedpeft.data.datalist import read_sites
-from fedpeft.model.checkpoint import shipped
-from fedpeft.spec.datasets import DATASETS
-from fedpeft.spec.run import Run
-from fedpeft.train.files import read_json, write_json
-from fedpeft.train.scores import mean_score
-from fedpeft.train.tasks import score_site
+from fedpeft.models.checkpoints.reading import shipped
+from fedpeft.tasks.base import score_site
+from fedpeft.tasks.scores import mean_score
 
-# Multiples of a row's own step size.
+# Multiples of a row's own learning rate.
 FACTORS = (0.4, 1.0, 2.5)
 
 
 @dataclass(frozen=True)
 class Try:
-    """One step size of one method, from the generic model."""
+    """One learning rate of one method, from the generic model."""
 
     run: Run
     data: Path
@@ -37,7 +37,7 @@ class Try:
 
 
 def choose(start: Run, methods: Sequence[str], data: Path, out: Path, workers: int) -> dict[str, float]:
-    """Method -> the step size whose federation, in this process, is best on all sites' validation pictures together.
+    """Method -> the learning rate whose federation, in this process, is best on all sites' validation pictures together.
 
     Args:
         start: a run of any method with all other fields as in the benchmark.
@@ -47,7 +47,7 @@ def choose(start: Run, methods: Sequence[str], data: Path, out: Path, workers: i
         workers: federations at a time.
     """
     items = list(_tries(start, methods, data, out))
-    clock = Clock("step sizes", len(items))
+    clock = Clock("learning rates", len(items))
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:
         for item, _ in zip(items, executor.map(_attempt, items), strict=True):
             clock.tick(item.file.stem)

@@ -8,12 +8,12 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from ham10000_numbers import Cell, Columns, Interval, columns_of, interval, slope
+from ham10000_numbers import Columns, Experiment, Interval, columns_of, interval, slope
 
-from fedpeft.study.style import COLOURS, plt
-from fedpeft.train.files import replace, write_json
-from fedpeft.train.measures import TITLES, measures
-from fedpeft.train.scores import mean_score
+from fedpeft.common.files import replace, write_json
+from fedpeft.study.plots.style import COLOURS, plt
+from fedpeft.tasks.measures import TITLES, measures
+from fedpeft.tasks.scores import mean_score
 
 POOLED, SITES = "balanced_accuracy", "mean_of_sites"
 HEADINGS = {POOLED: "Balanced accuracy", SITES: "Mean of sites"} | {
@@ -22,21 +22,25 @@ HEADINGS = {POOLED: "Balanced accuracy", SITES: "Mean of sites"} | {
 
 
 def write_tables(
-    cells: Sequence[Cell], exchanged: Mapping[str, int], lesions: Mapping[str, str], labels: Sequence[str], out: Path
+    experiments: Sequence[Experiment],
+    exchanged: Mapping[str, int],
+    lesions: Mapping[str, str],
+    labels: Sequence[str],
+    out: Path,
 ) -> dict[str, Any]:
     """Write table.md, table.csv, table.json and table.png; returns what the JSON file holds.
 
     Args:
-        cells: of any part of the benchmark.
+        experiments: of any part of the benchmark.
         exchanged: method -> parameters that a site sends in a round.
         lesions: case -> lesion.
         labels: names of the classes in the order of the probabilities.
         out: folder.
     """
-    lines = [_line(cell, exchanged, labels) for cell in cells]
-    columns = columns_of([cell for cell in cells if cell.setting == "federated"], lesions)
+    lines = [_line(experiment, exchanged, labels) for experiment in experiments]
+    columns = columns_of([experiment for experiment in experiments if experiment.setting == "federated"], lesions)
     found = {
-        "cells": lines,
+        "experiments": lines,
         "slopes": [
             {"partition": partition, "start": start, "methods": list(values)} | vars(slope(values, exchanged))
             for (partition, start), values in columns.items()
@@ -64,14 +68,20 @@ def _gains(partition: str, columns: Columns) -> list[dict[str, Any]]:
     return [{"partition": partition, "method": name} | vars(interval(values)) for name, values in gains.items()]
 
 
-def _line(cell: Cell, exchanged: Mapping[str, int], labels: Sequence[str]) -> dict[str, Any]:
-    sites = {item.site for item in cell.scores}
-    own = [mean_score(item for item in cell.scores if item.site == site) for site in sorted(sites)]
-    others = measures(cell.scores, labels)
+def _line(experiment: Experiment, exchanged: Mapping[str, int], labels: Sequence[str]) -> dict[str, Any]:
+    sites = {item.site for item in experiment.scores}
+    own = [mean_score(item for item in experiment.scores if item.site == site) for site in sorted(sites)]
+    others = measures(experiment.scores, labels)
     return {
-        "partition": cell.partition, "start": cell.start, "method": cell.method, "setting": cell.setting,
-        "seed": cell.seed, "exchanged": exchanged[cell.method], "cases": len(cell.scores),
-        POOLED: mean_score(cell.scores), SITES: fmean(own),
+        "partition": experiment.partition,
+        "start": experiment.start,
+        "method": experiment.method,
+        "setting": experiment.setting,
+        "seed": experiment.seed,
+        "exchanged": exchanged[experiment.method],
+        "cases": len(experiment.scores),
+        POOLED: mean_score(experiment.scores),
+        SITES: fmean(own),
         **{name: others[name] for name in HEADINGS if name in others},
     }
 
@@ -83,7 +93,7 @@ def _partitions(columns: Columns) -> list[str]:
 def _markdown(found: Mapping[str, Any]) -> str:
     keys = ("partition", "start", "method", "setting")
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for line in found["cells"]:
+    for line in found["experiments"]:
         groups.setdefault(tuple(line[key] for key in keys), []).append(line)
     rows = [
         [*key, f"{lines[0]['exchanged']:,}", str(len(lines)), *(_mean(lines, name) for name in HEADINGS)]
@@ -91,12 +101,14 @@ def _markdown(found: Mapping[str, Any]) -> str:
     ]
     slopes = [[item["partition"], item["start"], str(len(item["methods"])), _shown(item)] for item in found["slopes"]]
     gains = [[item["partition"], item["method"], _shown(item)] for item in found["medical_minus_generic"]]
-    return "\n".join((
-        _overview(found["cells"]),
-        _table([*keys, "exchanged", "seeds", *HEADINGS.values()], rows),
-        _table(["partition", "start", "methods", "per decade of exchanged parameters (95 %)"], slopes),
-        _table(["partition", "method", "medical - generic (95 %)"], gains),
-    ))
+    return "\n".join(
+        (
+            _overview(found["experiments"]),
+            _table([*keys, "exchanged", "seeds", *HEADINGS.values()], rows),
+            _table(["partition", "start", "methods", "per decade of exchanged parameters (95 %)"], slopes),
+            _table(["partition", "method", "medical - generic (95 %)"], gains),
+        )
+    )
 
 
 def _overview(lines: Sequence[Mapping[str, Any]]) -> str:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from fedpeft.algebra.average import normalised
 from fedpeft.algebra.codec import roundtrip
 from fedpeft.algebra.feedback import averaged
+from fedpeft.config.run import Run
 from fedpeft.data.datalist import Site
-from fedpeft.model.initial import build
-from fedpeft.model.parcel import download, held, trainable
-from fedpeft.spec.run import Run
-from fedpeft.train.site import SiteTrainer
+from fedpeft.models.initial import build
+from fedpeft.models.payload import decoded, download, trainable
+from fedpeft.training.client.trainer import SiteTrainer
 
 
 def federate(run: Run, sites: list[Site], checkpoint: Path | None, state: Path) -> nn.Module:
@@ -42,7 +42,7 @@ def federated(
     """
     trainers = [SiteTrainer(run, site, build(run, checkpoint), state) for site in sites]
     exact = {key: tensor.detach().clone() for key, tensor in trainable(build(run, checkpoint)).items()}
-    tensors = held(run, exact, 0)
+    tensors = decoded(run, exact, 0)
     for round_ in range(run.rounds):
         received = {key: tensors[key] for key in download(run, round_)}
         there = [trainer for trainer in trainers if (trainer.site.name, round_) not in away]
@@ -50,5 +50,5 @@ def federated(
         differences = [roundtrip(update.difference, run.codec) for update in updates]
         weights = normalised([update.cases for update in updates])
         exact |= averaged(exact, tensors, differences, weights, run.method_row.rule_of)[0]
-        tensors = held(run, exact, round_ + 1)
+        tensors = decoded(run, exact, round_ + 1)
     return tensors, trainers

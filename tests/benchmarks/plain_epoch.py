@@ -24,9 +24,9 @@ from monai.transforms import (
 )
 from torch import Tensor, nn
 
-from fedpeft.data.fit import fit, unfit
-from fedpeft.data.volumes import Volume
-from fedpeft.spec.run import Run
+from fedpeft.config.run import Run
+from fedpeft.data.volumes.fit import fit, unfit
+from fedpeft.data.volumes.volume import Volume
 
 KEYS = ("image", "label")
 MODES = ("bilinear", "nearest")
@@ -68,20 +68,26 @@ class PlainStacks(Dataset):
 
 
 def _augmentation(side: int) -> Compose:
-    """The recipe of fedpeft.data.augment in MONAI's own transforms."""
-    return Compose([
-        RandRotate90d(KEYS, prob=0.5, spatial_axes=(0, 1)),
-        RandFlipd(KEYS, prob=0.25, spatial_axis=0),
-        RandFlipd(KEYS, prob=0.25, spatial_axis=1),
-        RandRotated(KEYS, range_x=radians(15), prob=0.5, mode=MODES),
-        RandAdjustContrastd("image", prob=0.5, gamma=(0.5, 3.5)),
-        RandCoarseDropoutd(KEYS, holes=1, spatial_size=round(0.19 * side), fill_value=0, prob=0.5),
-        RandAffined(
-            KEYS, prob=0.36, shear_range=((-0.2, 0.2),) * 2, translate_range=(0.2 * side,) * 2, scale_range=(0.2, 0.2),
-            mode=MODES,
-        ),
-        RandScaleIntensityd("image", factors=0.3, prob=0.14),
-    ])
+    """The recipe of fedpeft.data.volumes.augment in MONAI's own transforms."""
+    return Compose(
+        [
+            RandRotate90d(KEYS, prob=0.5, spatial_axes=(0, 1)),
+            RandFlipd(KEYS, prob=0.25, spatial_axis=0),
+            RandFlipd(KEYS, prob=0.25, spatial_axis=1),
+            RandRotated(KEYS, range_x=radians(15), prob=0.5, mode=MODES),
+            RandAdjustContrastd("image", prob=0.5, gamma=(0.5, 3.5)),
+            RandCoarseDropoutd(KEYS, holes=1, spatial_size=round(0.19 * side), fill_value=0, prob=0.5),
+            RandAffined(
+                KEYS,
+                prob=0.36,
+                shear_range=((-0.2, 0.2),) * 2,
+                translate_range=(0.2 * side,) * 2,
+                scale_range=(0.2, 0.2),
+                mode=MODES,
+            ),
+            RandScaleIntensityd("image", factors=0.3, prob=0.14),
+        ]
+    )
 
 
 def plain_batches(stacks: PlainStacks, run: Run, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

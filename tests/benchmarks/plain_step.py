@@ -10,13 +10,13 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from fedpeft.model.attention import GridAttention
-from fedpeft.model.lora import LoRALinear
-from fedpeft.model.parcel import trainable
-from fedpeft.model.parts import Attention, common
-from fedpeft.model.sam import AutomaticMaskDecoder, ChannelNorm, Doubling
-from fedpeft.spec.run import Run
-from fedpeft.train.precision import computing
+from fedpeft.common.precision import computing
+from fedpeft.config.run import Run
+from fedpeft.models.adapters.lora import LoRALinear
+from fedpeft.models.payload import trainable
+from fedpeft.models.sam.attention import GridAttention
+from fedpeft.models.sam.network import AutomaticMaskDecoder, ChannelNorm, Doubling
+from fedpeft.models.sam.parts import Attention, common
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -48,8 +48,11 @@ class PlainLoRALinear(LoRALinear):
 
 
 PUBLISHED: dict[type[nn.Module], type[nn.Module]] = {
-    GridAttention: Attention, Doubling: nn.ConvTranspose2d, ChannelNorm: common.LayerNorm2d,
-    AutomaticMaskDecoder: PlainMaskDecoder, LoRALinear: PlainLoRALinear,
+    GridAttention: Attention,
+    Doubling: nn.ConvTranspose2d,
+    ChannelNorm: common.LayerNorm2d,
+    AutomaticMaskDecoder: PlainMaskDecoder,
+    LoRALinear: PlainLoRALinear,
 }
 
 
@@ -66,9 +69,7 @@ def plain_model(model: nn.Module) -> nn.Module:
     return plain
 
 
-def plain_step(
-    model: nn.Module, run: Run, loss: Loss, precision: str = "float32"
-) -> Callable[[Tensor, Tensor], float]:
+def plain_step(model: nn.Module, run: Run, loss: Loss, precision: str = "float32") -> Callable[[Tensor, Tensor], float]:
     """A function of a batch that trains one step of a plain model and returns its loss."""
     optimiser = torch.optim.AdamW(trainable(model).values(), lr=run.learning_rate, weight_decay=run.weight_decay)
 

@@ -20,11 +20,11 @@ from torch.profiler import ProfilerActivity, profile
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "custom"))
 from clocks import machine  # noqa: E402 (beside this file)
 
+from fedpeft.config.run import Run  # noqa: E402
 from fedpeft.data.datalist import read_site  # noqa: E402 (runs from a checkout, installed or not)
-from fedpeft.data.phantom import write_phantom  # noqa: E402
-from fedpeft.model.initial import build  # noqa: E402
-from fedpeft.spec.run import Run  # noqa: E402
-from fedpeft.train.site import SiteTrainer  # noqa: E402
+from fedpeft.data.phantom.sites import write_phantom  # noqa: E402
+from fedpeft.models.initial import build  # noqa: E402
+from fedpeft.training.client.trainer import SiteTrainer  # noqa: E402
 
 # The first that fits counts. In float32 on a processor attention is all batched products and all softmax there is.
 KINDS = {

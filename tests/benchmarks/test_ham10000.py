@@ -10,13 +10,13 @@ import ham10000_splits as splits
 import numpy as np
 import pytest
 from bench_ham10000 import Bench, federations, joined, parse
-from ham10000_numbers import Cell, balanced, columns_of, slope
+from ham10000_numbers import Experiment, balanced, columns_of, slope
 from ham10000_table import write_tables
 from PIL import Image
 
 from fedpeft.data.datalist import SPLITS, Site, read_sites
-from fedpeft.data.picture_writing import Picture
-from fedpeft.train.scores import CaseScore, mean_score
+from fedpeft.data.prepare.image_writing import Picture
+from fedpeft.tasks.scores import CaseScore, mean_score
 
 CENTRES = ("1", "2", "3", "5")
 # Lesions of each centre by class; "df" has too few to be evaluated.
@@ -31,7 +31,7 @@ def rows() -> list[dict[str, str]]:
             for index in range(count):
                 lesion = f"{name}-{centre}-{index}"
                 if index == 0 and centre in ("2", "3"):
-                    lesion = f"{name}-{ {'2': '1', '3': '5'}[centre]}-1"
+                    lesion = f"{name}-{ {'2': '1', '3': '5'}[centre] }-1"
                 found += [(lesion, name, centre)] * (2 if index % 3 == 0 else 1)
     keys = ("lesion_id", "dx", "center")
     return [
@@ -178,29 +178,31 @@ class TestNumbers:
         assert (found.value, found.low, found.high) == pytest.approx((0.04, 0.04, 0.04))
 
     def test_seeds_are_averaged(self) -> None:
-        cells = [Cell("iid", "random", "lora", "federated", seed, scores([seed, seed])) for seed in (0, 1)]
-        column = columns_of(cells, {"nv0": "0", "nv1": "1"}, 10)["iid", "random"]["lora"]
+        experiments = [Experiment("iid", "random", "lora", "federated", seed, scores([seed, seed])) for seed in (0, 1)]
+        column = columns_of(experiments, {"nv0": "0", "nv1": "1"}, 10)["iid", "random"]["lora"]
         assert np.allclose(column, 0.5)
 
     def test_left_out_centres_come_together_and_are_missing_until_all_are_there(self) -> None:
-        cells = [
-            Cell("left out", "generic", "lora", "federated", 0, [CaseScore(site, "test", site, "nv", 1.0)])
+        experiments = [
+            Experiment("left out", "generic", "lora", "federated", 0, [CaseScore(site, "test", site, "nv", 1.0)])
             for site in ("a", "b")
         ]
-        assert joined(cells[:1], 2) == []
-        assert [len(cell.scores) for cell in joined(cells, 2)] == [2]
+        assert joined(experiments[:1], 2) == []
+        assert [len(experiment.scores) for experiment in joined(experiments, 2)] == [2]
 
 
 def test_tables(tmp_path: Path) -> None:
     sizes, found = {"lora": 10_000, "full_ft": 1_000_000}, [*scores([1, 1, 0, 1]), *scores([0, 1], "mel")]
     worse = [*scores([0, 1, 0, 1]), *scores([0, 1], "mel")]
-    cells = [
-        Cell("iid", start, method, "federated", seed, found if start == "medical" else worse)
-        for start in ("generic", "medical") for method in sizes for seed in (0, 1)
+    experiments = [
+        Experiment("iid", start, method, "federated", seed, found if start == "medical" else worse)
+        for start in ("generic", "medical")
+        for method in sizes
+        for seed in (0, 1)
     ]
-    write_tables(cells, sizes, {item.case: item.case for item in found}, ["mel", "nv"], tmp_path)
+    write_tables(experiments, sizes, {item.case: item.case for item in found}, ["mel", "nv"], tmp_path)
     content = json.loads((tmp_path / "table.json").read_text())
-    assert len(content["cells"]) == len(cells) == len((tmp_path / "table.csv").read_text().splitlines()) - 1
+    assert len(content["experiments"]) == len(experiments) == len((tmp_path / "table.csv").read_text().splitlines()) - 1
     assert [item["value"] for item in content["slopes"]] == [0, 0]
     gains = {item["method"]: item["value"] for item in content["medical_minus_generic"]}
     assert gains == pytest.approx({"lora": 0.125, "full_ft": 0.125, "mean": 0.125})

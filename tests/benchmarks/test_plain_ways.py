@@ -9,13 +9,13 @@ from bench_evaluation import differences, noise
 from plain_epoch import PlainStacks, plain_batches, plain_probabilities
 from plain_step import plain_model
 
+from fedpeft.config.run import Run
 from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import read_site
-from fedpeft.model.checkpoint import shipped
-from fedpeft.model.initial import build
-from fedpeft.spec.run import Run
-from fedpeft.train.evaluate import predict
-from fedpeft.train.segmentation import read_volumes, stacks
+from fedpeft.models.checkpoints.reading import shipped
+from fedpeft.models.initial import build
+from fedpeft.tasks.segmentation import read_volumes, stacks
+from fedpeft.tasks.volume_masks import predict
 
 RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, side=64, batch=3)
 

@@ -15,7 +15,8 @@ LOG = [
 
 def test_message_and_tensors_are_read_from_the_clients_log():
     assert wire(LOG) == {
-        "down": {"message": 14286, "tensors": 268384}, "up": {"message": 14138, "tensors": 268385},
+        "down": {"message": 14286, "tensors": 268384},
+        "up": {"message": 14138, "tensors": 268385},
     }
 
 

@@ -3,11 +3,11 @@
 import pytest
 
 from fedpeft.cli.main import main
+from fedpeft.config.run import Run
 from fedpeft.data.datalist import read_sites
-from fedpeft.model.checkpoint import shipped
-from fedpeft.spec.run import Run
-from fedpeft.train.alone import train_alone
-from fedpeft.train.run_folder import RunFolder
+from fedpeft.models.checkpoints.reading import shipped
+from fedpeft.training.server.alone import train_alone
+from fedpeft.training.server.run_folder import RunFolder
 
 RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=1, side=32)
 

@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from fedpeft import __version__
-from fedpeft.spec.jobs import JOBS, render
-from fedpeft.spec.methods import METHODS
+from fedpeft.config.jobs import JOBS
+from fedpeft.config.methods import METHODS
+from fedpeft.flare.rendering import render
 
 
 def printed(*arguments, call):
@@ -26,10 +27,22 @@ def failed(code, out, err, *parts):
     assert all(str(part) in err for part in parts), err
 
 
-@pytest.mark.parametrize("command", [
-    ["methods"], ["data"], ["data", "phantom"], ["data", "prepare"], ["data", "check"], ["job"], ["job", "list"],
-    ["job", "render"], ["compare"], ["evaluate"], ["infer"],
-])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["methods"],
+        ["data"],
+        ["data", "phantom"],
+        ["data", "prepare"],
+        ["data", "check"],
+        ["job"],
+        ["job", "list"],
+        ["job", "render"],
+        ["compare"],
+        ["evaluate"],
+        ["infer"],
+    ],
+)
 def test_help_has_an_example_of_the_command(fedpeft, command):
     code, out, _ = fedpeft(*command, "--help")
     assert code == 0
@@ -60,12 +73,18 @@ def test_version(fedpeft):
     assert fedpeft("--version") == (0, f"fedpeft {__version__}\n", "")
 
 
-@pytest.mark.parametrize("arguments", [
-    [], ["unknown"], ["infer"], ["methods", "--backbone", "resnet"],
-    ["compare", "--data", "d", "--out", "o", "--methods", "flap_sam,unknown"],
-    ["compare", "--data", "d", "--out", "o", "--settings", "alone"],
-    ["compare", "--data", "d", "--out", "o", "--seed", "one"],
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["unknown"],
+        ["infer"],
+        ["methods", "--backbone", "resnet"],
+        ["compare", "--data", "d", "--out", "o", "--methods", "flap_sam,unknown"],
+        ["compare", "--data", "d", "--out", "o", "--settings", "alone"],
+        ["compare", "--data", "d", "--out", "o", "--seed", "one"],
+    ],
+)
 def test_what_cannot_be_parsed_shows_usage(fedpeft, arguments):
     code, out, err = fedpeft(*arguments)
     assert (code, out) == (2, "")
@@ -81,7 +100,7 @@ def test_methods_json(fedpeft):
     for row in rows:
         assert row.keys() == {"name", "task", "trainable", "total", "payload_bytes"}
         share = row["payload_bytes"] / (4 * row["trainable"])
-        assert share < 0.8 if METHODS[row["name"]].draws else share == 1
+        assert share < 0.8 if METHODS[row["name"]].selects else share == 1
         assert 0 < row["trainable"] <= row["total"]
     assert {row["name"] for row in rows if row["trainable"] == row["total"]} == {"full_ft"}
 
@@ -146,28 +165,38 @@ def test_all_jobs_cannot_have_one_name(fedpeft, tmp_path):
     failed(*fedpeft("job", "render", "--rounds", 3, "--name", "mine", "--out", tmp_path), "--name")
 
 
-@pytest.mark.parametrize(("option", "value"), [("--rounds", 0), ("--classes", 0), ("--side", 33), ("--min-sites", 0),
-                                               ("--min-sites", -1), ("--stride", 9)])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--rounds", 0), ("--classes", 0), ("--side", 33), ("--min-sites", 0), ("--min-sites", -1), ("--stride", 9)],
+)
 def test_a_job_out_of_range_is_refused_by_field(fedpeft, tmp_path, option, value):
     code, out, err = fedpeft("job", "render", "flap_sam_folder", option, value, "--name", "mine", "--out", tmp_path)
     failed(code, out, err, option[2:].split("-")[0], value)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [
-    ["evaluate", "--run", "{absent}", "--data", "{data}"],
-    ["evaluate", "--run", "{run}", "--data", "{absent}"],
-    ["evaluate", "--run", "{run}", "--data", "{data}", "--checkpoint", "{absent}"],
-    ["evaluate", "--run", "{run}", "--data", "{data}", "--site", "{absent}"],
-    ["infer", "--run", "{absent}", "--image", "{image}", "--out", "{out}/mask.nii.gz"],
-    ["infer", "--run", "{run}", "--image", "{absent}.nii.gz", "--out", "{out}/mask.nii.gz"],
-    ["compare", "--data", "{absent}", "--out", "{out}"],
-    ["data", "check", "{absent}"],
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "--run", "{absent}", "--data", "{data}"],
+        ["evaluate", "--run", "{run}", "--data", "{absent}"],
+        ["evaluate", "--run", "{run}", "--data", "{data}", "--checkpoint", "{absent}"],
+        ["evaluate", "--run", "{run}", "--data", "{data}", "--site", "{absent}"],
+        ["infer", "--run", "{absent}", "--image", "{image}", "--out", "{out}/mask.nii.gz"],
+        ["infer", "--run", "{run}", "--image", "{absent}.nii.gz", "--out", "{out}/mask.nii.gz"],
+        ["compare", "--data", "{absent}", "--out", "{out}"],
+        ["data", "check", "{absent}"],
+    ],
+)
 def test_what_is_not_there_is_named(fedpeft, finished, small_phantom, tmp_path, arguments):
     image = small_phantom / "site-1" / "case-01" / "image.nii.gz"
-    names = {"absent": tmp_path / "absent", "run": finished.path, "data": small_phantom, "image": image,
-             "out": tmp_path}
+    names = {
+        "absent": tmp_path / "absent",
+        "run": finished.path,
+        "data": small_phantom,
+        "image": image,
+        "out": tmp_path,
+    }
     failed(*fedpeft(*(argument.format(**names) for argument in arguments)), "absent")
     assert list(tmp_path.iterdir()) == []
 

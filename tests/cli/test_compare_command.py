@@ -5,8 +5,8 @@ import io
 import pytest
 
 from fedpeft.cli import compare as cli
-from fedpeft.study.cells import Cell, label
-from fedpeft.study.progress import Progress
+from fedpeft.study.plan.experiments import Experiment, label
+from fedpeft.study.run.progress import Progress
 
 
 class Asked(Exception):
@@ -36,15 +36,21 @@ def test_without_options_it_is_the_jobs_recipe_in_all_settings(asked):
     assert settings == ["local", "federated", "centralized"]
 
 
-@pytest.mark.parametrize(("options", "labels", "settings"), [
-    (["--ablation", "rank"], ["flap_sam-r4", "flap_sam-r16", "flap_sam-r32"], ["federated"]),
-    (["--ablation", "adapter"], ["flap_sam", "dora", "mole"], ["federated"]),
-    (["--ablation", "rank", "--ranks", "8,16", "--settings", "local"], ["flap_sam", "flap_sam-r16"], ["local"]),
-    (["--ablation", "rank", "--rank", "2"], ["flap_sam-r2"], ["federated"]),
-    (["--ablation", "rank", "--methods", "dora"], ["dora-r4", "dora-r16", "dora-r32"], ["federated"]),
-    (["--ranks", "4", "--methods", "flap_sam,dec_ft", "--settings", "local,centralized"],
-     ["flap_sam-r4", "dec_ft"], ["local", "centralized"]),
-])
+@pytest.mark.parametrize(
+    ("options", "labels", "settings"),
+    [
+        (["--ablation", "rank"], ["flap_sam-r4", "flap_sam-r16", "flap_sam-r32"], ["federated"]),
+        (["--ablation", "adapter"], ["flap_sam", "dora", "mole"], ["federated"]),
+        (["--ablation", "rank", "--ranks", "8,16", "--settings", "local"], ["flap_sam", "flap_sam-r16"], ["local"]),
+        (["--ablation", "rank", "--rank", "2"], ["flap_sam-r2"], ["federated"]),
+        (["--ablation", "rank", "--methods", "dora"], ["dora-r4", "dora-r16", "dora-r32"], ["federated"]),
+        (
+            ["--ranks", "4", "--methods", "flap_sam,dec_ft", "--settings", "local,centralized"],
+            ["flap_sam-r4", "dec_ft"],
+            ["local", "centralized"],
+        ),
+    ],
+)
 def test_ablations_and_ranks(asked, options, labels, settings):
     runs, found = asked(*options)
     assert ([label(run) for run in runs], found) == (labels, settings)
@@ -52,20 +58,26 @@ def test_ablations_and_ranks(asked, options, labels, settings):
 
 def test_seeds_make_runs(asked):
     assert [(label(run), run.seed) for run in asked("--methods", "flap_sam,dora", "--seed", "0,3")[0]] == [
-        ("flap_sam", 0), ("flap_sam", 3), ("dora", 0), ("dora", 3),
+        ("flap_sam", 0),
+        ("flap_sam", 3),
+        ("dora", 0),
+        ("dora", 3),
     ]
 
 
-@pytest.mark.parametrize(("options", "expected"), [
-    ([], [5e-3, 7.5e-4, 2.5e-3]),
-    (["--learning-rate", "1e-2"], [1e-2, 1.5e-3, 5e-3]),
-    (["--learning-rate", "dec_ft=1e-3,full_ft=2e-5"], [5e-3, 2e-5, 1e-3]),
-    (["--training", "paper"], [8e-4, 8e-4, 8e-4]),
-    (["--training", "paper", "--learning-rate", "1e-3"], [1e-3, 1e-3, 1e-3]),
-    (["--training", "paper", "--learning-rate", "full_ft=1e-5"], [8e-4, 1e-5, 8e-4]),
-    (["--training", "efficient"], [2e-3, 3e-4, 1e-3]),
-    (["--training", "efficient", "--learning-rate", "1e-2"], [1e-2, 1.5e-3, 5e-3]),
-])
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], [5e-3, 7.5e-4, 2.5e-3]),
+        (["--learning-rate", "1e-2"], [1e-2, 1.5e-3, 5e-3]),
+        (["--learning-rate", "dec_ft=1e-3,full_ft=2e-5"], [5e-3, 2e-5, 1e-3]),
+        (["--training", "paper"], [8e-4, 8e-4, 8e-4]),
+        (["--training", "paper", "--learning-rate", "1e-3"], [1e-3, 1e-3, 1e-3]),
+        (["--training", "paper", "--learning-rate", "full_ft=1e-5"], [8e-4, 1e-5, 8e-4]),
+        (["--training", "efficient"], [2e-3, 3e-4, 1e-3]),
+        (["--training", "efficient", "--learning-rate", "1e-2"], [1e-2, 1.5e-3, 5e-3]),
+    ],
+)
 def test_step_sizes(asked, options, expected):
     runs, _ = asked("--methods", "flap_sam,full_ft,dec_ft", *options)
     assert [run.learning_rate for run in runs] == pytest.approx(expected)
@@ -78,24 +90,47 @@ def test_a_training_gives_what_is_not_said(asked):
         asked("--training", "efficient"),
     )
     assert (paper.rounds, paper.batch, paper.stride, paper.weights, paper.negatives, paper.decay, paper.codec) == (
-        100, 32, 1, "uniform", 100, "power7", "float32",
+        100,
+        32,
+        1,
+        "uniform",
+        100,
+        "power7",
+        "float32",
     )
     assert (changed.rounds, changed.batch, changed.stride, changed.weights, changed.negatives, changed.decay) == (
-        3, 32, 1, "cases", 0.5, "cosine",
+        3,
+        32,
+        1,
+        "cases",
+        0.5,
+        "cosine",
     )
     assert (efficient.rounds, efficient.local_epochs, efficient.batch, efficient.stride, efficient.codec) == (
-        20, 0.5, 2, 5, "bfloat16",
+        20,
+        0.5,
+        2,
+        5,
+        "bfloat16",
     )
 
 
-@pytest.mark.parametrize(("option", "value", "part"), [
-    ("--learning-rate", "fast", "number above 0"), ("--learning-rate", "0", "number above 0"),
-    ("--learning-rate", "nan", "number above 0"), ("--learning-rate", "flap_sam=", "number above 0"),
-    ("--learning-rate", "flapsam=1e-3", "unknown method 'flapsam'"),
-    ("--learning-rate", "flap_sam=1e-3,flap_sam=2e-3", "two step sizes"),
-    ("--ranks", "4,0", "1 or more"), ("--ranks", "four", "list of numbers"), ("--seed", "-1", "0 or more"),
-    ("--ablation", "method", "invalid choice"), ("--training", "fast", "invalid choice"),
-])
+@pytest.mark.parametrize(
+    ("option", "value", "part"),
+    [
+        ("--learning-rate", "fast", "number above 0"),
+        ("--learning-rate", "0", "number above 0"),
+        ("--learning-rate", "nan", "number above 0"),
+        ("--learning-rate", "flap_sam=", "number above 0"),
+        ("--learning-rate", "flapsam=1e-3", "unknown method 'flapsam'"),
+        ("--learning-rate", "flap_sam=1e-3,flap_sam=2e-3", "two learning rates"),
+        ("--ranks", "4,0", "1 or more"),
+        ("--ranks", "four", "list of numbers"),
+        ("--seed", "-1", "0 or more"),
+        ("--ablation", "method", "invalid choice"),
+        ("--training", "fast", "invalid choice"),
+    ],
+)
 def test_what_cannot_be_meant_is_refused_with_the_reason(fedpeft, option, value, part):
     code, out, err = fedpeft("compare", "--data", "d", "--out", "o", f"{option}={value}")
     assert (code, out) == (2, "")
@@ -116,8 +151,15 @@ def test_one_form_of_the_rank_is_enough(fedpeft):
 def test_the_help_says_what_each_preset_means(fedpeft):
     _, out, _ = fedpeft("compare", "--help")
     text = " ".join(out.split())
-    assert all(part in text for part in ("rank: FLAP-SAM at ranks", "adapter: LoRA, DoRA and MoLE",
-                                         "paper: the FLAP-SAM paper's", "efficient: what we found better"))
+    assert all(
+        part in text
+        for part in (
+            "rank: FLAP-SAM at ranks",
+            "adapter: LoRA, DoRA and MoLE",
+            "paper: the FLAP-SAM paper's",
+            "efficient: what we found better",
+        )
+    )
 
 
 class Screen(io.StringIO):
@@ -131,16 +173,18 @@ class Screen(io.StringIO):
 def test_progress_is_a_line_an_event_or_one_line_on_a_terminal(finished, stream, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "200")
-    cell, written = Cell(finished.run, "local", "site-1"), stream()
+    experiment, written = Experiment(finished.run, "local", "site-1"), stream()
     with cli._shown(written) as report:
-        progress = Progress([cell], 1, report)
-        progress.advanced(cell, 0)
-        progress.finished(cell, 3.0)
+        progress = Progress([experiment], 1, report)
+        progress.advanced(experiment, 0)
+        progress.finished(experiment, 3.0)
     text = written.getvalue()
     if stream is Screen:
-        assert "1/1 cells" in text and "\x1b[" in text
+        assert "1/1 experiments" in text and "\x1b[" in text
         assert text.replace("\r", "").count("\n") <= 1
     else:
         begin, end = text.splitlines()
-        assert begin.startswith("0/1 cells, ") and begin.endswith("| flap_sam, seed 0, local site-1: begins")
-        assert end == "1/1 cells, 0:00:00 gone, about 0:00:00 left | flap_sam, seed 0, local site-1: finished in 3 s"
+        assert begin.startswith("0/1 experiments, ") and begin.endswith("| flap_sam, seed 0, local site-1: begins")
+        assert (
+            end == "1/1 experiments, 0:00:00 gone, about 0:00:00 left | flap_sam, seed 0, local site-1: finished in 3 s"
+        )

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fedpeft.spec.jobs import policy
+from fedpeft.flare.rendering import policy
 
 
 @pytest.fixture
@@ -16,7 +16,8 @@ def site(tmp_path, small_pictures):
         local.mkdir(parents=True, exist_ok=True)
         (local / "resources.json").write_text(json.dumps(policy()))
         values = {
-            "version": 1, "datasets": {"images": str(small_pictures / "{site}" / "datalist.json")},
+            "version": 1,
+            "datasets": {"images": str(small_pictures / "{site}" / "datalist.json")},
             "state_dir": str(tmp_path / "state"),
         }
         file = local / "fedpeft_site.json"
@@ -36,10 +37,14 @@ def test_json_is_a_list_of_findings(fedpeft, site):
     assert states["certificate"] == "not checked"
 
 
-@pytest.mark.parametrize(("changes", "options", "check", "remedy"), [
-    ({"device": "cuda:99"}, [], "GPU", "correct \"device\""), ({}, ["--disk", "1e9"], "disk state_dir", "free space"),
-    ({}, ["--name", "site-9"], "data images", "prepare the data again"),
-])
+@pytest.mark.parametrize(
+    ("changes", "options", "check", "remedy"),
+    [
+        ({"device": "cuda:99"}, [], "GPU", 'correct "device"'),
+        ({}, ["--disk", "1e9"], "disk state_dir", "free space"),
+        ({}, ["--name", "site-9"], "data images", "prepare the data again"),
+    ],
+)
 def test_a_red_line_fails_and_says_the_remedy(fedpeft, site, changes, options, check, remedy):
     arguments = ["doctor", "--site", site(**changes), "--name", "site-1", "--disk", "0.001", *options]
     code, out, _ = fedpeft(*arguments)

@@ -12,7 +12,7 @@ import pytest
 
 from fedpeft.cli.main import main
 from fedpeft.data.datalist import read_site
-from fedpeft.study import compare as study
+from fedpeft.study.run import compare as study
 
 
 def first(root, site):
@@ -35,7 +35,8 @@ def test_infer_writes_the_mask_on_the_images_grid(fedpeft, finished, small_phant
     assert values.dtype == np.uint8
     found = json.loads(text)
     assert found == {
-        "mask": str(out), "voxels": {"organ": int((values == 1).sum()), "lesion": int((values == 2).sum())},
+        "mask": str(out),
+        "voxels": {"organ": int((values == 1).sum()), "lesion": int((values == 2).sum())},
         "normalised_by": "volume",
     }
     assert found["voxels"]["organ"] > 0
@@ -96,7 +97,7 @@ def test_evaluate_prints_a_table_and_writes_beside_the_run(fedpeft, finished, sm
     assert code == 0, err
     assert all(word in text for word in ("site-1", "site-3", "mean of sites", "organ", "lesion", "evaluation.csv"))
     content = json.loads((tmp_path / "copy" / "run" / "evaluation.json").read_text())
-    assert content["parcel"] == "best.safetensors"
+    assert content["payload"] == "best.safetensors"
     assert {row["split"] for row in content["cases"]} == {"validation"}
 
 
@@ -130,7 +131,7 @@ def test_compare_ends_with_a_table_that_explains_itself(fedpeft, compared):
     code, text, err = fedpeft(*arguments)
     assert code == 0, err
     progress, _, table = text.partition("\n")
-    assert "2/2 cells" in progress and "2 cells have finished before" in progress
+    assert "2/2 experiments" in progress and "2 experiments have finished before" in progress
     assert all(word in table for word in ("Initial model", "Local everywhere", "Average", "site-1", "parameters train"))
     assert "Dice of test cases, seed 3." in table and "Local: each site's own model" in table
     assert f"{out}/table.md" in table and "gain.png" not in table

@@ -14,8 +14,8 @@ from sources import KITS_ROWS, write_kits, write_prostate
 from toy import arrays
 
 from fedpeft.data.datalist import Case
-from fedpeft.data.phantom import write_phantom
-from fedpeft.data.picture_writing import Picture
+from fedpeft.data.phantom.sites import write_phantom
+from fedpeft.data.prepare.image_writing import Picture
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fedpeft.data.picture_table import PictureColumns
-from fedpeft.data.picture_writing import Picture
+from fedpeft.data.prepare.image_writing import Picture
+from fedpeft.data.sources.image_table import PictureColumns
 
 # file, dx, centre, lesion: four pictures a lesion, one in three a melanoma.
 TABLE = [(f"images/p{n:03d}.png", ("nv", "mel")[n % 3 == 0], "ab"[n % 2], f"L{n // 4}") for n in range(80)]

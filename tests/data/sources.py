@@ -10,8 +10,8 @@ import nibabel
 import numpy as np
 
 from fedpeft.cli import data as command
-from fedpeft.data import ixi, kits19, prostate
-from fedpeft.data.prostate import HOSPITALS
+from fedpeft.data.sources import ixi, kits19, prostate
+from fedpeft.data.sources.prostate import HOSPITALS
 
 # As published: training and test cases of each site.
 KITS = {"site-A": (9, 3), "site-B": (11, 3), "site-C": (9, 3), "site-D": (9, 3), "site-E": (12, 4), "site-F": (24, 6)}

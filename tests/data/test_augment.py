@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedpeft.data.augment import RANGES, Augment, Draw
+from fedpeft.data.volumes.augment import RANGES, Augment, Draw
 
 SIDE = 96
 
@@ -17,7 +17,7 @@ def stack(seed: int = 0) -> dict[str, torch.Tensor]:
     return {"image": image, "label": label}
 
 
-def draws(count: int) -> list[Draw]:
+def selects(count: int) -> list[Draw]:
     augment, found = Augment(), []
     for seed in range(count):
         augment.set_random_state(seed=seed)
@@ -61,7 +61,7 @@ def test_types_range_and_input_are_kept() -> None:
 
 
 def test_each_part_half_of_the_time() -> None:
-    found = draws(2000)
+    found = selects(2000)
     for part in (
         [draw.flip is not None for draw in found],
         [draw.gamma is not None for draw in found],
@@ -74,7 +74,7 @@ def test_each_part_half_of_the_time() -> None:
 
 
 def test_ranges() -> None:
-    found = draws(2000)
+    found = selects(2000)
     gamma = [draw.gamma for draw in found if draw.gamma is not None]
     assert 0.5 <= min(gamma) < 0.55 and 3.4 < max(gamma) <= 3.5
     areas = [draw.box[2] * draw.box[3] / SIDE**2 for draw in found if draw.box is not None]

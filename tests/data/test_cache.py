@@ -12,15 +12,15 @@ import pytest
 import torch
 from toy import LABELS, arrays
 
+from fedpeft.config.datasets import Preprocessing
 from fedpeft.data import cache as cache_module
-from fedpeft.data import stacks
 from fedpeft.data.cache import SUFFIX, Cache, Tensors
 from fedpeft.data.datalist import Case
-from fedpeft.data.nifti import save_nifti
-from fedpeft.data.normalise import Statistics
-from fedpeft.data.pictures import read_pictures
-from fedpeft.data.stacks import StackData
-from fedpeft.spec.datasets import Preprocessing
+from fedpeft.data.images.images import read_pictures
+from fedpeft.data.volumes import stacks
+from fedpeft.data.volumes.nifti import save_nifti
+from fedpeft.data.volumes.normalise import Statistics
+from fedpeft.data.volumes.stacks import StackData
 
 PLAIN = Preprocessing()
 
@@ -153,10 +153,10 @@ def test_beyond_the_memory_entries_are_mapped_from_files_without_a_name(
 ) -> None:
     monkeypatch.setattr(cache_module.tempfile, "tempdir", str(tmp_path))
     maker, cache = Maker(), Cache(memory=5000)
-    held = cache.hold({"x": torch.arange(5000)})
+    decoded = cache.hold({"x": torch.arange(5000)})
     maker.ask(cache, 1, 2, 1, 2)
     assert maker.made == [1, 2] and not cache.full
-    assert torch.equal(held["x"], torch.arange(5000))
+    assert torch.equal(decoded["x"], torch.arange(5000))
     assert not list(tmp_path.iterdir())
 
 
@@ -196,9 +196,7 @@ def drawn(cases: list[Case], folder: Path | None, preprocessing: Preprocessing =
     return torch.cat([images for images, _ in data.epoch(3)])
 
 
-def test_volumes_are_read_once_for_all_runs(
-    make_case: Callable[..., Case], tmp_path: Path, counted: list[str]
-) -> None:
+def test_volumes_are_read_once_for_all_runs(make_case: Callable[..., Case], tmp_path: Path, counted: list[str]) -> None:
     cases = [make_case("one"), make_case("two")]
     plain = drawn(cases, None)
     assert counted == ["one", "two"]

@@ -12,10 +12,10 @@ import pytest
 from toy import LABELS, arrays
 
 from fedpeft.cli import data as command
+from fedpeft.config.datasets import Preprocessing
 from fedpeft.data.check import check
 from fedpeft.data.datalist import Case, write_datalist
-from fedpeft.data.volumes import site_statistics
-from fedpeft.spec.datasets import Preprocessing
+from fedpeft.data.volumes.volume import site_statistics
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from toy import LABELS
 
+from fedpeft.config.datasets import DATASETS, Preprocessing, dataset
 from fedpeft.data.datalist import Case, pool, read_site, read_sites, write_datalist
-from fedpeft.data.normalise import Statistics
-from fedpeft.spec.datasets import DATASETS, Preprocessing, dataset
+from fedpeft.data.volumes.normalise import Statistics
 
 STATISTICS = Statistics(3.0, 2.0, 1, Preprocessing().rule)
 

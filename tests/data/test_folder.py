@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from toy import LABELS
 
+from fedpeft.common.faults import FaultError
 from fedpeft.data.check import check
 from fedpeft.data.datalist import SPLITS, Case, read_sites
-from fedpeft.data.faults import FaultError
-from fedpeft.data.folder import Tree, prepare_folder
+from fedpeft.data.sources.folder import Tree, prepare_folder
 from fedpeft.data.table import Columns, draw_splits
-from fedpeft.data.volumes import read_image
+from fedpeft.data.volumes.volume import read_image
 
 COUNT = 6
 
@@ -134,13 +134,11 @@ def test_labels_out_of_the_table_of_labels(source: Path, tmp_path: Path) -> None
     assert len(caught.value.faults) == 2 * COUNT
 
 
-def test_a_failure_while_copying_leaves_nothing(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_while_copying_leaves_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("fedpeft.data.writing.write_datalist", full)
+    monkeypatch.setattr("fedpeft.data.prepare.writing.write_datalist", full)
     with pytest.raises(OSError, match="No space"):
         prepare_folder(tree(source), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]

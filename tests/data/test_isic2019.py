@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from photos import ISIC_HEADER, LESIONS, rows_of, write_csv, write_isic, write_picture
 
-from fedpeft.data import isic2019
-from fedpeft.data.faults import FaultError
-from fedpeft.data.isic2019 import read_isic2019, read_lesions
-from fedpeft.data.picture_preparation import Choices, prepare_pictures
-from fedpeft.spec.datasets import DATASETS
+from fedpeft.common.faults import FaultError
+from fedpeft.config.datasets import DATASETS
+from fedpeft.data.prepare.image_preparation import Choices, prepare_pictures
+from fedpeft.data.sources import isic2019
+from fedpeft.data.sources.isic2019 import read_isic2019, read_lesions
 
 # As published: training and test cases of each centre.
 PUBLISHED = ((9930, 2483), (3163, 791), (2691, 672), (1807, 452), (655, 164), (351, 88))

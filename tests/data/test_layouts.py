@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from sources import IXI, KITS, PROSTATE, Row, ixi_name, ixi_rows, kits_rows, prostate_names
 
-from fedpeft.data import ixi, kits19, prostate
-from fedpeft.data.layout import Assignment, names_below, pair
-from fedpeft.data.layouts import LAYOUTS
+from fedpeft.config.datasets import DATASETS
+from fedpeft.data.sources import ixi, kits19, prostate
+from fedpeft.data.sources.layout import Assignment, names_below, pair
+from fedpeft.data.sources.layouts import LAYOUTS
 from fedpeft.data.table import draw_validation
-from fedpeft.spec.datasets import DATASETS
 
 
 def counts(found: Assignment) -> dict[str, tuple[int, int]]:

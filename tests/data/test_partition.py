@@ -10,7 +10,7 @@ from photos import made_up
 
 from fedpeft.data.grouped import draw_splits, draw_validation
 from fedpeft.data.partition import PARTITIONS, partition
-from fedpeft.data.picture_writing import Picture
+from fedpeft.data.prepare.image_writing import Picture
 
 
 def content(pictures: list[Picture]) -> Counter:

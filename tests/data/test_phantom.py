@@ -8,17 +8,17 @@ import nibabel
 import numpy as np
 import pytest
 
+from fedpeft.config.datasets import DATASETS
 from fedpeft.data.check import check
 from fedpeft.data.datalist import read_sites
-from fedpeft.data.phantom import COUNTS, GEOMETRIES, POPULATIONS, SCANNERS, _write_site, write_phantom
-from fedpeft.data.phantom_shapes import KINDS, draw
-from fedpeft.data.volumes import read_volume, site_statistics
-from fedpeft.spec.datasets import DATASETS
+from fedpeft.data.phantom.shapes import KINDS, draw
+from fedpeft.data.phantom.sites import COUNTS, GEOMETRIES, POPULATIONS, SCANNERS, _write_site, write_phantom
+from fedpeft.data.volumes.volume import read_volume, site_statistics
 
 ROW = DATASETS["phantom"]
 
 
-def digests(root: Path) -> dict[str, str]:
+def fingerprints(root: Path) -> dict[str, str]:
     files = sorted(path for path in root.rglob("*") if path.is_file())
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
@@ -26,8 +26,8 @@ def digests(root: Path) -> dict[str, str]:
 def test_the_same_bytes_again_and_others_for_another_seed(phantom: Path, tmp_path: Path) -> None:
     again, other = write_phantom(tmp_path / "again", 1, 0), write_phantom(tmp_path / "other", 1, 1)
     # A site does not depend on how many others there are.
-    assert digests(again / "site-1") == digests(phantom / "site-1")
-    ours, theirs = digests(again / "site-1"), digests(other / "site-1")
+    assert fingerprints(again / "site-1") == fingerprints(phantom / "site-1")
+    ours, theirs = fingerprints(again / "site-1"), fingerprints(other / "site-1")
     assert ours.keys() == theirs.keys() and not set(ours.values()) & set(theirs.values())
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from photos import cut
 
 from fedpeft.data.check import check
-from fedpeft.data.picture_writing import Picture, write_pictures
+from fedpeft.data.prepare.image_writing import Picture, write_pictures
 
 
 def test_check_finds_what_is_wrong_later(pictures: list[Picture], tmp_path: Path) -> None:

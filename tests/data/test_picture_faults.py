@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from photos import COLUMNS, TABLE, cut, rows_of, write_csv, write_picture, write_tree
 
-from fedpeft.data import staging
+from fedpeft.common.faults import FaultError
 from fedpeft.data.datalist import SPLITS
-from fedpeft.data.faults import FaultError
-from fedpeft.data.picture_preparation import Choices, prepare_pictures
-from fedpeft.data.picture_table import read_table_of_pictures
-from fedpeft.data.picture_tree import TREES, read_tree
-from fedpeft.data.picture_writing import Picture, write_pictures
+from fedpeft.data.prepare import staging
+from fedpeft.data.prepare.image_preparation import Choices, prepare_pictures
+from fedpeft.data.prepare.image_writing import Picture, write_pictures
+from fedpeft.data.sources.image_table import read_table_of_pictures
+from fedpeft.data.sources.image_tree import TREES, read_tree
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "p000": (cut, "a/p000: .*p000.png: cannot be read"),

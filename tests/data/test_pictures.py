@@ -9,8 +9,8 @@ from photos import pixels, write_picture
 from PIL import Image
 
 from fedpeft.data.datalist import Case
-from fedpeft.data.picture_augment import augment_picture
-from fedpeft.data.pictures import PictureData, fit_picture, normalised, read_picture, read_pictures
+from fedpeft.data.images.augment import augment_picture
+from fedpeft.data.images.images import PictureData, fit_picture, normalised, read_picture, read_pictures
 
 COLOURS = ((0.5, 0.4, 0.3), (0.5, 0.25, 0.2))
 
@@ -140,7 +140,7 @@ def test_augmentation_varies_within_bounds() -> None:
 
 def test_augmentation_takes_all_eight_symmetries(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("AREA", (1.0, 1.0)), ("BRIGHTNESS", (1.0, 1.0)), ("CONTRAST", (1.0, 1.0))):
-        monkeypatch.setattr(f"fedpeft.data.picture_augment.{name}", value)
+        monkeypatch.setattr(f"fedpeft.data.images.augment.{name}", value)
     picture = torch.from_numpy(pixels("x", 6, 6)).permute(2, 0, 1)
     made = {
         (augment_picture(picture, np.random.default_rng(seed)) * 255).round().byte().numpy().tobytes()

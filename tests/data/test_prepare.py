@@ -11,23 +11,23 @@ import numpy as np
 import pytest
 from sources import KITS_ROWS, PROSTATE, call, ixi_rows, stored, write_ixi, write_kits, write_table
 
+from fedpeft.common.faults import FaultError
+from fedpeft.config.datasets import DATASETS
 from fedpeft.data.check import check
 from fedpeft.data.datalist import SPLITS, read_sites
-from fedpeft.data.faults import FaultError
-from fedpeft.data.ixi import IXI, TABLE
-from fedpeft.data.kits19 import KITS19
-from fedpeft.data.layout import prepare
-from fedpeft.data.prostate import PROSTATE as LAYOUT
-from fedpeft.data.volumes import read_volume, to_original_grid
-from fedpeft.data.writing import SPLIT_FILE
-from fedpeft.spec.datasets import DATASETS
+from fedpeft.data.prepare.writing import SPLIT_FILE
+from fedpeft.data.sources.ixi import IXI, TABLE
+from fedpeft.data.sources.kits19 import KITS19
+from fedpeft.data.sources.layout import prepare
+from fedpeft.data.sources.prostate import PROSTATE as LAYOUT
+from fedpeft.data.volumes.volume import read_volume, to_original_grid
 
 
 def counts(root: Path) -> dict[str, list[int]]:
     return {site.name: [len(site.splits[split]) for split in SPLITS] for site in read_sites(root)}
 
 
-def digests(root: Path) -> dict[str, str]:
+def fingerprints(root: Path) -> dict[str, str]:
     files = sorted(path for path in root.rglob("*") if path.is_file())
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
@@ -37,7 +37,7 @@ def test_kits_in_both_layouts_gives_the_same_folders(kits: Path, tmp_path: Path)
     raw = write_kits(tmp_path / "raw", KITS_ROWS, raw=True)
     again = prepare(KITS19, raw, tmp_path / "b")
     assert counts(tmp_path / "a") == {"site-A": [3, 0, 1], "site-B": [4, 0, 2]}
-    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+    assert fingerprints(tmp_path / "a") == fingerprints(tmp_path / "b")
     assert done.notes == [f"1 cases in {kits} are not in thresholded_sites.csv and were left out"]
     assert [site.name for site in again.sites] == ["site-A", "site-B"] and len(list(kits.rglob("*.nii.gz"))) == 22
     with (tmp_path / "a" / SPLIT_FILE).open() as stream:
@@ -93,7 +93,7 @@ def test_ixi_with_and_without_its_folder(tmp_path: Path) -> None:
     prepare(IXI, source, tmp_path / "a")
     prepare(IXI, source / "IXI_sample", tmp_path / "b", table=source / "metadata_tiny.csv")
     assert counts(tmp_path / "a") == {"Guys": [2, 0, 1], "HH": [1, 0, 1], "IOP": [1, 0, 1]}
-    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+    assert fingerprints(tmp_path / "a") == fingerprints(tmp_path / "b")
     report = check(tmp_path / "a")
     assert report.faults == [] and {line.rsplit(": ")[1] for line in report.warnings} == {"validation is empty"}
     # As the files are, not as they are padded.

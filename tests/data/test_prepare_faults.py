@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from sources import IXI_AFFINE, KITS_AFFINE, KITS_ROWS, call, ixi_rows, stored, write, write_ixi, write_table
 
-from fedpeft.data import folders, writing
+from fedpeft.common import folders
+from fedpeft.common.faults import FaultError
 from fedpeft.data.check import check
-from fedpeft.data.faults import FaultError
-from fedpeft.data.ixi import IXI
-from fedpeft.data.kits19 import KITS19, TABLE
-from fedpeft.data.layout import prepare
-from fedpeft.data.prostate import PROSTATE
+from fedpeft.data.prepare import writing
+from fedpeft.data.sources.ixi import IXI
+from fedpeft.data.sources.kits19 import KITS19, TABLE
+from fedpeft.data.sources.layout import prepare
+from fedpeft.data.sources.prostate import PROSTATE
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from photos import COLUMNS, TABLE, rows_of, write_csv, write_picture, write_tree
 
+from fedpeft.common.faults import FaultError
 from fedpeft.data.check import check
 from fedpeft.data.datalist import Site
-from fedpeft.data.faults import FaultError
-from fedpeft.data.picture_preparation import Choices, prepare_pictures
-from fedpeft.data.picture_table import PictureColumns, read_table_of_pictures
-from fedpeft.data.picture_tree import TREES, read_tree
-from fedpeft.data.staging import SPLIT_FILE, Prepared
+from fedpeft.data.prepare.image_preparation import Choices, prepare_pictures
+from fedpeft.data.prepare.staging import SPLIT_FILE, Prepared
+from fedpeft.data.sources.image_table import PictureColumns, read_table_of_pictures
+from fedpeft.data.sources.image_tree import TREES, read_tree
 
 
 def counts(sites: list[Site]) -> dict[str, dict[str, int]]:

@@ -11,11 +11,11 @@ import torch
 from sources import IXI_AFFINE, volume
 from toy import LABELS, arrays
 
+from fedpeft.config.datasets import DATASETS, Preprocessing
 from fedpeft.data.datalist import Case
-from fedpeft.data.fit import fit, unfit
-from fedpeft.data.normalise import Statistics, normalise, statistics_of
-from fedpeft.data.volumes import read_volume, save_mask, site_statistics, to_original_grid
-from fedpeft.spec.datasets import DATASETS, Preprocessing
+from fedpeft.data.volumes.fit import fit, unfit
+from fedpeft.data.volumes.normalise import Statistics, normalise, statistics_of
+from fedpeft.data.volumes.volume import read_volume, save_mask, site_statistics, to_original_grid
 
 ALL = Preprocessing(foreground=None, clip=None)
 BRAIN = {0: "background", 1: "brain"}

@@ -8,10 +8,10 @@ import pytest
 import torch
 from toy import LABELS
 
+from fedpeft.config.datasets import Preprocessing
 from fedpeft.data.datalist import Case
-from fedpeft.data.fit import content_size, fit, unfit
-from fedpeft.data.stacks import StackData
-from fedpeft.spec.datasets import Preprocessing
+from fedpeft.data.volumes.fit import content_size, fit, unfit
+from fedpeft.data.volumes.stacks import StackData
 
 PLAIN = Preprocessing()
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fedpeft.data import tally
-from fedpeft.data.tally import Tally
+from fedpeft.data.volumes import tally
+from fedpeft.data.volumes.tally import Tally
 
 WANTED = (0.0, 0.5, 5.0, 50.0, 95.0, 99.5, 100.0)
 

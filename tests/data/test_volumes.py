@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from toy import LABELS, arrays
 
+from fedpeft.config.datasets import Preprocessing
 from fedpeft.data.datalist import Case
-from fedpeft.data.nifti import verify_stream
-from fedpeft.data.normalise import Statistics, normalise, statistics_of
-from fedpeft.data.volumes import read_volume, save_mask, site_statistics, to_original_grid
-from fedpeft.spec.datasets import Preprocessing
+from fedpeft.data.volumes.nifti import verify_stream
+from fedpeft.data.volumes.normalise import Statistics, normalise, statistics_of
+from fedpeft.data.volumes.volume import read_volume, save_mask, site_statistics, to_original_grid
 
 CODES = ["".join(c) for p in itertools.permutations(("RL", "AP", "SI")) for c in itertools.product(*p)]
 PLAIN = Preprocessing()

@@ -3,7 +3,7 @@
 from in_process import federated
 
 from fedpeft.data.datalist import read_sites
-from fedpeft.train.checkpoints import own
+from fedpeft.models.checkpoints.start import own
 
 
 def by_hand(run, data, state, names, away=()):

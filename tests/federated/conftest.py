@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fedpeft.spec.jobs import policy, write
-from fedpeft.study.simulate import simulate
-from fedpeft.train.site_file import register
+from fedpeft.flare.rendering import policy, write
+from fedpeft.study.run.simulate import simulate
+from fedpeft.training.client.site_file import register
 
 SECONDS = 240
 

@@ -14,13 +14,13 @@ import pytest
 import yaml
 from made_kits import REPOSITORY, WHEEL, made_wheel, nvflare
 
-from fedpeft.flare.following import ENDED
-from fedpeft.flare.session import AdminSession
-from fedpeft.spec.methods import METHODS
-from fedpeft.study.simulate import VARIABLE, end_all, end_simulation
-from fedpeft.train.files import read_json, write_json
-from fedpeft.train.run_folder import RunFolder, find_run
-from fedpeft.train.site_file import NAME
+from fedpeft.common.files import read_json, write_json
+from fedpeft.config.methods import METHODS
+from fedpeft.deploy.following import ENDED
+from fedpeft.deploy.session import AdminSession
+from fedpeft.study.run.simulate import VARIABLE, end_all, end_simulation
+from fedpeft.training.client.site_file import NAME
+from fedpeft.training.server.run_folder import RunFolder, find_run
 
 SERVER = "localhost"
 LEAD, ADMIN, IT = "lead@example.org", "admin@example.org", "it@hospital-1.org"
@@ -47,11 +47,18 @@ class Consortium:
         self._sessions: dict[str, AdminSession] = {}
         for index, name in enumerate(self.sites):
             datasets = {} if data is None else {task: str(_site_data(data, name, index) / "datalist.json")}
-            write_json(self.kit(name) / "local" / NAME, {
-                "version": 1, "datasets": datasets, "checkpoints": {}, "device": "cpu", "threads": 1,
-                "state_dir": str(folder / "state" / name),
-                "permit": {"methods": list(METHODS), "max_upload_bytes": 10_000_000},
-            })
+            write_json(
+                self.kit(name) / "local" / NAME,
+                {
+                    "version": 1,
+                    "datasets": datasets,
+                    "checkpoints": {},
+                    "device": "cpu",
+                    "threads": 1,
+                    "state_dir": str(folder / "state" / name),
+                    "permit": {"methods": list(METHODS), "max_upload_bytes": 10_000_000},
+                },
+            )
         write_json(self.kit("server") / "local" / NAME, {"version": 1, "checkpoints": {}, "threads": 1})
 
     def __enter__(self) -> "Consortium":
@@ -100,8 +107,13 @@ class Consortium:
             command = ["bash", str(self.kit(name) / "startup" / "sub_start.sh"), *([] if daemon else ["--once"])]
             with self._log_file(name).open("a") as log:
                 subprocess.Popen(
-                    command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
-                    cwd=self.kit(name), env=self.environment(name) | variables,
+                    command,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                    cwd=self.kit(name),
+                    env=self.environment(name) | variables,
                 )
             if ready and name == "server":
                 self._await(lambda name=name: _listens(self.port), STARTED, f"port of {name}", name)
@@ -110,6 +122,7 @@ class Consortium:
 
     def job_process(self, name: str, seconds: float = STARTED, job_id: str | None = None) -> psutil.Process:
         """A participant's own process of the job, or of any, waited for."""
+
         def found():
             for process in self.processes(name):
                 with suppress(psutil.Error):
@@ -153,8 +166,13 @@ class Consortium:
         """What FLARE's admin console prints for commands."""
         script = self.kit(by) / "startup" / "fl_admin.sh"
         told = subprocess.run(
-            ["bash", str(script)], input="\n".join((by, *commands, "bye", "")), text=True, capture_output=True,
-            timeout=STARTED, env=self.environment(by), check=True,
+            ["bash", str(script)],
+            input="\n".join((by, *commands, "bye", "")),
+            text=True,
+            capture_output=True,
+            timeout=STARTED,
+            env=self.environment(by),
+            check=True,
         )
         return told.stdout
 
@@ -164,6 +182,7 @@ class Consortium:
 
     def wait(self, job_id: str, seconds: float = STARTED) -> dict:
         """The final record of a job."""
+
         def final():
             meta = self.meta(job_id)
             return meta if meta["status"].startswith(ENDED) else None

@@ -13,7 +13,7 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.fuel.utils import fobs
 
 from fedpeft.algebra.codec import nbytes
-from fedpeft.flare.filters import DecodeParcel, EncodeParcel
+from fedpeft.flare.filters import DecodePayload, EncodePayload
 from fedpeft.flare.messages import is_ok, reason_of
 
 # As every FLARE process does at its start. Without it FOBS takes a general decomposer for Shareable at the first
@@ -27,7 +27,8 @@ class Engine:
     def __init__(self, job, local, app):
         self._job = job
         self._workspace = SimpleNamespace(
-            get_site_config_dir=lambda: str(local), get_app_dir=lambda job_id: str(app),
+            get_site_config_dir=lambda: str(local),
+            get_app_dir=lambda job_id: str(app),
             get_root_dir=lambda: str(local.parent),
         )
 
@@ -59,10 +60,10 @@ def context(engine, me, peer):
 
 def travel(shareable, sender, receiver):
     """Encoded by the sender's filter, written and read by FLARE, decoded by the receiver's."""
-    sent = EncodeParcel().process(shareable, sender)
+    sent = EncodePayload().process(shareable, sender)
     assert is_ok(sent), reason_of(sent)
     payload = nbytes(from_shareable(sent).data)
-    got = DecodeParcel().process(fobs.loads(fobs.dumps(sent)), receiver)
+    got = DecodePayload().process(fobs.loads(fobs.dumps(sent)), receiver)
     assert is_ok(got), reason_of(got)
     return got, payload
 

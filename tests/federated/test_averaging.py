@@ -5,13 +5,13 @@ import torch
 from by_hand import by_hand
 from wire import wire_bytes
 
+from fedpeft.config.jobs import Job
+from fedpeft.config.methods import METHODS
+from fedpeft.config.run import Run
 from fedpeft.flare.filters import declared_bytes
-from fedpeft.model.checkpoint import shipped
-from fedpeft.model.initial import build
-from fedpeft.model.parcel import download, parcel, trainable, whole
-from fedpeft.spec.jobs import Job
-from fedpeft.spec.methods import METHODS
-from fedpeft.spec.run import Run
+from fedpeft.models.checkpoints.reading import shipped
+from fedpeft.models.initial import build
+from fedpeft.models.payload import download, payload, trainable, whole
 
 SITES = ["site-1", "site-2"]
 # One row for each rule that flap_sam does not have; the other rows run in `make check-all`.
@@ -29,7 +29,7 @@ def test_a_rows_round_gives_the_weights_of_the_algebra_bit_for_bit(method, feder
     workspace, folder = federation(tmp_path, Job("test", run, min_sites=2), SITES, threads=2)
     assert folder.description["status"] == "finished"
     found, expected = folder.tensors(), by_hand(run, small_phantom, tmp_path / "hand", SITES)
-    assert {key: tuple(value.shape) for key, value in found.items()} == parcel(run)
+    assert {key: tuple(value.shape) for key, value in found.items()} == payload(run)
     assert [key for key, value in found.items() if not torch.equal(value, expected[key])] == []
     initial = trainable(build(run, shipped(run.backbone_row)))
     still = [key for key, value in found.items() if torch.equal(value, initial[key])]
@@ -40,9 +40,7 @@ def test_a_rows_round_gives_the_weights_of_the_algebra_bit_for_bit(method, feder
         assert report["truncation_error"] <= report["factor_mean_error"] + 1e-6, group
 
 
-@pytest.mark.parametrize(
-    "method", [*PICTURES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_PICTURES)]
-)
+@pytest.mark.parametrize("method", [*PICTURES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_PICTURES)])
 def test_pictures_go_the_same_way_bit_for_bit_and_send_what_the_rounds_declare(
     method, federation, small_pictures, tmp_path
 ):
@@ -53,7 +51,7 @@ def test_pictures_go_the_same_way_bit_for_bit_and_send_what_the_rounds_declare(
     found, expected = folder.tensors(), by_hand(run, small_pictures, tmp_path / "hand", SITES)
     assert {key: tuple(value.shape) for key, value in found.items()} == whole(run)
     assert [key for key, value in found.items() if not torch.equal(value, expected[key])] == []
-    up = [declared_bytes(parcel(run, round_), run.codec) for round_ in range(3)]
+    up = [declared_bytes(payload(run, round_), run.codec) for round_ in range(3)]
     down = [declared_bytes(download(run, round_), run.codec) for round_ in range(4)]
     records = folder.rounds()
     assert [{item["bytes_up"] for item in record["sites"].values()} for record in records] == [{size} for size in up]

@@ -6,12 +6,12 @@ import pytest
 import torch
 from by_hand import by_hand
 
-from fedpeft.algebra.average import average_parcel
+from fedpeft.algebra.average import average_payload
+from fedpeft.config.run import Run, selected_blocks
 from fedpeft.data.datalist import read_sites
-from fedpeft.model.initial import build
-from fedpeft.model.parcel import BLOCK, download, parcel, trainable, whole
-from fedpeft.spec.run import Run, drawn_blocks
-from fedpeft.train.site import Behind, SiteTrainer
+from fedpeft.models.initial import build
+from fedpeft.models.payload import BLOCK, download, payload, trainable, whole
+from fedpeft.training.client.trainer import SiteTrainer, StaleSiteError
 
 RUN = Run("sba", "images", "vit_tiny", classes=3, rounds=6, side=32, batch=4, blocks=2, initial="random")
 
@@ -25,25 +25,25 @@ def test_a_round_declares_the_drawn_blocks_and_what_every_round_trains(method):
     run = RUN.with_(method=method, blocks=2)
     attention = {key for key in whole(run) if ".attn." in key}
     for round_ in range(run.rounds):
-        declared = set(parcel(run, round_))
-        assert blocks_of(declared & attention) == set(drawn_blocks(run, round_))
+        declared = set(payload(run, round_))
+        assert blocks_of(declared & attention) == set(selected_blocks(run, round_))
         assert declared - attention == set(whole(run)) - attention
-        assert download(run, round_ + 1) == parcel(run, round_)
-    assert download(run, 0) == parcel(run, 0)
+        assert download(run, round_ + 1) == payload(run, round_)
+    assert download(run, 0) == payload(run, 0)
 
 
 def test_every_round_draws_as_many_and_all_have_their_turn():
-    draws = [drawn_blocks(RUN.with_(rounds=300), round_) for round_ in range(300)]
-    assert {len(set(draw)) for draw in draws} == {2}
-    times = [sum(block in draw for draw in draws) for block in range(6)]
+    selects = [selected_blocks(RUN.with_(rounds=300), round_) for round_ in range(300)]
+    assert {len(set(draw)) for draw in selects} == {2}
+    times = [sum(block in draw for draw in selects) for block in range(6)]
     # 300 draws of 2 of 6: 100 each, with a standard deviation of 8.
     assert all(abs(count - 100) < 40 for count in times)
-    assert draws != [drawn_blocks(RUN.with_(rounds=300, seed=1), round_) for round_ in range(300)]
+    assert selects != [selected_blocks(RUN.with_(rounds=300, seed=1), round_) for round_ in range(300)]
 
 
 def test_fewer_blocks_are_fewer_bytes():
     def size(blocks):
-        return sum(map(prod, parcel(RUN.with_(blocks=blocks)).values()))
+        return sum(map(prod, payload(RUN.with_(blocks=blocks)).values()))
 
     attention, head = 4 * 128**2 + 4 * 128, 128 * 3 + 3
     assert [size(blocks) for blocks in (1, 2, 6)] == [blocks * attention + head for blocks in (1, 2, 6)]
@@ -67,11 +67,11 @@ def follow(small_pictures, tmp_path):
                     follower.load(received, round_)
                     found = {key: value.detach().clone() for key, value in trainable(follower.model).items()}
                     answers.append(all(torch.equal(found[key], tensors[key]) for key in tensors))
-                except Behind as error:
+                except StaleSiteError as error:
                     answers.append(str(error))
             update = leader.train(received, round_)
             base = {key: tensors[key] for key in update.difference}
-            tensors |= average_parcel(base, [update.difference], [1.0], RUN.method_row.rule_of)[0]
+            tensors |= average_payload(base, [update.difference], [1.0], RUN.method_row.rule_of)[0]
         return answers
 
     return run
@@ -89,9 +89,9 @@ def test_a_site_that_missed_a_round_declines_until_it_knows_the_model_again(foll
     # Away in round 2, which brings what round 1 trained.
     answers = follow([0, 1, 3, 4, 5])
     assert answers[:2] == [True, True]
-    missed = set(drawn_blocks(RUN, 1))
+    missed = set(selected_blocks(RUN, 1))
     for round_, answer in zip((3, 4, 5), answers[2:], strict=True):
-        known = missed - set().union(*(drawn_blocks(RUN, number) for number in range(2, round_)))
+        known = missed - set().union(*(selected_blocks(RUN, number) for number in range(2, round_)))
         assert (answer is True) == (not known)
         assert answer is True or "did not receive what round 1 made of" in answer
 
@@ -101,5 +101,5 @@ def test_the_federation_trains_what_it_declares_and_nothing_else(small_pictures,
     tensors = by_hand(run, small_pictures, tmp_path, ["site-1", "site-2"])
     initial = trainable(build(run, None))
     moved = {key for key in tensors if not torch.equal(tensors[key], initial[key])}
-    assert moved == set(parcel(run, 0)) | set(parcel(run, 1))
+    assert moved == set(payload(run, 0)) | set(payload(run, 1))
     assert set(whole(run)) - moved

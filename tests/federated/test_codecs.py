@@ -1,4 +1,4 @@
-"""Every row's parcels through the codecs that round, both ways: server and sites hold the same, and nothing is lost."""
+"""Every row's payloads through the codecs that round, both ways: server and sites hold the same, and nothing is lost."""
 
 import pytest
 import torch
@@ -8,23 +8,26 @@ from nvflare.app_common.abstract.model import ModelLearnableKey
 from nvflare.app_common.app_constant import AppConstants
 
 from fedpeft.algebra.feedback import fed_back
+from fedpeft.config.methods import METHODS
+from fedpeft.config.run import CODECS, Run
 from fedpeft.flare.aggregator import AdapterAggregator
 from fedpeft.flare.filters import declared_bytes
-from fedpeft.flare.generator import ParcelGenerator
+from fedpeft.flare.generator import PayloadGenerator
 from fedpeft.flare.job_run import JobRun
 from fedpeft.flare.messages import META
 from fedpeft.flare.persistor import RunFolderPersistor
-from fedpeft.model.initial import build
-from fedpeft.model.parcel import download, parcel, trainable
-from fedpeft.spec.methods import METHODS
-from fedpeft.spec.run import CODECS, Run
-from fedpeft.train.checkpoints import own
-from fedpeft.train.run_folder import RunFolder
-from fedpeft.train.site_file import register
+from fedpeft.models.checkpoints.start import own
+from fedpeft.models.initial import build
+from fedpeft.models.payload import download, payload, trainable
+from fedpeft.training.client.site_file import register
+from fedpeft.training.server.run_folder import RunFolder
 
 ROWS = [(task, name, "int8") for name, row in METHODS.items() for task in row.tasks]
-OTHERS = [("segmentation", "flap_sam", "bfloat16"), ("classification", "sba", "bfloat16"),
-          ("segmentation", "flap_sam", "float32")]
+OTHERS = [
+    ("segmentation", "flap_sam", "bfloat16"),
+    ("classification", "sba", "bfloat16"),
+    ("segmentation", "flap_sam", "float32"),
+]
 ROUNDS = 3
 REPORT = {"cases": 3, "loss": 0.5, "seconds": 1.0}
 
@@ -37,12 +40,12 @@ class Exchange:
         engine = Engine(JobRun(run.to_dict()), site_file.parent, folder / "app")
         self.run, self.folder = run, RunFolder(folder / "app" / "run")
         self.server, self.site = context(engine, "server", "site-1"), context(engine, "site-1", "server")
-        self.persistor, self.aggregator, self.generator = RunFolderPersistor(), AdapterAggregator(), ParcelGenerator()
+        self.persistor, self.aggregator, self.generator = RunFolderPersistor(), AdapterAggregator(), PayloadGenerator()
         self.learnable = self.persistor.load_model(self.server)
         # What the site knows, as its trainer does, and the sums of what it meant to send and of what it sent.
         self.known = {key: value.detach().clone() for key, value in trainable(build(run, own(run))).items()}
         self.meant = {key: torch.zeros_like(value) for key, value in self.known.items()}
-        self.owed = {}
+        self.residual = {}
         self.bytes = []
 
     def down(self, round_):
@@ -56,13 +59,12 @@ class Exchange:
 
     def up(self, round_):
         g = torch.Generator().manual_seed(round_)
-        difference = {
-            key: 1e-4 * torch.randn(shape, generator=g) for key, shape in parcel(self.run, round_).items()
-        }
+        difference = {key: 1e-4 * torch.randn(shape, generator=g) for key, shape in payload(self.run, round_).items()}
         self.meant |= {key: self.meant[key] + value for key, value in difference.items()}
-        sent, owed = fed_back(difference, {key: self.owed[key] for key in difference if key in self.owed},
-                              self.run.codec)
-        self.owed = {key: value for key, value in self.owed.items() if key not in difference} | owed
+        sent, residual = fed_back(
+            difference, {key: self.residual[key] for key in difference if key in self.residual}, self.run.codec
+        )
+        self.residual = {key: value for key, value in self.residual.items() if key not in difference} | residual
         answer = DXO(DataKind.WEIGHT_DIFF, data=sent, meta={META: REPORT}).to_shareable()
         answer.set_header(AppConstants.CURRENT_ROUND, round_)
         result, size = travel(answer, self.site, self.server)
@@ -96,7 +98,7 @@ def played(request, small_phantom, small_pictures, tmp_path_factory):
 def test_what_travels_has_the_declared_size(played):
     exchange, _, found = played
     for round_, sizes, _, _ in found:
-        expected = (download(exchange.run, round_), parcel(exchange.run, round_))
+        expected = (download(exchange.run, round_), payload(exchange.run, round_))
         assert sizes == [declared_bytes(shapes, exchange.run.codec) for shapes in expected]
 
 
@@ -118,10 +120,10 @@ def test_nothing_of_what_a_site_meant_is_lost(played):
     if not means:
         pytest.skip("every tensor of this row is a factor")
     for key in means:
-        owed = exchange.owed.get(key, torch.zeros(()))
-        assert torch.allclose(weights[key] - initial[key], exchange.meant[key] - owed, atol=1e-6, rtol=0), key
+        residual = exchange.residual.get(key, torch.zeros(()))
+        assert torch.allclose(weights[key] - initial[key], exchange.meant[key] - residual, atol=1e-6, rtol=0), key
         largest = exchange.meant[key].abs().max().item()
-        assert owed.abs().max().item() <= largest / 60
+        assert residual.abs().max().item() <= largest / 60
 
 
 def test_the_server_can_go_on_from_its_folder(played):

@@ -14,16 +14,22 @@ from nvflare.apis.job_def import RunStatus
 from nvflare.apis.server_engine_spec import ServerEngineSpec
 from nvflare.app_common.storages.filesystem_storage import FilesystemStorage
 
-from fedpeft.flare.continuation import CONTINUED_BY, Continuation
+from fedpeft.common.files import write_json
+from fedpeft.deploy.continuation import CONTINUED_BY, Continuation
+from fedpeft.deploy.storage import KitJobs
 from fedpeft.flare.persistor import TOO_FEW
-from fedpeft.flare.storage import KitJobs
-from fedpeft.train.continuation import ATTEMPTS, RunStates
-from fedpeft.train.files import write_json
+from fedpeft.training.server.continuation import ATTEMPTS, RunStates
 
 A = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 META = {
-    "name": "job", "job_folder_name": "job", "deploy_map": {"app": ["@ALL"]}, "resource_spec": {}, "min_clients": 2,
-    "submitter_name": "lead@example.org", "submitter_org": "hq", "submitter_role": "lead",
+    "name": "job",
+    "job_folder_name": "job",
+    "deploy_map": {"app": ["@ALL"]},
+    "resource_spec": {},
+    "min_clients": 2,
+    "submitter_name": "lead@example.org",
+    "submitter_org": "hq",
+    "submitter_role": "lead",
 }
 
 
@@ -34,18 +40,25 @@ class Server:
         self.root, self.clients, self.run_processes, self.told = root, [], {}, []
         self.runner = SimpleNamespace(resolve_client_outcome=lambda *outcome: self.told.append(outcome))
         parts = {
-            "job_manager": KitJobs(str(root / "jobs-storage")), "job_store": FilesystemStorage(str(root)),
+            "job_manager": KitJobs(str(root / "jobs-storage")),
+            "job_store": FilesystemStorage(str(root)),
             "job_runner": self.runner,
         }
         spec = {name: lambda *_: None for name in ServerEngineSpec.__abstractmethods__}
-        self.engine = type("Engine", (ServerEngineSpec,), spec | {
-            "get_component": lambda _, name: parts[name], "get_clients": lambda _: self.clients,
-            "get_workspace": lambda _: SimpleNamespace(
-                get_root_dir=lambda: str(root), get_run_dir=lambda job: str(root / job)
-            ),
-            "run_processes": self.run_processes,
-            "notify_dead_job": lambda _, job, name, reason: self.told.append((job, name, reason)),
-        })()
+        self.engine = type(
+            "Engine",
+            (ServerEngineSpec,),
+            spec
+            | {
+                "get_component": lambda _, name: parts[name],
+                "get_clients": lambda _: self.clients,
+                "get_workspace": lambda _: SimpleNamespace(
+                    get_root_dir=lambda: str(root), get_run_dir=lambda job: str(root / job)
+                ),
+                "run_processes": self.run_processes,
+                "notify_dead_job": lambda _, job, name, reason: self.told.append((job, name, reason)),
+            },
+        )()
         self.jobs, self.component, self.states = parts["job_manager"], Continuation(), RunStates(root)
 
     def fire(self, event, **values):
@@ -121,17 +134,20 @@ def test_flare_says_in_these_words_that_too_few_sites_are_left():
     assert f'"{TOO_FEW}"' in inspect.getsource(WFCommServer)
 
 
-@pytest.mark.parametrize(("said", "status", "goes_on"), [
-    ("goes on in another job after 2 of 4 rounds", RunStatus.FINISHED_COMPLETED, True),
-    ("running", RunStatus.FINISHED_ABNORMAL, True),
-    ("running", RunStatus.FINISHED_EXECUTION_EXCEPTION, True),
-    ("too few sites left, stopped after 0 of 4 rounds", RunStatus.FINISHED_EXECUTION_EXCEPTION, True),
-    ("stopped after 0 of 4 rounds", RunStatus.FINISHED_EXECUTION_EXCEPTION, False),
-    ("running", RunStatus.FINISHED_ABORTED, False),
-    ("failed: too few results", RunStatus.FINISHED_EXECUTION_EXCEPTION, False),
-    ("finished", RunStatus.FINISHED_COMPLETED, False),
-    (None, RunStatus.FINISHED_EXECUTION_EXCEPTION, False),
-])
+@pytest.mark.parametrize(
+    ("said", "status", "goes_on"),
+    [
+        ("goes on in another job after 2 of 4 rounds", RunStatus.FINISHED_COMPLETED, True),
+        ("running", RunStatus.FINISHED_ABNORMAL, True),
+        ("running", RunStatus.FINISHED_EXECUTION_EXCEPTION, True),
+        ("too few sites left, stopped after 0 of 4 rounds", RunStatus.FINISHED_EXECUTION_EXCEPTION, True),
+        ("stopped after 0 of 4 rounds", RunStatus.FINISHED_EXECUTION_EXCEPTION, False),
+        ("running", RunStatus.FINISHED_ABORTED, False),
+        ("failed: too few results", RunStatus.FINISHED_EXECUTION_EXCEPTION, False),
+        ("finished", RunStatus.FINISHED_COMPLETED, False),
+        (None, RunStatus.FINISHED_EXECUTION_EXCEPTION, False),
+    ],
+)
 def test_what_goes_on_and_what_is_over(server, said, status, goes_on):
     server.schedule(A)
     if said:
@@ -142,9 +158,13 @@ def test_what_goes_on_and_what_is_over(server, said, status, goes_on):
     assert (server.states.of(A) is not None) == kept, "what can be continued by hand is kept"
 
 
-@pytest.mark.parametrize(("status", "goes_on"), [
-    (RunStatus.FINISHED_EXECUTION_EXCEPTION, True), (RunStatus.FINISHED_ABORTED, False),
-])
+@pytest.mark.parametrize(
+    ("status", "goes_on"),
+    [
+        (RunStatus.FINISHED_EXECUTION_EXCEPTION, True),
+        (RunStatus.FINISHED_ABORTED, False),
+    ],
+)
 def test_a_job_that_a_site_has_stopped_goes_on_if_it_had_finished_a_round(server, status, goes_on):
     server.schedule(A)
     finished_round(server.states.of(A), 1, "hospital-1", "hospital-2")
@@ -217,12 +237,15 @@ def test_a_site_started_anew_is_given_up_by_the_running_job_at_once(server):
 B = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
 
 
-@pytest.mark.parametrize(("change", "takes_up"), [
-    ({}, True),
-    ({"content": b"another job"}, False),
-    ({"submitter_name": "other@example.org"}, False),
-    ({"cloned_from": "no job"}, False),
-])
+@pytest.mark.parametrize(
+    ("change", "takes_up"),
+    [
+        ({}, True),
+        ({"content": b"another job"}, False),
+        ({"submitter_name": "other@example.org"}, False),
+        ({"cloned_from": "no job"}, False),
+    ],
+)
 def test_a_run_that_failed_goes_on_when_its_submitter_clones_the_job(server, change, takes_up):
     server.schedule(A)
     server.states.of(A).note(A, "failed: too few results")

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from fedpeft.spec.jobs import Job
-from fedpeft.spec.run import Run
-from fedpeft.train.files import read_tensors
+from fedpeft.common.files import read_tensors
+from fedpeft.config.jobs import Job
+from fedpeft.config.run import Run
 
 RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=1, side=48)
 ALLOWED = ["misbehaving.executor.MisbehavingExecutor", "misbehaving.controller.CollectingRounds"]

@@ -5,8 +5,8 @@ import gc
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_context import FLContext
 
+from fedpeft.config.run import Run
 from fedpeft.flare.job_run import JobRun
-from fedpeft.spec.run import Run
 
 
 def test_what_is_there_when_a_run_starts_is_spared_the_garbage_collector():

@@ -10,12 +10,12 @@ from nvflare.apis.fl_constant import FilterKey
 from nvflare.apis.workspace import Workspace
 from nvflare.private.fed.app.fl_conf import create_privacy_manager
 
-from fedpeft.flare.limits import SiteLimit
-from fedpeft.flare.provision import LAUNCHER, authorization
-from fedpeft.flare.storage import KitJobs, KitStorage
-from fedpeft.spec.jobs import ALLOW_LIST, policy
-from fedpeft.spec.methods import METHODS
-from fedpeft.train.site_file import NAME, read_site_file
+from fedpeft.config.methods import METHODS
+from fedpeft.deploy.limits import SiteLimit
+from fedpeft.deploy.provision import LAUNCHER, authorization
+from fedpeft.deploy.storage import KitJobs, KitStorage
+from fedpeft.flare.rendering import ALLOW_LIST, policy
+from fedpeft.training.client.site_file import NAME, read_site_file
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_a_job_may_name_our_classes_alone(kits, name):
     resources = read(kits, name, "resources.json")
     assert resources["class_allow_list"] == list(ALLOW_LIST) == policy()["class_allow_list"]
     assert resources["class_list_enforcement_mode"] == "enforce"
-    assert resources["app_validator"] == {"path": "fedpeft.flare.limits.JobFiles", "args": {}}
+    assert resources["app_validator"] == {"path": "fedpeft.deploy.limits.JobFiles", "args": {}}
     limits = [part["path"] for part in resources["components"] if part["path"].startswith("fedpeft")]
     assert not set(limits) & set(ALLOW_LIST)
 
@@ -68,8 +68,8 @@ def test_the_servers_own_parts(kits):
     assert scheduling["max_schedule_count"] * scheduling["max_schedule_interval"] > 6 * 86400, "a job waits for days"
     assert scheduling["max_schedule_count"] < 1024, "FLARE's scheduler computes 2.0 to this power"
     assert "/tmp" not in json.dumps(resources)
-    assert parts["job_manager"]["path"] == "fedpeft.flare.storage.KitJobs"
-    assert resources["snapshot_persistor"]["args"]["storage"]["path"] == "fedpeft.flare.storage.KitStorage"
+    assert parts["job_manager"]["path"] == "fedpeft.deploy.storage.KitJobs"
+    assert resources["snapshot_persistor"]["args"]["storage"]["path"] == "fedpeft.deploy.storage.KitStorage"
 
 
 def test_the_servers_jobs_lie_below_its_kit(kits, tmp_path, monkeypatch):

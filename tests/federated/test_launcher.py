@@ -20,7 +20,7 @@ from nvflare.private.fed.client.client_status import ClientStatus
 from nvflare.private.fed.utils.fed_utils import get_return_code
 from nvflare.utils.process_utils import spawn_process
 
-from fedpeft.flare.launcher import RESTARTS, RestartedJob, RestartingLauncher
+from fedpeft.deploy.launcher import RESTARTS, RestartedJob, RestartingLauncher
 
 JOB = "a-job"
 # Each start adds a line; the n-th does what the n-th argument says, the last one from then on.
@@ -80,7 +80,7 @@ def test_flares_own_file_of_a_code_fails_no_job_after_a_restart(starts, tmp_path
 
 def test_the_log_says_what_how_often_and_the_remedy(starts, caplog):
     starts(-9)
-    lines = [record.getMessage() for record in caplog.records if record.name == "fedpeft.flare.launcher"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "fedpeft.deploy.launcher"]
     assert len(lines) == RESTARTS + 1
     assert all(f"job {JOB} was ended by signal 9 (Killed)" in line and "out of memory" in line for line in lines)
     assert "started again (1 of 3)" in lines[0] and "for the 4th time, so this site leaves the job" in lines[-1]

@@ -22,13 +22,14 @@ from nvflare.private.fed.client.admin import FedAdminAgent
 from nvflare.private.fed.client.client_req_processors import ClientRequestProcessors
 
 from fedpeft.algebra.codec import CODECS, decode, nbytes, roundtrip
-from fedpeft.flare.filters import DecodeParcel, EncodeParcel, declared_bytes
+from fedpeft.config.jobs import JOBS
+from fedpeft.config.run import Run
+from fedpeft.deploy.limits import JobFiles, NoShell, SiteLimit
+from fedpeft.flare.filters import DecodePayload, EncodePayload, declared_bytes
 from fedpeft.flare.job_run import JobRun
-from fedpeft.flare.limits import JobFiles, NoShell, SiteLimit
 from fedpeft.flare.messages import META, REASON, is_ok, reason_of
-from fedpeft.spec.jobs import JOBS, write
-from fedpeft.spec.run import Run
-from fedpeft.train.site_file import NAME
+from fedpeft.flare.rendering import write
+from fedpeft.training.client.site_file import NAME
 
 REPORT = {"cases": 3, "loss": 0.5, "seconds": 1.0, "dice": {"organ": 0.9}}
 
@@ -66,7 +67,7 @@ def answer(data, meta=REPORT, kind=DataKind.WEIGHT_DIFF):
 
 
 def update(fl_ctx):
-    return {key: torch.randn(shape) for key, shape in fl_ctx.get_engine().job.parcel(0).items()}
+    return {key: torch.randn(shape) for key, shape in fl_ctx.get_engine().job.payload(0).items()}
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -76,13 +77,13 @@ def test_the_site_encodes_itself_and_the_jobs_filters_change_nothing(codec, tmp_
     left = SiteLimit().process(answer(tensors), fl_ctx)
     sent = left["DXO"]["data"]
     job = fl_ctx.get_engine().job
-    assert nbytes(sent) == declared_bytes(job.parcel(0), codec)
-    again = EncodeParcel().process(answer(sent), fl_ctx)["DXO"]["data"]
+    assert nbytes(sent) == declared_bytes(job.payload(0), codec)
+    again = EncodePayload().process(answer(sent), fl_ctx)["DXO"]["data"]
     assert all(torch.equal(again[key], value) and again[key].dtype == value.dtype for key, value in sent.items())
-    decoded = decode(sent, job.parcel(0), codec)
+    decoded = decode(sent, job.payload(0), codec)
     assert all(torch.equal(decoded[key], value) for key, value in roundtrip(tensors, codec).items())
     # The one filter of the allow-list that would make more bytes of it.
-    assert not is_ok(DecodeParcel().process(left, fl_ctx))
+    assert not is_ok(DecodePayload().process(left, fl_ctx))
 
 
 def test_nothing_stands_beside_what_is_declared(tmp_path):
@@ -111,11 +112,11 @@ def test_a_validations_numbers_leave_and_nothing_else(tmp_path):
         (lambda data: Shareable({"weights": data}), "no DXO"),
     ],
 )
-def test_what_is_no_declared_parcel_stays(change, word, tmp_path):
+def test_what_is_no_declared_payload_stays(change, word, tmp_path):
     fl_ctx = leaving("bfloat16", tmp_path, {})
-    held = SiteLimit().process(change(update(fl_ctx)), fl_ctx)
-    assert held.get_return_code() == ReturnCode.TASK_RESULT_FILTER_ERROR and word in reason_of(held)
-    assert "DXO" not in held and "weights" not in held
+    decoded = SiteLimit().process(change(update(fl_ctx)), fl_ctx)
+    assert decoded.get_return_code() == ReturnCode.TASK_RESULT_FILTER_ERROR and word in reason_of(decoded)
+    assert "DXO" not in decoded and "weights" not in decoded
 
 
 @pytest.mark.parametrize(
@@ -124,16 +125,16 @@ def test_what_is_no_declared_parcel_stays(change, word, tmp_path):
 )
 def test_the_site_files_permit_holds(permit, word, tmp_path):
     fl_ctx = leaving("bfloat16", tmp_path, permit)
-    held = SiteLimit().process(answer(update(fl_ctx)), fl_ctx)
-    assert word in reason_of(held) and "DXO" not in held
+    decoded = SiteLimit().process(answer(update(fl_ctx)), fl_ctx)
+    assert word in reason_of(decoded) and "DXO" not in decoded
 
 
 @pytest.mark.parametrize("spoil", [lambda file: file.unlink(), lambda file: file.write_text("{")])
 def test_without_a_site_file_nothing_leaves_not_even_its_path(spoil, tmp_path):
     fl_ctx = leaving("bfloat16", tmp_path, {})
     spoil(tmp_path / NAME)
-    held = SiteLimit().process(answer(update(fl_ctx)), fl_ctx)
-    assert not is_ok(held) and "missing or faulty" in reason_of(held) and str(tmp_path) not in repr(held)
+    decoded = SiteLimit().process(answer(update(fl_ctx)), fl_ctx)
+    assert not is_ok(decoded) and "missing or faulty" in reason_of(decoded) and str(tmp_path) not in repr(decoded)
     assert not fl_ctx.get_engine().events, "FLARE answers a server that asks for the errors among a job's events"
 
 
@@ -173,10 +174,18 @@ def test_a_rendered_and_signed_job_holds_what_it_may(app):
     assert JobFiles().validate(str(app)) == ("", {})
 
 
-@pytest.mark.parametrize("name", [
-    "config/resources.json", "config/config_fed_client.conf", "config/more/config_fed_client.json", "config/x.py",
-    "notes.txt", "src/__init__.py", "config_fed_client.json",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config/resources.json",
+        "config/config_fed_client.conf",
+        "config/more/config_fed_client.json",
+        "config/x.py",
+        "notes.txt",
+        "src/__init__.py",
+        "config_fed_client.json",
+    ],
+)
 def test_a_job_with_another_file_is_refused(app, name):
     (app / name).parent.mkdir(parents=True, exist_ok=True)
     (app / name).write_text("{}")

@@ -9,12 +9,12 @@ from nvflare.apis.shareable import Shareable
 from nvflare.app_common.app_constant import AppConstants
 
 from fedpeft.algebra.codec import CODECS, encode, nbytes, roundtrip
+from fedpeft.config.run import Run
 from fedpeft.flare.executor import Refused, SiteExecutor
-from fedpeft.flare.filters import CheckMetrics, DecodeParcel, EncodeParcel, declared_bytes
+from fedpeft.flare.filters import CheckMetrics, DecodePayload, EncodePayload, declared_bytes
 from fedpeft.flare.job_run import JobRun
 from fedpeft.flare.messages import META, REASON, is_ok, reason_of, refusal, site_report
 from fedpeft.flare.round_line import round_line
-from fedpeft.spec.run import Run
 
 RUN = Run("pdec_ft", "phantom", "sam_tiny", classes=2, codec="bfloat16")
 GOOD = {"cases": 3, "loss": 0.5, "seconds": 1.0, "dice": {"organ": 0.9}}
@@ -46,7 +46,7 @@ def context_of(run):
 
 @pytest.fixture
 def tensors(context):
-    return {key: torch.randn(shape) for key, shape in context.get_engine().job.parcel(0).items()}
+    return {key: torch.randn(shape) for key, shape in context.get_engine().job.payload(0).items()}
 
 
 def message(data, meta=GOOD, kind=DataKind.WEIGHT_DIFF):
@@ -59,9 +59,9 @@ def message(data, meta=GOOD, kind=DataKind.WEIGHT_DIFF):
 def test_there_and_back_rounds_to_the_codec_and_nothing_else(codec, tensors):
     context = context_of(RUN.with_(codec=codec))
     # The order of a sender's dictionary means nothing.
-    sent = EncodeParcel().process(message(dict(reversed(tensors.items()))), context)
-    assert nbytes(sent["DXO"]["data"]) == declared_bytes(context.get_engine().job.parcel(0), codec)
-    got = DecodeParcel().process(sent, context)
+    sent = EncodePayload().process(message(dict(reversed(tensors.items()))), context)
+    assert nbytes(sent["DXO"]["data"]) == declared_bytes(context.get_engine().job.payload(0), codec)
+    got = DecodePayload().process(sent, context)
     assert is_ok(got)
     assert got["DXO"]["data"].keys() == tensors.keys()
     assert all(torch.equal(got["DXO"]["data"][key], value) for key, value in roundtrip(tensors, codec).items())
@@ -69,7 +69,7 @@ def test_there_and_back_rounds_to_the_codec_and_nothing_else(codec, tensors):
 
 
 def test_only_the_declared_report_leaves(context, tensors):
-    sent = EncodeParcel().process(message(tensors, GOOD | {"patient": "Jane", "affine": [1, 2]}), context)
+    sent = EncodePayload().process(message(tensors, GOOD | {"patient": "Jane", "affine": [1, 2]}), context)
     assert sent["DXO"]["meta"][META] == GOOD
 
 
@@ -85,9 +85,9 @@ def test_only_the_declared_report_leaves(context, tensors):
         (lambda data: {key: value.float() for key, value in data.items()}, "encoded bytes, expected"),
     ],
 )
-def test_anything_but_the_parcel_is_refused(context, tensors, change, word):
+def test_anything_but_the_payload_is_refused(context, tensors, change, word):
     encoded = {key: value.bfloat16() for key, value in tensors.items()}
-    answer = DecodeParcel().process(message(change(encoded)), context)
+    answer = DecodePayload().process(message(change(encoded)), context)
     assert not is_ok(answer) and word in reason_of(answer)
 
 
@@ -114,34 +114,47 @@ def broken(**changes):
         (lambda sent: {}, "empty"),
     ],
 )
-def test_anything_but_the_parcels_buffers_is_refused(tensors, change, word):
+def test_anything_but_the_payloads_buffers_is_refused(tensors, change, word):
     context = context_of(RUN.with_(codec="int8"))
-    answer = DecodeParcel().process(message(change(encode(tensors, "int8"))), context)
+    answer = DecodePayload().process(message(change(encode(tensors, "int8"))), context)
     assert not is_ok(answer) and word in reason_of(answer)
 
 
-def test_a_parcel_that_its_sender_did_not_encode_is_refused(tensors):
-    answer = DecodeParcel().process(message(tensors), context_of(RUN.with_(codec="int8")))
+def test_a_payload_that_its_sender_did_not_encode_is_refused(tensors):
+    answer = DecodePayload().process(message(tensors), context_of(RUN.with_(codec="int8")))
     assert not is_ok(answer) and "encoded bytes, expected" in reason_of(answer)
 
 
-@pytest.mark.parametrize("filter_", [EncodeParcel(), DecodeParcel(), CheckMetrics()])
+@pytest.mark.parametrize("filter_", [EncodePayload(), DecodePayload(), CheckMetrics()])
 def test_what_is_no_dxo_is_refused(context, filter_):
     assert not is_ok(filter_.process(Shareable({"weights": [1, 2]}), context))
 
 
 @pytest.mark.parametrize("kind", [DataKind.COLLECTION, DataKind.ANALYTIC])
 def test_another_kind_is_refused(context, tensors, kind):
-    assert not is_ok(EncodeParcel().process(message(tensors, kind=kind), context))
+    assert not is_ok(EncodePayload().process(message(tensors, kind=kind), context))
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"cases": -1}, {"cases": True}, {"cases": 1.5}, {"cases": 10**400}, {"cases": None}, {"loss": float("nan")},
-        {"loss": "low"}, {"seconds": float("inf")}, {"dice": [0.5]}, {"dice": {"organ": 1.1}},
-        {"dice": {"organ": float("nan")}}, {"dice": {"a,b": 0.5}}, {"dice": {"a\n": 0.5}}, {"dice": {1: 0.5}},
-        {"dice": {"a": 0.1, "b": 0.2, "c": 0.3}}, {"dice": {"x" * 100: 0.5}}, {"dice": {"a": torch.tensor(0.5)}},
+        {"cases": -1},
+        {"cases": True},
+        {"cases": 1.5},
+        {"cases": 10**400},
+        {"cases": None},
+        {"loss": float("nan")},
+        {"loss": "low"},
+        {"seconds": float("inf")},
+        {"dice": [0.5]},
+        {"dice": {"organ": 1.1}},
+        {"dice": {"organ": float("nan")}},
+        {"dice": {"a,b": 0.5}},
+        {"dice": {"a\n": 0.5}},
+        {"dice": {1: 0.5}},
+        {"dice": {"a": 0.1, "b": 0.2, "c": 0.3}},
+        {"dice": {"x" * 100: 0.5}},
+        {"dice": {"a": torch.tensor(0.5)}},
     ],
 )
 def test_a_report_out_of_range_is_refused(change):
@@ -167,26 +180,33 @@ def test_a_sites_reason_is_one_short_printable_line(reason):
 def test_another_initial_model_is_refused_with_both_digests():
     executor = SiteExecutor()
     executor._trainer = object()
-    executor._digests = {"checkpoint_sha256": "aaaa", "model_sha256": "bbbb"}
+    executor._fingerprints = {"checkpoint_sha256": "aaaa", "model_sha256": "bbbb"}
     with pytest.raises(Refused, match="model_sha256 at the server is cccc, at this site bbbb"):
         executor._prepared({"checkpoint_sha256": "aaaa", "model_sha256": "cccc"}, FLContext())
 
 
 RECORD = {
     "sites": {"site-1": {"loss": 0.5, "bytes_up": 1500, "bytes_down": 2_000_000, "dice": {"organ": 0.25}}},
-    "refused": {}, "silent": ["site-2"], "seconds": 1.25,
+    "refused": {},
+    "silent": ["site-2"],
+    "seconds": 1.25,
 }
 
 
-@pytest.mark.parametrize(("averaging", "fit"), [
-    ({}, ""),
-    ({"a": {"truncation_error": 0.0, "factor_mean_error": None}}, "fit 100.00% | "),
-    (
-        {"a": {"truncation_error": 0.01, "factor_mean_error": 0.03}, "b": {"truncation_error": 0.02,
-         "factor_mean_error": 0.025}},
-        "fit 98.00% (mean of factors 97.00%) | ",
-    ),
-])
+@pytest.mark.parametrize(
+    ("averaging", "fit"),
+    [
+        ({}, ""),
+        ({"a": {"truncation_error": 0.0, "factor_mean_error": None}}, "fit 100.00% | "),
+        (
+            {
+                "a": {"truncation_error": 0.01, "factor_mean_error": 0.03},
+                "b": {"truncation_error": 0.02, "factor_mean_error": 0.025},
+            },
+            "fit 98.00% (mean of factors 97.00%) | ",
+        ),
+    ],
+)
 def test_a_rounds_line_shows_the_worst_fit_of_what_was_refactored(averaging, fit):
     assert round_line(2, RUN, RECORD | {"averaging": averaging}) == (
         f"fedpeft | round 3/10 | Dice at its start 0.250 (site-1 0.250) | loss 0.500 | {fit}up 1.5 kB, down 2.00 MB | "

@@ -15,11 +15,11 @@ import pytest
 import yaml
 from made_kits import POLICY, REPOSITORY, files, nvflare, read
 
-from fedpeft.flare.provision import authorization, privacy
-from fedpeft.spec.jobs import ALLOW_LIST
-from fedpeft.study.simulate import VARIABLE, end_simulation
-from fedpeft.train.run_folder import find_run
-from fedpeft.train.site_file import NAME, read_site_file
+from fedpeft.deploy.provision import authorization, privacy
+from fedpeft.flare.rendering import ALLOW_LIST
+from fedpeft.study.run.simulate import VARIABLE, end_simulation
+from fedpeft.training.client.site_file import NAME, read_site_file
+from fedpeft.training.server.run_folder import find_run
 
 SCRIPT = REPOSITORY / "poc" / "run.py"
 SITES = ("site-1", "site-2", "site-3")
@@ -48,7 +48,11 @@ class Started:
         # Settings of another FLARE, which the script must neither use nor change.
         others = {"NVFLARE_POC_WORKSPACE": str(folder / "other"), "NVFL_AUDIT_ROOT": str(folder / "other")}
         self.process = subprocess.Popen(
-            command, env=os.environ | ours | others, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            command,
+            env=os.environ | ours | others,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
             start_new_session=True,
         )
 
@@ -137,7 +141,7 @@ def kits(tmp_path_factory):
 def test_its_kits_hold_the_policy_of_admin(kits, name):
     resources = read(kits, name, "resources.json")
     assert resources["class_allow_list"] == list(ALLOW_LIST)
-    assert resources["app_validator"] == {"path": "fedpeft.flare.limits.JobFiles", "args": {}}
+    assert resources["app_validator"] == {"path": "fedpeft.deploy.limits.JobFiles", "args": {}}
     assert read(kits, name, "authorization.json") == authorization()
     own = {"privacy.json"} if name in SITES else set()
     assert files(kits / name / "local") == POLICY | own | {NAME}

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptography.x509.oid import NameOID
 from made_kits import PEOPLE, REPOSITORY, SERVER, SITES, WHEEL, files, provision, provisioned, read
 
-from fedpeft.flare.provision import PolicyBuilder
-from fedpeft.train.fingerprint import of_wheel
+from fedpeft.common.fingerprint import of_wheel
+from fedpeft.deploy.provision import PolicyBuilder
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,9 @@ def test_there_is_a_kit_for_everybody_and_the_wheel_beside_them(kits):
 @pytest.mark.parametrize("name", [*SITES, *PEOPLE])
 def test_every_kit_states_the_wheel(root, kits, name):
     wheel = root / "dist" / WHEEL
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    assert read(kits, name, "fedpeft_wheel.json") == of_wheel(wheel) and of_wheel(wheel)["sha256"] == digest
-    assert (kits / "wheel" / "SHA256SUMS").read_text() == f"{digest}  {WHEEL}\n"
+    fingerprint = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    assert read(kits, name, "fedpeft_wheel.json") == of_wheel(wheel) and of_wheel(wheel)["sha256"] == fingerprint
+    assert (kits / "wheel" / "SHA256SUMS").read_text() == f"{fingerprint}  {WHEEL}\n"
     assert (kits / "wheel" / WHEEL).read_bytes() == wheel.read_bytes()
 
 
@@ -90,11 +90,17 @@ def test_a_certificate_is_made_anew_when_it_is_taken_out_of_the_state(root, kits
     assert changed == {"hospital-2/startup/client.crt", "hospital-2/startup/client.key"}
 
 
-@pytest.mark.parametrize(("names", "said"), [
-    ([], "holds none, expected one wheel of fedpeft; build it with admin/wheels.sh"),
-    ([WHEEL, "fedpeft-0.2.0-py3-none-any.whl"], f"holds {WHEEL}, fedpeft-0.2.0-py3-none-any.whl, expected one wheel"),
-    ([WHEEL], "is no wheel; build one with admin/wheels.sh"),
-])
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([], "holds none, expected one wheel of fedpeft; build it with admin/wheels.sh"),
+        (
+            [WHEEL, "fedpeft-0.2.0-py3-none-any.whl"],
+            f"holds {WHEEL}, fedpeft-0.2.0-py3-none-any.whl, expected one wheel",
+        ),
+        ([WHEEL], "is no wheel; build one with admin/wheels.sh"),
+    ],
+)
 def test_without_one_wheel_there_are_no_kits(names, said, tmp_path, monkeypatch, capsys):
     (tmp_path / "dist").mkdir()
     for name in names:

@@ -5,7 +5,7 @@ from nvflare.apis.fl_constant import AdminCommandNames
 from nvflare.fuel.sec.authz import AuthzContext, Person
 from nvflare.security.security import COMMAND_CATEGORIES, FLAuthorizer
 
-from fedpeft.flare.provision import authorization
+from fedpeft.deploy.provision import authorization
 
 ROLES = {"lead": "hq", "project_admin": "hq", "org_admin": "hospital_1", "member": "hq"}
 EVERYWHERE = {"hq", "hospital_1", "hospital_2"}

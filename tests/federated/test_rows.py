@@ -8,23 +8,25 @@ from nvflare.apis.signal import Signal
 from nvflare.app_common.abstract.model import ModelLearnableKey
 from nvflare.app_common.app_constant import AppConstants
 
+from fedpeft.config.methods import METHODS, method
+from fedpeft.config.run import Run
 from fedpeft.flare.aggregator import RECORD, AdapterAggregator
 from fedpeft.flare.executor import SiteExecutor
 from fedpeft.flare.filters import declared_bytes
-from fedpeft.flare.generator import ParcelGenerator
+from fedpeft.flare.generator import PayloadGenerator
 from fedpeft.flare.job_run import JobRun
 from fedpeft.flare.messages import is_ok, reason_of
 from fedpeft.flare.persistor import RunFolderPersistor
-from fedpeft.model.initial import build
-from fedpeft.model.parcel import parcel, trainable, whole
-from fedpeft.spec.methods import METHODS, method
-from fedpeft.spec.run import Run
-from fedpeft.train.checkpoints import own
-from fedpeft.train.site_file import register
+from fedpeft.models.checkpoints.start import own
+from fedpeft.models.initial import build
+from fedpeft.models.payload import payload, trainable, whole
+from fedpeft.training.client.site_file import register
 
 # What no mask depends on: the quality head, and prompts that are not given. The published counts include them.
 WITHOUT_GRADIENT = (
-    "mask_decoder.iou_prediction_head.", "prompt_encoder.point_embeddings.", "prompt_encoder.not_a_point_embed.",
+    "mask_decoder.iou_prediction_head.",
+    "prompt_encoder.point_embeddings.",
+    "prompt_encoder.not_a_point_embed.",
     "prompt_encoder.mask_downscaling.",
 )
 
@@ -40,7 +42,7 @@ class Round:
         learnable = persistor.load_model(server)
         self.before = {key: value.clone() for key, value in learnable[ModelLearnableKey.WEIGHTS].items()}
         server.set_prop(AppConstants.GLOBAL_MODEL, learnable, private=True, sticky=True)
-        task = ParcelGenerator().learnable_to_shareable(learnable, server)
+        task = PayloadGenerator().learnable_to_shareable(learnable, server)
         task.set_header(AppConstants.CURRENT_ROUND, 0)
         received, self.down = travel(task, server, site)
         answer = executor.execute(AppConstants.TASK_TRAIN, received, site, Signal())
@@ -70,7 +72,7 @@ def played(request, small_phantom, small_pictures, tmp_path_factory):
 
 def test_the_payload_is_the_declared_one(played):
     run, round_ = played
-    declared = parcel(run)
+    declared = payload(run)
     for tensors, expected in ((round_.before, whole(run)), (round_.difference, declared), (round_.after, declared)):
         assert {key: tuple(value.shape) for key, value in tensors.items()} == expected
     assert round_.up == round_.down == declared_bytes(declared, "float32")

@@ -21,10 +21,11 @@ from consortium import ADMIN, IT, LEAD, Consortium
 from nvflare.fuel.hci.client import file_transfer
 
 from fedpeft.cli.main import main
+from fedpeft.config.jobs import Job
+from fedpeft.config.run import Run
 from fedpeft.data.datalist import read_site
-from fedpeft.spec.jobs import Job, write
-from fedpeft.spec.run import Run
-from fedpeft.train.run_folder import find_run
+from fedpeft.flare.rendering import write
+from fedpeft.training.server.run_folder import find_run
 
 SITES = ["hospital-1", "hospital-2"]
 RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=2, side=48)
@@ -88,8 +89,16 @@ def jobs(consortium):
         patch.setattr(file_transfer, "sign_folders", lambda *_: None)
         found.unsigned = consortium.submit(made(consortium, "unsigned"))
     found.code_of_script, found.printed = command(
-        "job", "submit", made(consortium, "by_script"), "--kit", consortium.kit(LEAD), "--watch", "--every", 0.2,
-        "--out", found.results,
+        "job",
+        "submit",
+        made(consortium, "by_script"),
+        "--kit",
+        consortium.kit(LEAD),
+        "--watch",
+        "--every",
+        0.2,
+        "--out",
+        found.results,
     )
     found.script = re.search(r"submitted: (\S+)", found.printed)[1]
     for job in (found.console, found.foreign_class, found.code, found.tampered, found.unsigned):
@@ -128,18 +137,22 @@ def test_the_script_follows_to_the_end_and_says_how_to_go_on(jobs):
 def test_what_was_fetched_evaluates_and_infers(jobs, small_phantom, tmp_path):
     assert command("evaluate", "--run", jobs.results, "--data", small_phantom, "--json")[0] == 0
     assert {file.name for file in find_run(jobs.results).path.glob("evaluation.*")} >= {
-        "evaluation.json", "evaluation.csv",
+        "evaluation.json",
+        "evaluation.csv",
     }
     image = read_site(small_phantom / "site-1" / "datalist.json").cases("test")[0].image
     code, _ = command("infer", "--run", jobs.results / jobs.script, "--image", image, "--out", tmp_path / "m.nii.gz")
     assert code == 0 and nibabel.load(tmp_path / "m.nii.gz").shape == nibabel.load(image).shape
 
 
-@pytest.mark.parametrize(("name", "reason"), [
-    ("code", "server: BYOC not permitted"),
-    ("tampered", "server: app app does not pass signature verification"),
-    ("unsigned", "server: unsigned job rejected"),
-])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("code", "server: BYOC not permitted"),
+        ("tampered", "server: app app does not pass signature verification"),
+        ("unsigned", "server: unsigned job rejected"),
+    ],
+)
 def test_such_a_job_is_not_deployed(consortium, jobs, name, reason, tmp_path, capsys):
     job = getattr(jobs, name)
     meta = consortium.meta(job)

@@ -8,11 +8,11 @@ import torch
 from by_hand import by_hand
 from wire import wire_bytes
 
-from fedpeft.model.checkpoint import shipped
-from fedpeft.model.initial import build
-from fedpeft.model.parcel import parcel, trainable
-from fedpeft.spec.jobs import Job
-from fedpeft.spec.run import Run
+from fedpeft.config.jobs import Job
+from fedpeft.config.run import Run
+from fedpeft.models.checkpoints.reading import shipped
+from fedpeft.models.initial import build
+from fedpeft.models.payload import payload, trainable
 
 SITES = ["site-1", "site-2", "site-3"]
 RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=2, side=48)
@@ -30,11 +30,11 @@ def one_thread_bfloat16(federation, tmp_path_factory):
     return federation(tmp_path_factory.mktemp("one"), Job("test", run, min_sites=2), SITES[:2], threads=1)
 
 
-def test_the_run_finished_and_its_parcel_is_the_declared_one(three_threads):
+def test_the_run_finished_and_its_payload_is_the_declared_one(three_threads):
     _, folder = three_threads
     assert folder.description["status"] == "finished"
     assert folder.description["rounds_done"] == 2
-    assert {key: tuple(value.shape) for key, value in folder.tensors().items()} == parcel(RUN)
+    assert {key: tuple(value.shape) for key, value in folder.tensors().items()} == payload(RUN)
     assert all(tensor.isfinite().all() for tensor in folder.tensors().values())
 
 
@@ -72,7 +72,7 @@ def test_one_thread_and_three_give_the_same_file(three_threads, federation, tmp_
 @pytest.mark.parametrize(("fixture", "width", "sites"), [("three_threads", 4, 3), ("one_thread_bfloat16", 2, 2)])
 def test_the_wire_carries_the_declared_bytes(fixture, width, sites, request):
     workspace, folder = request.getfixturevalue(fixture)
-    declared = width * sum(map(prod, parcel(RUN).values()))
+    declared = width * sum(map(prod, payload(RUN).values()))
     up, down = wire_bytes(workspace, "up"), wire_bytes(workspace, "down")
     # Two rounds up; two rounds and the last validation down.
     assert (len(up), len(down)) == (2 * sites, 3 * sites)
@@ -126,15 +126,23 @@ def test_optimiser_state_stays_at_the_sites(three_threads):
     workspace, _ = three_threads
     state = workspace.parent / "state"
     assert {file.parent.name for file in state.rglob("*.safetensors")} == set(SITES)
-    digests = {hashlib.sha256(file.read_bytes()).hexdigest() for file in state.rglob("round-00001.safetensors")}
-    assert len(digests) == 3
+    fingerprints = {hashlib.sha256(file.read_bytes()).hexdigest() for file in state.rglob("round-00001.safetensors")}
+    assert len(fingerprints) == 3
 
 
 @pytest.mark.slow
 def test_a_federation_ends_early_when_the_sites_validation_has_stopped_to_improve(federation, tmp_path):
     """Three colours are told apart soon, and nothing is better than all."""
     run = Run(
-        "linear_probe", "images", "vit_tiny", classes=3, rounds=30, patience=2, side=32, batch=4, initial="random",
+        "linear_probe",
+        "images",
+        "vit_tiny",
+        classes=3,
+        rounds=30,
+        patience=2,
+        side=32,
+        batch=4,
+        initial="random",
         learning_rate=2e-2,
     )
     workspace, folder = federation(tmp_path, Job("test", run, min_sites=2), SITES[:2], threads=2)

@@ -9,12 +9,12 @@ import pytest
 from nvflare.fuel.flare_api import api_spec
 
 from fedpeft.cli.main import main
-from fedpeft.flare import session as session_module
-from fedpeft.flare.continuation import CONTINUED_BY
-from fedpeft.flare.following import finished_run, follow, told
-from fedpeft.flare.session import AdminSession
-from fedpeft.spec.run import Run
-from fedpeft.train.run_folder import RunFolder
+from fedpeft.config.run import Run
+from fedpeft.deploy import session as session_module
+from fedpeft.deploy.continuation import CONTINUED_BY
+from fedpeft.deploy.following import finished_run, follow, told
+from fedpeft.deploy.session import AdminSession
+from fedpeft.training.server.run_folder import RunFolder
 
 HEAD = "2026-01-01 00:00:00,000 - RunFolderPersistor - INFO - [identity=fedpeft] - "
 ROUND = HEAD + "fedpeft | round {}/4 | Dice at its start 0.500 (hospital-1 0.500) | loss 0.5 | up 1.0 kB | {} s"
@@ -76,8 +76,13 @@ def test_following_tells_each_thing_once_and_fetches_the_log_when_a_round_is_ove
     lines = []
     assert follow(server, "a", lines.append, 0.0) == "a"
     assert [line.split(" | ")[0] for line in lines] == [
-        "submitted", "running, round 1/4: train at hospital-1, hospital-2", "running, round 1/4: train at hospital-1",
-        "round 1/4", "running", "round 2/4", "job a: FINISHED:COMPLETED",
+        "submitted",
+        "running, round 1/4: train at hospital-1, hospital-2",
+        "running, round 1/4: train at hospital-1",
+        "round 1/4",
+        "running",
+        "round 2/4",
+        "job a: FINISHED:COMPLETED",
     ]
     assert server.asked == ["stats", "log", "stats", "stats", "log", "log"]
 
@@ -95,14 +100,22 @@ def test_a_run_has_finished_when_its_own_record_says_so(status, tmp_path):
     assert finished_run(Server([{"status": status}], statuses={"a": "finished"}), "a", tmp_path).run == RUN
 
 
-@pytest.mark.parametrize(("statuses", "meta", "reason"), [
-    ({"a": "stopped after 1 of 2 rounds"}, {"status": "FINISHED:COMPLETED"}, "ended as 'stopped after 1 of 2 rounds'"),
-    ({"a": "running"}, {"status": "FINISHED:COMPLETED"}, "did not finish, it ended as 'running'"),
-    (
-        {}, {"status": "FINISHED:FAILED_TO_RUN", "job_deploy_detail": ["server: OK", "hospital-1: BYOC not permitted"]},
-        "did not begin its run: FINISHED:FAILED_TO_RUN; hospital-1: BYOC not permitted; nobody is there",
-    ),
-])
+@pytest.mark.parametrize(
+    ("statuses", "meta", "reason"),
+    [
+        (
+            {"a": "stopped after 1 of 2 rounds"},
+            {"status": "FINISHED:COMPLETED"},
+            "ended as 'stopped after 1 of 2 rounds'",
+        ),
+        ({"a": "running"}, {"status": "FINISHED:COMPLETED"}, "did not finish, it ended as 'running'"),
+        (
+            {},
+            {"status": "FINISHED:FAILED_TO_RUN", "job_deploy_detail": ["server: OK", "hospital-1: BYOC not permitted"]},
+            "did not begin its run: FINISHED:FAILED_TO_RUN; hospital-1: BYOC not permitted; nobody is there",
+        ),
+    ],
+)
 def test_any_other_end_is_an_error_that_names_it(statuses, meta, reason, tmp_path):
     log = "2026-01-01 - JobRunner - ERROR - nobody is there\n"
     with pytest.raises(RuntimeError, match=reason):

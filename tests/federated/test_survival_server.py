@@ -20,10 +20,11 @@ from consortium import Consortium
 from misbehaving.holding import FOLDER
 from proxy import Proxy
 
-from fedpeft.flare.continuation import CONTINUED_BY
-from fedpeft.spec.jobs import Job, write
-from fedpeft.spec.run import Run
-from fedpeft.train.files import read_json, write_json
+from fedpeft.common.files import read_json, write_json
+from fedpeft.config.jobs import Job
+from fedpeft.config.run import Run
+from fedpeft.deploy.continuation import CONTINUED_BY
+from fedpeft.flare.rendering import write
 
 HOLDING = "misbehaving.holding.HoldingExecutor"
 RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=4, side=32)
@@ -88,7 +89,7 @@ class Federation:
         return self.consortium.submit(self.job_folder)
 
     @contextmanager
-    def held(self, site, round_):
+    def decoded(self, site, round_):
         """The site stands still in the middle of the round while the test does something; ``hold`` it before."""
         end = time.monotonic() + LIMIT
         while not (self.hold_folder / f"held-{site}-{round_}").exists():
@@ -115,9 +116,7 @@ class Federation:
         assert (description["status"], description["rounds_done"]) == ("finished", RUN.rounds), description
         assert tuple(statuses) == outcome.jobs
         assert tuple(description["continued_after"]) == outcome.continued_after
-        there = [
-            {site for site in sites if round_ not in outcome.away.get(site, ())} for round_ in range(RUN.rounds)
-        ]
+        there = [{site for site in sites if round_ not in outcome.away.get(site, ())} for round_ in range(RUN.rounds)]
         assert [set(item["sites"]) for item in folder.rounds()] == there
         assert [item["round"] for item in folder.rounds()] == list(range(RUN.rounds))
         away = {(site, round_) for site, rounds in outcome.away.items() for round_ in rounds}
@@ -147,7 +146,7 @@ def test_a_killed_server_resumes_by_itself(federation):
     made.consortium.start("server", daemon=True)
     made.start(*TWO)
     job = made.submit()
-    with made.held("hospital-1", 2):
+    with made.decoded("hospital-1", 2):
         os.kill(int((made.consortium.kit("server") / "pid.fl").read_text()), signal.SIGKILL)
         made.consortium.await_log("server", "start fl because process of")
     made.comes_to("the server's process is killed in a round", job)
@@ -159,7 +158,7 @@ def test_a_late_site_enters(federation):
     made.consortium.start("server")
     made.start("hospital-1")
     job = made.submit()
-    with made.held("hospital-1", 0):
+    with made.decoded("hospital-1", 0):
         made.start("hospital-2")
     made.comes_to("a site is started late", job)
 
@@ -172,9 +171,9 @@ def test_a_site_that_was_stopped_enters_again(federation):
     made.consortium.start("server")
     made.start(*THREE)
     job = made.submit()
-    with made.held("hospital-3", 1):
+    with made.decoded("hospital-3", 1):
         made.consortium.kill("hospital-3")
-    with made.held("hospital-1", 2):
+    with made.decoded("hospital-1", 2):
         made.start("hospital-3")
     made.comes_to("a site is stopped for two rounds", job)
 
@@ -186,7 +185,7 @@ def test_a_run_of_too_few_sites_goes_on_when_one_returns(federation):
     made.consortium.start("server")
     made.start(*TWO)
     job = made.submit()
-    with made.held("hospital-2", 1):
+    with made.decoded("hospital-2", 1):
         made.consortium.kill("hospital-2")
         made.consortium.wait(job, LIMIT)
     made.start("hospital-2")
@@ -200,7 +199,7 @@ def test_an_aborted_run_goes_on_when_the_lead_clones_its_job(federation):
     made.consortium.start("server")
     made.start(*TWO)
     job = made.submit()
-    with made.held("hospital-1", 1):
+    with made.decoded("hospital-1", 1):
         made.consortium.admin().abort(job)
         ended = made.consortium.wait(job, LIMIT)["status"]
     cloned = re.search(rf"Cloned job {job} as: (\S+)", made.consortium.console(f"clone_job {job}"))[1]
@@ -218,7 +217,7 @@ def test_a_cut_network_is_waited_for(federation):
         made.consortium.start("server")
         made.start(*TWO)
         job = made.submit()
-        with made.held("hospital-1", 1):
+        with made.decoded("hospital-1", 1):
             proxy.cut()
             time.sleep(CUT)
             proxy.mend()

@@ -7,15 +7,15 @@ import pytest
 from doubles import Here
 from planted import SERVER, Authority, Place, Server, healthy_values
 
+from fedpeft.config.run import Run
 from fedpeft.data.datalist import read_sites
-from fedpeft.model.checkpoint import shipped
-from fedpeft.spec.run import Run
-from fedpeft.study import compare as study
-from fedpeft.study import work
-from fedpeft.study.cells import Plan
-from fedpeft.study.compare import compare
-from fedpeft.train.alone import train_alone
-from fedpeft.train.run_folder import RunFolder
+from fedpeft.models.checkpoints.reading import shipped
+from fedpeft.study.plan.experiments import Plan
+from fedpeft.study.run import compare as study
+from fedpeft.study.run import work
+from fedpeft.study.run.compare import compare
+from fedpeft.training.server.alone import train_alone
+from fedpeft.training.server.run_folder import RunFolder
 
 RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=1, side=32)
 
@@ -68,9 +68,9 @@ def again(compared, run, here, monkeypatch, tmp_path):
     done = []
 
     def noted(name, function):
-        def call(plan, cell, *rest):
-            done.append(f"{name} {cell.name}")
-            return function(plan, cell, *rest)
+        def call(plan, experiment, *rest):
+            done.append(f"{name} {experiment.name}")
+            return function(plan, experiment, *rest)
 
         monkeypatch.setattr(work, function.__name__, call)
 
@@ -104,4 +104,4 @@ def place(authority, flare_server, small_pictures, tmp_path):
     """A client's machine in order, for ``fedpeft doctor``; its server is a double on this machine."""
     shutil.copytree(small_pictures, tmp_path / "data")
     yield Place(tmp_path / "kit", authority, flare_server, healthy_values(tmp_path / "data", tmp_path))
-    flare_server.ahead = 0.0
+    flare_server.clock_ahead = 0.0

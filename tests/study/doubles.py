@@ -4,13 +4,13 @@ import json
 from concurrent.futures import Future
 from pathlib import Path
 
+from fedpeft.config.run import Run
 from fedpeft.data.datalist import pool, read_sites
-from fedpeft.model.checkpoint import shipped
-from fedpeft.spec.run import Run
-from fedpeft.study.simulate import RUN
-from fedpeft.train.alone import train_alone
-from fedpeft.train.run_folder import ROUNDS, RunFolder
-from fedpeft.train.site_file import NAME
+from fedpeft.models.checkpoints.reading import shipped
+from fedpeft.study.run.simulate import RUN
+from fedpeft.training.client.site_file import NAME
+from fedpeft.training.server.alone import train_alone
+from fedpeft.training.server.run_folder import ROUNDS, RunFolder
 
 BYTES = 263_104
 
@@ -25,7 +25,7 @@ class Here:
         return None
 
     def submit(self, function, *args):
-        # Twice the same would be two processes that train one cell.
+        # Twice the same would be two processes that train one experiment.
         assert (function, args) not in self.given
         self.given.append((function, args))
         future = Future()
@@ -45,7 +45,11 @@ def simulate(job: Path, workspace: Path, sites, threads, seconds, report) -> Run
     here = read_sites(data)
     assert [site.name for site in here] == sites
     folder = train_alone(
-        run, pool(here), shipped(run.backbone_row), workspace / RUN, "federated",
+        run,
+        pool(here),
+        shipped(run.backbone_row),
+        workspace / RUN,
+        "federated",
         lambda record: report(f"fedpeft | round {record['round'] + 1}/{run.rounds} | Dice at its start 0.500"),
     )
     records = folder.rounds()

@@ -1,9 +1,9 @@
 """Scores and summaries made by hand."""
 
-from fedpeft.study.cells import Cell, label
-from fedpeft.study.results import per_site
-from fedpeft.study.summary import summarise
-from fedpeft.train.scores import CaseScore
+from fedpeft.study.plan.experiments import Experiment, label
+from fedpeft.study.results.results import per_site
+from fedpeft.study.results.summary import summarise
+from fedpeft.tasks.scores import CaseScore
 
 SITES = ("north", "south")
 # Setting, trained at -> Dice of the two cases at north and at south; the second class has half of it.
@@ -17,26 +17,31 @@ DICE = {
 
 
 def scores_of(run, factor=1.0, settings=("initial", "local", "federated", "centralized")):
-    """Cell -> its scores, all times a factor."""
+    """Experiment -> its scores, all times a factor."""
     return {
-        Cell(run, setting, at): [
+        Experiment(run, setting, at): [
             CaseScore(site, "test", f"case-{index}", name, factor * share * value)
             for site, values in zip(SITES, dice, strict=True)
             for index, value in enumerate(values)
             for name, share in (("organ", 1.0), ("lesion", 0.5))
         ]
-        for (setting, at), dice in DICE.items() if setting in settings
+        for (setting, at), dice in DICE.items()
+        if setting in settings
     }
 
 
 def summary_of(*parts, traffic=None):
     """The summary of some runs' scores."""
-    scores = {cell: items for part in parts for cell, items in part.items()}
+    scores = {experiment: items for part in parts for experiment, items in part.items()}
     entries = []
     for part in parts:
         run = next(iter(part)).run
-        entries.append({
-            "label": label(run), "run": run.to_dict(), "traffic": traffic or {},
-            "models": {cell.model: per_site(items, cell.run) for cell, items in part.items()},
-        })
+        entries.append(
+            {
+                "label": label(run),
+                "run": run.to_dict(),
+                "traffic": traffic or {},
+                "models": {experiment.model: per_site(items, experiment.run) for experiment, items in part.items()},
+            }
+        )
     return summarise(entries, scores)

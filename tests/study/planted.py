@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 import fedpeft
-from fedpeft.spec.jobs import ALLOW_LIST, policy
-from fedpeft.study.doctor import examine
-from fedpeft.study.doctor_finding import FAULT, WARNING, Finding
-from fedpeft.study.doctor_subject import Machine, Needs, Subject
-from fedpeft.train.fingerprint import WHEEL, of_folder
-from fedpeft.train.site_file import NAME
+from fedpeft.common.fingerprint import WHEEL, of_folder
+from fedpeft.deploy.doctor.doctor import examine
+from fedpeft.deploy.doctor.finding import FAULT, WARNING, Finding
+from fedpeft.deploy.doctor.subject import Machine, Needs, Subject
+from fedpeft.flare.rendering import ALLOW_LIST, policy
+from fedpeft.training.client.site_file import NAME
 
 SERVER, SITE, PROJECT = "server.example.org", "site-1", "consortium"
 DAY = timedelta(days=1)
@@ -38,8 +38,13 @@ class Authority:
     def signed(self, subject, key, ca=False, first=-DAY, last=300 * DAY):
         now = datetime.now(UTC)
         return (
-            x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(key)
-            .serial_number(x509.random_serial_number()).not_valid_before(now + first).not_valid_after(now + last)
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self.name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now + first)
+            .not_valid_after(now + last)
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .sign(self.key, hashes.SHA256())
         )
@@ -58,17 +63,17 @@ class Authority:
 
 
 class Server:
-    """A double of FLARE's server: HTTP over mutual TLS on a port of this machine, its clock ``ahead`` by seconds."""
+    """A double of FLARE's server: HTTP over mutual TLS on a port of this machine, its clock ``clock_ahead`` by seconds."""
 
     def __init__(self, startup):
-        outer, self.ahead = self, 0.0
+        outer, self.clock_ahead = self, 0.0
 
         class Answer(BaseHTTPRequestHandler):
             def do_GET(self):
                 self.send_error(404)
 
             def date_time_string(self, timestamp=None):
-                return super().date_time_string(datetime.now().timestamp() + outer.ahead)
+                return super().date_time_string(datetime.now().timestamp() + outer.clock_ahead)
 
             def log_message(self, *_):
                 pass
@@ -117,8 +122,13 @@ class Place:
 
     def connect(self, port, host="127.0.0.1", identity=SERVER):
         service = {"target": f"{host}:{port}", "scheme": "http"}
-        own = {"ssl_private_key": "client.key", "ssl_cert": "client.crt", "ssl_root_cert": "rootCA.pem",
-               "fqsn": SITE, "connection_security": "mtls"}
+        own = {
+            "ssl_private_key": "client.key",
+            "ssl_cert": "client.crt",
+            "ssl_root_cert": "rootCA.pem",
+            "fqsn": SITE,
+            "connection_security": "mtls",
+        }
         servers = [{"name": PROJECT, "service": service, "identity": identity}]
         write(self.startup / "fed_client.json", {"servers": servers, "client": own})
 

@@ -5,7 +5,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from fedpeft.study.bootstrap import over_seeds, paired_difference
+from fedpeft.study.results.bootstrap import over_seeds, paired_difference
 
 
 def column(**sites):
@@ -14,8 +14,14 @@ def column(**sites):
 
 
 def test_the_mean_is_that_of_sites_and_of_classes_within_cases():
-    first = {("a", "1", "organ"): 0.8, ("a", "1", "lesion"): 0.4, ("a", "2", "organ"): 0.6, ("a", "2", "lesion"): 0.2,
-             ("b", "1", "organ"): 0.5, ("b", "1", "lesion"): 0.1}
+    first = {
+        ("a", "1", "organ"): 0.8,
+        ("a", "1", "lesion"): 0.4,
+        ("a", "2", "organ"): 0.6,
+        ("a", "2", "lesion"): 0.2,
+        ("b", "1", "organ"): 0.5,
+        ("b", "1", "lesion"): 0.1,
+    }
     second = {key: 0.1 for key in first}
     # Cases 0.5, 0.3 at a, 0.2 at b; all six values alike would give 0.333, all three cases alike 0.333.
     assert paired_difference(first, second).mean == pytest.approx((0.4 + 0.2) / 2)
@@ -70,9 +76,13 @@ def test_the_same_seed_gives_the_same_bits_in_any_order():
     assert paired_difference(first, second, seed=1) != found
 
 
-@pytest.mark.parametrize(("first", "second", "part"), [
-    ({("a", "1"): 0.5}, {("a", "2"): 0.5}, "'1'"), ({}, {}, "no score"),
-])
+@pytest.mark.parametrize(
+    ("first", "second", "part"),
+    [
+        ({("a", "1"): 0.5}, {("a", "2"): 0.5}, "'1'"),
+        ({}, {}, "no score"),
+    ],
+)
 def test_what_cannot_be_compared_is_refused(first, second, part):
     with pytest.raises(ValueError, match=part):
         paired_difference(first, second)

@@ -4,10 +4,10 @@ import pytest
 from made import scores_of, summary_of
 from matplotlib.image import imread
 
-from fedpeft.spec.methods import METHODS
-from fedpeft.study import score_bytes
-from fedpeft.study.charts import draw_charts
-from fedpeft.study.style import plt
+from fedpeft.config.methods import METHODS
+from fedpeft.study.plots import score_bytes
+from fedpeft.study.plots.charts import draw_charts
+from fedpeft.study.plots.style import plt
 
 
 @pytest.fixture
@@ -17,7 +17,8 @@ def results(run):
     def made(*runs, settings=("initial", "local", "federated", "centralized")):
         summary = summary_of(*(scores_of(one, settings=settings) for one in runs))
         curves = {
-            "local/north": {"north": [[0, 0.0], [1, 0.4]]}, "local/south": {"south": [[0, 0.0], [1, 0.5]]},
+            "local/north": {"north": [[0, 0.0], [1, 0.4]]},
+            "local/south": {"south": [[0, 0.0], [1, 0.5]]},
             "federated": {"north": [[0, 0.0], [1, 0.5]], "south": [[0, 0.0], [1, 0.6]]},
             "centralized": {"pool": [[0, 0.0], [1, 0.6]]},
         }

@@ -1,4 +1,4 @@
-"""A comparison without FLARE and without processes: every cell once, an interrupted one goes on, a picture shows it."""
+"""A comparison without FLARE and without processes: every experiment once, an interrupted one goes on, a picture shows it."""
 
 import csv
 import json
@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from fedpeft.spec.datasets import DATASETS
-from fedpeft.spec.methods import METHODS
-from fedpeft.study import work
-from fedpeft.study.cells import LOCK
-from fedpeft.study.overview import draw_first
-from fedpeft.train.run_folder import DESCRIPTION, RunFolder
+from fedpeft.config.datasets import DATASETS
+from fedpeft.config.methods import METHODS
+from fedpeft.study.plan.experiments import LOCK
+from fedpeft.study.plots.overview import draw_first
+from fedpeft.study.run import work
+from fedpeft.training.server.run_folder import DESCRIPTION, RunFolder
 
 SETTINGS = ["local", "centralized"]
 MODELS = ["initial", "local/site-1", "local/site-2", "centralized"]
@@ -47,10 +47,22 @@ def test_cases_name_the_model_and_the_case(compared):
         rows = list(csv.DictReader(stream))
     assert len(rows) == len(MODELS) * 2 * 2
     assert list(rows[0]) == [
-        "method", "rank", "seed", "setting", "trained_at", "site", "split", "case", "class", "dice",
+        "method",
+        "rank",
+        "seed",
+        "setting",
+        "trained_at",
+        "site",
+        "split",
+        "case",
+        "class",
+        "dice",
     ]
     assert [(row["setting"], row["trained_at"]) for row in rows[::4]] == [
-        ("initial", ""), ("local", "site-1"), ("local", "site-2"), ("centralized", ""),
+        ("initial", ""),
+        ("local", "site-1"),
+        ("local", "site-2"),
+        ("centralized", ""),
     ]
 
 
@@ -58,8 +70,9 @@ def test_no_time_is_among_the_results_but_in_a_file_of_its_own(compared):
     plan, _ = compared
     assert "seconds" not in (plan.out / "results.json").read_text()
     found = json.loads((plan.out / "times.json").read_text())
-    assert list(found) == [f"flap_sam, seed 0, {name}" for name in ("initial", "local site-1", "local site-2",
-                                                                    "centralized")]
+    assert list(found) == [
+        f"flap_sam, seed 0, {name}" for name in ("initial", "local site-1", "local site-2", "centralized")
+    ]
     assert list(found["flap_sam, seed 0, initial"]) == ["test"]
     assert list(found["flap_sam, seed 0, centralized"]) == ["train", "test", "round"]
 
@@ -74,11 +87,11 @@ def test_a_finished_comparison_is_neither_trained_nor_tested_again(compared, aga
 @pytest.mark.parametrize("fault", ["running", "no description"])
 def test_only_an_unfinished_cell_is_trained_again_to_the_same_result(compared, again, fault):
     out, once_more = again
-    cell = out / "flap_sam/seed-0/local/site-2/run"
+    experiment = out / "flap_sam/seed-0/local/site-2/run"
     if fault == "running":
-        RunFolder(cell).finish("running")
+        RunFolder(experiment).finish("running")
     else:
-        (cell / DESCRIPTION).unlink()
+        (experiment / DESCRIPTION).unlink()
     name = "flap_sam, seed 0, local site-2"
     assert once_more() == ([f"train {name}", f"test {name}"], compared[1])
 
@@ -104,8 +117,10 @@ def test_a_finished_training_is_not_replaced_by_another_recipe(again, run):
     assert (out / "flap_sam/seed-0/centralized/run/global.safetensors").read_bytes() == before
     shutil.rmtree(out / "flap_sam/seed-0/centralized")
     done, _ = once_more([run.with_(learning_rate=1e-4)], ["centralized"])
-    assert done == ["test flap_sam, seed 0, initial", *(f"{what} flap_sam, seed 0, centralized"
-                                                        for what in ("train", "test"))]
+    assert done == [
+        "test flap_sam, seed 0, initial",
+        *(f"{what} flap_sam, seed 0, centralized" for what in ("train", "test")),
+    ]
 
 
 @pytest.mark.parametrize("row", ["method", "data set"])
@@ -127,12 +142,14 @@ def test_more_methods_ranks_and_seeds_add_to_what_is_there(again, run):
     done, results = once_more(runs, ["centralized"])
     names = ["flap_sam-r4, seed 0", "flap_sam, seed 1"]
     assert done == [
-        f"{what} {name}, {setting}" for name in names
+        f"{what} {name}, {setting}"
+        for name in names
         for what, setting in (("test", "initial"), ("train", "centralized"), ("test", "centralized"))
     ]
     assert [entry["label"] for entry in results["runs"]] == ["flap_sam", "flap_sam-r4", "flap_sam"]
     assert [(item["label"], item["seeds"]) for item in results["summary"]] == [
-        ("flap_sam", [0, 1]), ("flap_sam-r4", [0]),
+        ("flap_sam", [0, 1]),
+        ("flap_sam-r4", [0]),
     ]
     assert (out / "flap_sam-r4/seed-0/centralized/run" / DESCRIPTION).is_file()
 
@@ -164,14 +181,17 @@ def test_a_setting_named_twice_is_trained_once_and_its_end_is_told(again):
     out, once_more = again
     shutil.rmtree(out / "flap_sam")
     events = []
-    done, results = once_more(settings=["centralized", "centralized"],
-                              report=lambda progress, event: events.append((progress.line(), event)))
+    done, results = once_more(
+        settings=["centralized", "centralized"], report=lambda progress, event: events.append((progress.line(), event))
+    )
     assert [item for item in done if item.startswith("train")] == ["train flap_sam, seed 0, centralized"]
     assert list(results["runs"][0]["models"]) == ["initial", "centralized"]
     # The rounds are told by worker processes, of which there are none here.
     assert [line.partition(" ")[0] for line, _ in events] == ["0/2", "1/2", "2/2"]
     assert {event.rpartition(" in ")[0] or event for _, event in events} == {
-        "no cell has finished before", "flap_sam, seed 0, initial: finished", "flap_sam, seed 0, centralized: finished",
+        "no experiment has finished before",
+        "flap_sam, seed 0, initial: finished",
+        "flap_sam, seed 0, centralized: finished",
     }
 
 
@@ -195,16 +215,21 @@ def test_the_federated_cell_goes_through_the_simulator_once_and_counts_its_bytes
     events = []
     done, results = once_more(settings=["local", "federated"], report=lambda progress, event: events.append(event))
     assert done == ["test flap_sam, seed 0, federated"]
-    cell = out / "flap_sam/seed-0/federated"
-    assert sorted(file.name for file in cell.iterdir()) == [
-        "job", "made_from.json", "run", "scores-test.json", "times.json", "workspace",
+    experiment = out / "flap_sam/seed-0/federated"
+    assert sorted(file.name for file in experiment.iterdir()) == [
+        "job",
+        "made_from.json",
+        "run",
+        "scores-test.json",
+        "times.json",
+        "workspace",
     ]
-    assert (cell / "job" / "flap_sam_phantom" / "meta.json").is_file()
+    assert (experiment / "job" / "flap_sam_phantom" / "meta.json").is_file()
     (item,) = results["summary"]
     assert (item["bytes_up"], item["bytes_down"]) == (doubles.BYTES, doubles.BYTES)
     assert item["gain"]["low"] <= item["gain"]["average"] <= item["gain"]["high"]
     assert once_more(settings=["local", "federated"]) == ([], results)
-    assert events[0] == "3 cells have finished before"
+    assert events[0] == "3 experiments have finished before"
 
 
 def test_the_picture_has_curves_and_masks(compared, run):

@@ -5,7 +5,7 @@ import csv
 import pytest
 from made import scores_of
 
-from fedpeft.study.differences import FILE, differences, write_differences
+from fedpeft.study.results.contrasts import FILE, differences, write_differences
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from planted import DAY, SERVER, SITE, Authority, allow, free_port, installed, red, site_file, write
 
-from fedpeft.spec.jobs import ALLOW_LIST
-from fedpeft.study.doctor import CHECKS, healthy
-from fedpeft.study.doctor_finding import FAULT, OK
-from fedpeft.train.fingerprint import WHEEL
+from fedpeft.common.fingerprint import WHEEL
+from fedpeft.deploy.doctor.doctor import CHECKS, healthy
+from fedpeft.deploy.doctor.finding import FAULT, OK
+from fedpeft.flare.rendering import ALLOW_LIST
 
 
 def test_a_machine_in_order_is_green(place):
@@ -105,15 +105,27 @@ FAULTS = [
     ("wheel hash", other_wheel, {"wheel"}, ["ef", "--force-reinstall", "fedpeft-2.whl", "cd"]),
     ("no GPU", site_file(device="cuda:99"), {"GPU"}, ["cuda:99", "fedpeft_site.json"]),
     ("no such device", site_file(device="graphics"), {"GPU"}, ["graphics", "cuda:<number>", "correct"]),
-    ("disk full", lambda place, patch: place.need(disk_gib=1e9), {"disk state_dir", "disk kit"},
-     ["1e+09 GiB", "free space"]),
+    (
+        "disk full",
+        lambda place, patch: place.need(disk_gib=1e9),
+        {"disk state_dir", "disk kit"},
+        ["1e+09 GiB", "free space"],
+    ),
     ("state_dir below a file", site_file(state_dir="/etc/passwd/state"), {"state_dir"}, ["/etc/passwd", "client"]),
-    ("no state_dir", lambda place, patch: place.values.pop("state_dir"), {"state_dir"},
-     ["survives a restart", "add it"]),
+    (
+        "no state_dir",
+        lambda place, patch: place.values.pop("state_dir"),
+        {"state_dir"},
+        ["survives a restart", "add it"],
+    ),
     ("port closed", lambda place, patch: place.connect(free_port()), {"server"}, ["nothing listens", "operator"]),
     ("name unknown", no_dns, {"server"}, ["not known here", "DNS", "/etc/hosts"]),
-    ("another server", lambda place, patch: place.connect(place.server.port, identity="another.example.org"),
-     {"server"}, [SERVER, "another.example.org", "corrected"]),
+    (
+        "another server",
+        lambda place, patch: place.connect(place.server.port, identity="another.example.org"),
+        {"server"},
+        [SERVER, "another.example.org", "corrected"],
+    ),
     ("certificate expired", expired, {"certificate client.crt", "server"}, ["ended on", "state/cert.json"]),
     ("certificate of tomorrow", not_yet_valid, {"certificate client.crt", "server"}, ["valid from", "clock"]),
     ("root expired", root_expired, {"certificate rootCA.pem"}, ["ended on", "new workspace"]),
@@ -122,10 +134,18 @@ FAULTS = [
     ("another key", other_key, {"root CA"}, ["client.key", "one and the same kit"]),
     ("no kit", no_kit, {"kit"}, ["fed_client.json", "startup/ and local/"]),
     ("broken kit", broken_kit, {"kit"}, ["fed_client.json", "made again"]),
-    ("checkpoint hash", site_file(checkpoints={"vit_b16": {"path": __file__, "sha256": "0" * 64}}),
-     {"checkpoint vit_b16"}, ["0" * 64, "fetch the file again"]),
-    ("no checkpoint", site_file(checkpoints={"vit_b16": {"path": "/no/weights.pth"}}), {"checkpoint vit_b16"},
-     ["/no/weights.pth", "put the weights there"]),
+    (
+        "checkpoint hash",
+        site_file(checkpoints={"vit_b16": {"path": __file__, "sha256": "0" * 64}}),
+        {"checkpoint vit_b16"},
+        ["0" * 64, "fetch the file again"],
+    ),
+    (
+        "no checkpoint",
+        site_file(checkpoints={"vit_b16": {"path": "/no/weights.pth"}}),
+        {"checkpoint vit_b16"},
+        ["/no/weights.pth", "put the weights there"],
+    ),
     ("picture lost", picture_lost, {"data images"}, [".png cannot be read", "fedpeft data prepare"]),
     ("picture damaged", picture_damaged, {"data images"}, [".png", "prepare the data again"]),
     ("no datalist", site_file(datasets={"images": "/no/datalist.json"}), {"data images"}, ["/no/datalist.json"]),
@@ -133,9 +153,13 @@ FAULTS = [
     ("class missing", allow(without=ALLOW_LIST[2]), {"allow-list"}, [ALLOW_LIST[2], "add to"]),
     ("FLARE as a whole", allow("nvflare."), {"allow-list"}, ["nvflare.", "remove"]),
     ("everything", allow("*"), {"allow-list"}, ["*", "remove"]),
-    ("list not enforced", lambda place, patch: place.policy.update(class_list_enforcement_mode="warn"), {"allow-list"},
-     ["warn", "enforce", "correct"]),
-    ("clock skew", lambda place, patch: setattr(place.server, "ahead", 600.0), {"clock"}, ["600 s ahead", "NTP"]),
+    (
+        "list not enforced",
+        lambda place, patch: place.policy.update(class_list_enforcement_mode="warn"),
+        {"allow-list"},
+        ["warn", "enforce", "correct"],
+    ),
+    ("clock skew", lambda place, patch: setattr(place.server, "clock_ahead", 600.0), {"clock"}, ["600 s ahead", "NTP"]),
     ("site file", site_file(colour="red"), {"site file"}, ["colour", "admin/README.md"]),
     ("permits nothing", site_file(permit={"methods": []}), {"permit"}, ["no method", "fedpeft methods"]),
     ("permits what is not", site_file(permit={"methods": ["flap-sam"]}), {"permit"}, ["flap-sam", "fedpeft methods"]),

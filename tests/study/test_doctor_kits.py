@@ -10,15 +10,17 @@ from nvflare.lighter.provision import prepare_builders, prepare_project
 from nvflare.lighter.provisioner import Provisioner
 from planted import Server, free_port, red
 
-from fedpeft.study.doctor import examine, subject_of
-from fedpeft.study.doctor_kit import read_kit
-from fedpeft.study.doctor_network import ask
-from fedpeft.study.doctor_subject import Needs
+from fedpeft.deploy.doctor.doctor import examine, subject_of
+from fedpeft.deploy.doctor.kit import read_kit
+from fedpeft.deploy.doctor.network import ask
+from fedpeft.deploy.doctor.subject import Needs
 
 PORT = free_port()
 LIGHTER = "nvflare.lighter.impl"
 PROJECT = {
-    "api_version": 3, "name": "consortium", "description": "",
+    "api_version": 3,
+    "name": "consortium",
+    "description": "",
     "participants": [
         {"name": "localhost", "type": "server", "org": "hq", "fed_learn_port": PORT},
         {"name": "hospital-1", "type": "client", "org": "north"},
@@ -55,9 +57,14 @@ def examined(folder):
     return examine(subject_of(None, folder, None, Needs(disk_gib=0.001)))
 
 
-@pytest.mark.parametrize(("role", "name"), [
-    ("server", "consortium"), ("client", "hospital-1"), ("admin", "lead@hq.org"),
-])
+@pytest.mark.parametrize(
+    ("role", "name"),
+    [
+        ("server", "consortium"),
+        ("client", "hospital-1"),
+        ("admin", "lead@hq.org"),
+    ],
+)
 def test_a_provisioned_kit_is_read(kits, role, name):
     kit = read_kit(kits / KITS[role])
     assert (kit.role, kit.name, kit.project, kit.server) == (role, name, "consortium", "localhost")

@@ -5,9 +5,9 @@ import shutil
 import pytest
 from planted import DAY, SITE, allow, free_port, red, site_file, yellow
 
-from fedpeft.study.doctor import CHECKS, Check, examine, healthy, subject_of
-from fedpeft.study.doctor_finding import NOT_CHECKED, OK
-from fedpeft.study.doctor_subject import Gpu, Machine, Needs, Subject
+from fedpeft.deploy.doctor.doctor import CHECKS, Check, examine, healthy, subject_of
+from fedpeft.deploy.doctor.finding import NOT_CHECKED, OK
+from fedpeft.deploy.doctor.subject import Gpu, Machine, Needs, Subject
 
 GIB = 2**30
 
@@ -17,9 +17,16 @@ def double(free_gib):
     return Machine(gpus=lambda: (Gpu("double", int(free_gib * GIB), 16 * GIB),), cuda="13", synchronised=lambda: True)
 
 
-@pytest.mark.parametrize(("free", "asked", "state"), [
-    (1.0, None, "fault"), (4.0, None, "warning"), (8.0, None, "ok"), (8.0, 12.0, "fault"), (1.0, 0.5, "ok"),
-])
+@pytest.mark.parametrize(
+    ("free", "asked", "state"),
+    [
+        (1.0, None, "fault"),
+        (4.0, None, "warning"),
+        (8.0, None, "ok"),
+        (8.0, 12.0, "fault"),
+        (1.0, 0.5, "ok"),
+    ],
+)
 def test_too_little_gpu_memory(place, free, asked, state):
     """The GPU is a double; the figures are those of the site file's backbone, or what is asked for."""
     place.values["device"], place.machine = "cuda:0", double(free)
@@ -30,24 +37,35 @@ def test_too_little_gpu_memory(place, free, asked, state):
     assert ("nvidia-smi" in gpu.remedy) == (state != "ok")
 
 
-@pytest.mark.parametrize(("machine", "remedy"), [
-    (Machine(gpus=lambda: (), cuda=None), "build of torch with CUDA"), (Machine(gpus=lambda: (), cuda="13"), "driver"),
-    (double(8), "first GPU is cuda:0"),
-], ids=["torch without CUDA", "no driver", "too few"])
+@pytest.mark.parametrize(
+    ("machine", "remedy"),
+    [
+        (Machine(gpus=lambda: (), cuda=None), "build of torch with CUDA"),
+        (Machine(gpus=lambda: (), cuda="13"), "driver"),
+        (double(8), "first GPU is cuda:0"),
+    ],
+    ids=["torch without CUDA", "no driver", "too few"],
+)
 def test_why_a_gpu_is_missing(place, machine, remedy):
     place.values["device"], place.machine = "cuda:1", machine
     (gpu,) = (item for item in place.examined() if item.check == "GPU")
     assert gpu.state == "fault" and remedy in gpu.remedy
 
 
-@pytest.mark.parametrize(("plant", "turns_yellow"), [
-    (lambda place, patch: place.authority.write(place.startup, "client", SITE, last=20 * DAY),
-     {"certificate client.crt"}),
-    (lambda place, patch: setattr(place.server, "ahead", -20.0), {"clock"}),
-    (allow("hospital.filters.Own"), {"allow-list"}),
-    (site_file(checkpoints={"vit_b17": {"path": __file__}}), {"checkpoint vit_b17"}),
-    (site_file(checkpoints={"vit_b16-medical": {"path": __file__}}), {"checkpoint vit_b16-medical"}),
-], ids=["certificate soon", "small skew", "own class", "name of no backbone", "no hash stated"])
+@pytest.mark.parametrize(
+    ("plant", "turns_yellow"),
+    [
+        (
+            lambda place, patch: place.authority.write(place.startup, "client", SITE, last=20 * DAY),
+            {"certificate client.crt"},
+        ),
+        (lambda place, patch: setattr(place.server, "clock_ahead", -20.0), {"clock"}),
+        (allow("hospital.filters.Own"), {"allow-list"}),
+        (site_file(checkpoints={"vit_b17": {"path": __file__}}), {"checkpoint vit_b17"}),
+        (site_file(checkpoints={"vit_b16-medical": {"path": __file__}}), {"checkpoint vit_b16-medical"}),
+    ],
+    ids=["certificate soon", "small skew", "own class", "name of no backbone", "no hash stated"],
+)
 def test_what_may_wait_is_yellow(place, plant, turns_yellow):
     plant(place, None)
     findings = place.examined()

@@ -1,4 +1,4 @@
-"""Cells that fail, workers that are killed, comparisons that get in each other's way: what is kept and what is said."""
+"""Experiments that fail, workers that are killed, comparisons that get in each other's way: what is kept and what is said."""
 
 import shutil
 from concurrent.futures import Future
@@ -7,9 +7,9 @@ from concurrent.futures.process import BrokenProcessPool
 import doubles
 import pytest
 
-from fedpeft.study import compare as study
-from fedpeft.study import work
-from fedpeft.study.cells import only_one
+from fedpeft.study.plan.experiments import only_one
+from fedpeft.study.run import compare as study
+from fedpeft.study.run import work
 
 
 def test_a_failing_cell_is_named_and_costs_no_other_one(compared, again, monkeypatch):
@@ -17,10 +17,10 @@ def test_a_failing_cell_is_named_and_costs_no_other_one(compared, again, monkeyp
     before = (out / "results.json").read_bytes()
     shutil.rmtree(out / "flap_sam")
 
-    def broken(plan, cell, folder, original=work._alone):
-        if cell.site == "site-1":
+    def broken(plan, experiment, folder, original=work._alone):
+        if experiment.site == "site-1":
             raise ValueError("image.nii.gz is damaged")
-        original(plan, cell, folder)
+        original(plan, experiment, folder)
 
     events = []
     with monkeypatch.context() as patch:
@@ -28,7 +28,7 @@ def test_a_failing_cell_is_named_and_costs_no_other_one(compared, again, monkeyp
         with pytest.raises(RuntimeError) as caught:
             once_more(settings=["local"], report=lambda progress, event: events.append(event))
     text = str(caught.value)
-    assert "1 of 3 cells failed" in text and "same command again" in text
+    assert "1 of 3 experiments failed" in text and "same command again" in text
     assert text.endswith("flap_sam, seed 0, local site-1: image.nii.gz is damaged")
     assert "flap_sam, seed 0, local site-1: failed: image.nii.gz is damaged" in events
     assert (out / "results.json").read_bytes() == before
@@ -65,7 +65,9 @@ def test_a_killed_worker_process_is_told_with_the_likely_reason(again, monkeypat
             return future
 
     monkeypatch.setattr(study, "ProcessPoolExecutor", Broken)
-    with pytest.raises(RuntimeError, match="2 of 2 cells failed.*initial: a worker .*memory.*centralized: a worker"):
+    with pytest.raises(
+        RuntimeError, match="2 of 2 experiments failed.*initial: a worker .*memory.*centralized: a worker"
+    ):
         once_more(settings=["centralized"])
 
 

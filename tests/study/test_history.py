@@ -2,8 +2,8 @@
 
 import pytest
 
-from fedpeft.study.history import aligned, history, mean_curve
-from fedpeft.train.run_folder import RunFolder
+from fedpeft.study.results.history import aligned, history, mean_curve
+from fedpeft.training.server.run_folder import RunFolder
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ import doubles
 import psutil
 import pytest
 
-from fedpeft.study import compare as study
-from fedpeft.study import work
-from fedpeft.study.cells import Plan
-from fedpeft.study.compare import compare
-from fedpeft.study.simulate import VARIABLE
+from fedpeft.study.plan.experiments import Plan
+from fedpeft.study.run import compare as study
+from fedpeft.study.run import work
+from fedpeft.study.run.compare import compare
+from fedpeft.study.run.simulate import VARIABLE
 
 SETTINGS = ["local", "federated", "centralized"]
 CELLS = ["initial", "local/site-1", "local/site-2", "federated", "centralized"]
@@ -70,12 +70,16 @@ def live(plan, run, number):
 
 
 def finished(plan):
-    """Finished cell -> what its files are on the disk, and when each was written."""
+    """Finished experiment -> what its files are on the disk, and when each was written."""
     root = plan.out / "flap_sam" / "seed-0"
     return {
-        name: {file: (file.stat().st_ino, file.stat().st_mtime_ns)
-               for file in sorted((root / name).rglob("*")) if file.is_file()}
-        for name in CELLS if (root / name / "scores-test.json").is_file()
+        name: {
+            file: (file.stat().st_ino, file.stat().st_mtime_ns)
+            for file in sorted((root / name).rglob("*"))
+            if file.is_file()
+        }
+        for name in CELLS
+        if (root / name / "scores-test.json").is_file()
     }
 
 
@@ -101,7 +105,7 @@ def test_lives_that_end_in_the_middle_of_a_write(undisturbed, two_sites, checkpo
     numbers, before, lives = random.Random(0), {}, 1
     while not live(plan, short, numbers.randint(5, 40)):
         now = finished(plan)
-        assert before == {name: now[name] for name in before}, "a finished cell was touched"
+        assert before == {name: now[name] for name in before}, "a finished experiment was touched"
         before, lives = now, lives + 1
     assert lives > 3
     assert results_of(plan) == results_of(undisturbed)
@@ -111,7 +115,7 @@ def test_lives_that_end_in_the_middle_of_a_write(undisturbed, two_sites, checkpo
 
 @pytest.mark.parametrize("number", range(1, 7))
 def test_a_life_that_ends_while_the_results_are_written(undisturbed, short, tmp_path, number):
-    """All cells are there; results.json, times.json, cases.csv and the tables are written, each by one rename."""
+    """All experiments are there; results.json, times.json, cases.csv and the tables are written, each by one rename."""
     plan = Plan(undisturbed.data, tmp_path / "out", undisturbed.checkpoint, seconds=1)
     shutil.copytree(undisturbed.out, plan.out)
     before = finished(plan)
@@ -128,9 +132,13 @@ def command(tmp_path):
 
     def start(data, out, *options):
         arguments = ["compare", "--data", data, "--side", "32", "--out", out, *options]
-        started.append(subprocess.Popen(
-            [sys.executable, "-m", "fedpeft.cli.main", *map(str, arguments)], stdout=subprocess.PIPE, text=True,
-        ))
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "fedpeft.cli.main", *map(str, arguments)],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
         return started[-1]
 
     yield start
@@ -166,8 +174,18 @@ def test_the_command_killed_while_it_trains(command, compared, run, here, tmp_pa
     compare(reference, [run], ["centralized"], lambda progress, event: None)
 
     out = tmp_path / "out"
-    options = ["--settings", "centralized", "--rounds", run.rounds, "--batch", run.batch, "--local-epochs",
-               run.local_epochs, "--learning-rate", run.learning_rate]
+    options = [
+        "--settings",
+        "centralized",
+        "--rounds",
+        run.rounds,
+        "--batch",
+        run.batch,
+        "--local-epochs",
+        run.local_epochs,
+        "--learning-rate",
+        run.learning_rate,
+    ]
     first = command(plan.data, out, *options)
     read_until(first, "begins")
     time.sleep(random.Random(0).uniform(0, 1))

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from fedpeft.spec.methods import METHODS
-from fedpeft.spec.run import Run
-from fedpeft.study.cells import Cell, label
-from fedpeft.study.recipe import recipe, step_sizes, variations
+from fedpeft.config.methods import METHODS
+from fedpeft.config.run import Run
+from fedpeft.study.plan.experiments import Experiment, label
+from fedpeft.study.plan.recipe import learning_rates, recipe, variations
 
 START = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=10, learning_rate=5e-3)
 
@@ -24,9 +24,13 @@ def test_the_recipe_is_the_data_sets_with_its_classes(small_phantom, tmp_path):
 def test_a_run_for_each_method_rank_and_seed():
     runs = variations(START, ["flap_sam", "pdec_ft"], [0, 7], [4, 8], {}, {})
     assert [(label(run), run.rank, run.seed) for run in runs] == [
-        ("flap_sam-r4", 4, 0), ("flap_sam-r4", 4, 7), ("flap_sam", 8, 0), ("flap_sam", 8, 7),
+        ("flap_sam-r4", 4, 0),
+        ("flap_sam-r4", 4, 7),
+        ("flap_sam", 8, 0),
+        ("flap_sam", 8, 7),
         # No adapters, no rank.
-        ("pdec_ft", 8, 0), ("pdec_ft", 8, 7),
+        ("pdec_ft", 8, 0),
+        ("pdec_ft", 8, 7),
     ]
 
 
@@ -40,16 +44,21 @@ def test_every_row_of_the_methods_table_can_be_compared_by_its_name(method):
     assert run.learning_rate == pytest.approx(5e-3 * row.rate)
 
 
-@pytest.mark.parametrize(("method", "backbone", "rank", "expected"), [
-    ("flap_sam", "sam_vit_b", 32, "flap_sam"), ("flap_sam", "sam_vit_b", 8, "flap_sam-r8"),
-    ("flap_sam", "sam_tiny", 8, "flap_sam"), ("samed", "sam_vit_b", 4, "samed"),
-    ("samed", "sam_vit_b", 32, "samed-r32"),
-])
+@pytest.mark.parametrize(
+    ("method", "backbone", "rank", "expected"),
+    [
+        ("flap_sam", "sam_vit_b", 32, "flap_sam"),
+        ("flap_sam", "sam_vit_b", 8, "flap_sam-r8"),
+        ("flap_sam", "sam_tiny", 8, "flap_sam"),
+        ("samed", "sam_vit_b", 4, "samed"),
+        ("samed", "sam_vit_b", 32, "samed-r32"),
+    ],
+)
 def test_the_label_names_a_rank_that_is_not_the_methods_own(method, backbone, rank, expected, tmp_path):
     run = Run(method, "phantom", backbone, rank=rank, seed=3)
     assert label(run) == expected
-    assert Cell(run, "local", "north").folder(tmp_path) == tmp_path / expected / "seed-3" / "local" / "north"
-    assert Cell(run, "local", "north").name == f"{expected}, seed 3, local north"
+    assert Experiment(run, "local", "north").folder(tmp_path) == tmp_path / expected / "seed-3" / "local" / "north"
+    assert Experiment(run, "local", "north").name == f"{expected}, seed 3, local north"
 
 
 def test_fields_go_before_what_a_row_brings():
@@ -67,10 +76,10 @@ def test_step_sizes_scale_by_the_row_or_are_the_same_for_all():
         return [run.learning_rate for run in variations(START, methods, [0], [], {}, found)]
 
     assert rates({}) == pytest.approx([5e-3, 7.5e-4, 2.5e-3])
-    assert rates(step_sizes(methods, 1e-2, False)) == pytest.approx([1e-2, 1.5e-3, 5e-3])
-    assert rates(step_sizes(methods, 8e-4, True)) == [8e-4, 8e-4, 8e-4]
+    assert rates(learning_rates(methods, 1e-2, False)) == pytest.approx([1e-2, 1.5e-3, 5e-3])
+    assert rates(learning_rates(methods, 8e-4, True)) == [8e-4, 8e-4, 8e-4]
     # The backbone's, 2e-3.
-    assert rates(step_sizes(methods, 0.0, False)) == pytest.approx([2e-3, 3e-4, 1e-3])
+    assert rates(learning_rates(methods, 0.0, False)) == pytest.approx([2e-3, 3e-4, 1e-3])
     assert rates({"full_ft": 1e-5}) == pytest.approx([5e-3, 1e-5, 2.5e-3])
 
 

@@ -7,9 +7,9 @@ import time
 import psutil
 import pytest
 
+from fedpeft.config.run import Run
 from fedpeft.flare.round_line import final_line, is_final_line, round_line
-from fedpeft.spec.run import Run
-from fedpeft.study.simulate import VARIABLE, end_simulation
+from fedpeft.study.run.simulate import VARIABLE, end_simulation
 
 # A server that starts two clients in sessions of their own and ends: nothing but the variable leads to them.
 SERVER = """

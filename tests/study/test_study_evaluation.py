@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from fedpeft.study.evaluation import evaluate, write_evaluation
-from fedpeft.train.run_folder import BEST, GLOBAL
+from fedpeft.study.apply.evaluation import evaluate, write_evaluation
+from fedpeft.training.server.run_folder import BEST, GLOBAL
 
 
 @pytest.fixture
@@ -83,10 +83,13 @@ def test_labels_that_are_not_the_runs_are_refused(finished, checkpoint, data, ta
         evaluate(finished, root, "test", checkpoint, GLOBAL)
 
 
-@pytest.mark.parametrize(("edit", "part"), [
-    (lambda content: content["test"][0].pop("label"), "has no label"),
-    (lambda content: content.update(test=[]), "no case for test"),
-])
+@pytest.mark.parametrize(
+    ("edit", "part"),
+    [
+        (lambda content: content["test"][0].pop("label"), "has no label"),
+        (lambda content: content.update(test=[]), "no case for test"),
+    ],
+)
 def test_a_site_that_cannot_be_scored_is_named(finished, checkpoint, data, edit, part):
     root = data("site-3", edit)
     with pytest.raises(ValueError, match=f"site-3.*{part}"):

@@ -5,8 +5,8 @@ from math import sqrt
 import pytest
 from made import scores_of, summary_of
 
-from fedpeft.model.parcel import parcel
-from fedpeft.study.summary import summarise
+from fedpeft.models.payload import payload
+from fedpeft.study.results.summary import summarise
 
 
 def near(*values):
@@ -63,17 +63,23 @@ def test_seeds_are_averaged_and_spread(run):
 def test_methods_and_ranks_are_apart(run):
     found = summary_of(scores_of(run), scores_of(run.with_(rank=4)), scores_of(run.with_(method="pdec_ft")))
     assert [(item["label"], item["method"], item["title"], item["rank"]) for item in found] == [
-        ("flap_sam", "flap_sam", "FLAP-SAM", 8), ("flap_sam-r4", "flap_sam", "FLAP-SAM", 4),
+        ("flap_sam", "flap_sam", "FLAP-SAM", 8),
+        ("flap_sam-r4", "flap_sam", "FLAP-SAM", 4),
         ("pdec_ft", "pdec_ft", "PDecFT", 8),
     ]
     assert found[1]["trainable"] < found[0]["trainable"] < found[0]["total"]
     assert found[0]["total"] - found[1]["total"] == found[0]["trainable"] - found[1]["trainable"]
 
 
-@pytest.mark.parametrize(("settings", "gain", "ratio"), [
-    (("initial", "federated"), False, False), (("initial", "local", "federated"), True, False),
-    (("initial", "federated", "centralized"), False, True), (("initial", "local", "centralized"), False, False),
-])
+@pytest.mark.parametrize(
+    ("settings", "gain", "ratio"),
+    [
+        (("initial", "federated"), False, False),
+        (("initial", "local", "federated"), True, False),
+        (("initial", "federated", "centralized"), False, True),
+        (("initial", "local", "centralized"), False, False),
+    ],
+)
 def test_only_what_was_compared(run, settings, gain, ratio):
     (found,) = summary_of(scores_of(run, settings=settings))
     assert (found["gain"] is not None, found["ratio"] is not None) == (gain, ratio)
@@ -84,8 +90,9 @@ def test_only_what_was_compared(run, settings, gain, ratio):
 def test_bytes_are_the_measured_ones_or_what_the_codec_would_send(run, codec, width):
     run = run.with_(codec=codec)
     (found,) = summary_of(scores_of(run))
-    numbers = sum(a[0] * (a[1] if len(a) > 1 else 1) * (a[2] * a[3] if len(a) > 2 else 1)
-                  for a in parcel(run).values())
+    numbers = sum(
+        a[0] * (a[1] if len(a) > 1 else 1) * (a[2] * a[3] if len(a) > 2 else 1) for a in payload(run).values()
+    )
     assert found["trainable"] == numbers
     assert (found["bytes_up"], found["bytes_down"]) == (width * numbers, width * numbers)
     (found,) = summary_of(scores_of(run), traffic={"bytes_up": 10.0, "bytes_down": 20.0})

@@ -4,7 +4,7 @@ import csv
 
 from made import scores_of, summary_of
 
-from fedpeft.study.table import table, write_table
+from fedpeft.study.results.table import table, write_table
 
 
 def test_a_block_a_method_a_row_a_setting_a_column_a_site(run):
@@ -73,14 +73,36 @@ def test_markdown_and_csv(run, tmp_path):
     with (tmp_path / "table.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [row["setting"] for row in rows] == [
-        "initial", "local", "local_everywhere", "federated", "centralized", "gain", "ratio",
+        "initial",
+        "local",
+        "local_everywhere",
+        "federated",
+        "centralized",
+        "gain",
+        "ratio",
     ]
     assert rows[3] == {
-        "label": "flap_sam", "method": "flap_sam", "title": "FLAP-SAM", "rank": "8", "seeds": "0 1",
-        "setting": "federated", "north": "0.393750", "south": "0.281250", "average": "0.337500", "sd": "0.159099",
-        "low": "", "high": "", "trainable": str(summary[0]["trainable"]), "total": str(summary[0]["total"]),
-        "exchanged": "65776", "bytes_up": "263104", "bytes_down": "263104",
+        "label": "flap_sam",
+        "method": "flap_sam",
+        "title": "FLAP-SAM",
+        "rank": "8",
+        "seeds": "0 1",
+        "setting": "federated",
+        "north": "0.393750",
+        "south": "0.281250",
+        "average": "0.337500",
+        "sd": "0.159099",
+        "low": "",
+        "high": "",
+        "trainable": str(summary[0]["trainable"]),
+        "total": str(summary[0]["total"]),
+        "exchanged": "65776",
+        "bytes_up": "263104",
+        "bytes_down": "263104",
     }
     assert (rows[5]["average"], rows[5]["low"], rows[5]["high"], rows[6]["south"]) == (
-        "0.028125", "0.000000", "0.056250", "",
+        "0.028125",
+        "0.000000",
+        "0.056250",
+        "",
     )

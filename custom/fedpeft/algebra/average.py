@@ -15,8 +15,8 @@ from torch import Tensor
 
 from fedpeft.algebra.finite import all_finite
 from fedpeft.algebra.lowrank import Factors, average_products, check_weights
-from fedpeft.algebra.side_by_side import side_by_side
 from fedpeft.algebra.tucker import Tucker, average_tucker
+from fedpeft.common.parallel import parallel_map
 
 Leaves = dict[str, Tensor]
 Report = dict[str, float | None]
@@ -142,7 +142,7 @@ RULES: dict[str, Rule] = {
 }
 
 
-def average_parcel(
+def average_payload(
     base: Mapping[str, Tensor],
     differences: Sequence[Mapping[str, Tensor]],
     weights: Sequence[float],
@@ -170,7 +170,7 @@ def average_parcel(
     for k, difference in enumerate(differences):
         _check_keys(k, difference, base)
     groups = _grouped(base, rule_of)
-    found = side_by_side(partial(_averaged, base, differences, weights), groups.items())
+    found = parallel_map(partial(_averaged, base, differences, weights), groups.items())
     averaged: dict[str, Tensor] = {}
     for keys, (leaves, _) in zip(groups.values(), found, strict=True):
         averaged |= {key: leaves[leaf] for leaf, key in keys.items()}
@@ -215,4 +215,6 @@ def _check_keys(k: int, difference: Mapping[str, Tensor], base: Mapping[str, Ten
         if tensor.shape != base[key].shape:
             raise ValueError(f"{key}: site {k} sent {tuple(tensor.shape)}, expected {tuple(base[key].shape)}")
         if not all_finite(tensor):
-            raise ValueError(f"{key}: site {k} sent NaN or infinity: leave it out of this round or lower its step size")
+            raise ValueError(
+                f"{key}: site {k} sent NaN or infinity: leave it out of this round or lower its learning rate"
+            )

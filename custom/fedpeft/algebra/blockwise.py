@@ -6,7 +6,7 @@ whole number nearest to x / scale. The steps are even, since on the differences 
 came out as good as or better than powers, and five times better than float8 (e4m3); blocks of 64 would lower the error
 by 7 to 12 % for 1.6 % more bytes.
 
-A parcel travels as two buffers whatever the number of its tensors, so neither names nor headers of many small tensors
+A payload travels as two buffers whatever the number of its tensors, so neither names nor headers of many small tensors
 cost anything: both ends know keys and shapes. No block crosses from one tensor to the next, so what becomes of a tensor
 does not depend on what else is sent.
 """
@@ -29,7 +29,7 @@ SMALLEST = torch.finfo(torch.bfloat16).tiny
 
 
 def layout(shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the two buffers of a parcel: a byte for each value, a scale for each block."""
+    """Return the shapes of the two buffers of a payload: a byte for each value, a scale for each block."""
     sizes = [prod(shape) for shape in shapes.values()]
     return {VALUES: (sum(sizes),), SCALES: (sum(ceil(size / BLOCK) for size in sizes),)}
 
@@ -63,7 +63,7 @@ def _blocks(key: str, tensor: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"{key}: only floating-point tensors travel, got {tensor.dtype}")
     flat = tensor.detach().cpu().float().flatten()
     if not flat.isfinite().all():
-        raise ValueError(f"{key}: NaN or infinity has no place in 8 bits; lower the step size")
+        raise ValueError(f"{key}: NaN or infinity has no place in 8 bits; lower the learning rate")
     blocks = pad(flat, (0, -flat.numel() % BLOCK)).reshape(-1, BLOCK)
     scales = (blocks.abs().amax(1) / STEPS).bfloat16()
     scales = torch.where(scales < SMALLEST, 0, scales)

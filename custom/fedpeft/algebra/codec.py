@@ -1,6 +1,6 @@
-"""How tensors are written on the wire: outside the parcel, after privacy, and undone before anything is checked.
+"""How tensors are written on the wire: outside the payload, after privacy, and undone before anything is checked.
 
-A codec acts on whole parcels, whose keys and shapes both ends know, so that one may send buffers of its own. Both ends
+A codec acts on whole payloads, whose keys and shapes both ends know, so that one may send buffers of its own. Both ends
 must agree on what arrived: a difference refers to the decoded download, and `roundtrip` is what the sender knows the
 receiver to hold. It acts on each tensor by itself and changes nothing the second time.
 """
@@ -25,8 +25,8 @@ class Codec:
 
     Attributes:
         encode: path -> tensor, to name -> what travels.
-        decode: what travels and the parcel's shapes, to path -> tensor in float32.
-        size: the parcel's shapes, to the bytes of what travels.
+        decode: what travels and the payload's shapes, to path -> tensor in float32.
+        size: the payload's shapes, to the bytes of what travels.
         buffers: names of what travels, where that is not each tensor under its own.
     """
 
@@ -45,7 +45,7 @@ def _cast(tensors: Tensors, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def _uncast(tensors: Tensors, shapes: Shapes, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return the tensors in float32; that keys and shapes are the parcel's is for the receiver to check."""
+    """Return the tensors in float32; that keys and shapes are the payload's is for the receiver to check."""
     for key, tensor in tensors.items():
         if key in shapes and tensor.dtype != dtype:
             raise ValueError(f"{key}: got {tensor.dtype}, expected {dtype}, which is what the codec sends")
@@ -88,7 +88,7 @@ def decode(tensors: Tensors, shapes: Shapes, codec: str) -> dict[str, Tensor]:
 
     Args:
         tensors: what arrived.
-        shapes: keys and shapes of the parcel, in the sender's order.
+        shapes: keys and shapes of the payload, in the sender's order.
         codec: its name.
 
     Raises:
@@ -108,7 +108,7 @@ def roundtrip(tensors: Tensors, codec: str) -> dict[str, Tensor]:
 
 
 def is_encoded(tensors: Tensors, codec: str) -> bool:
-    """Whether these are the buffers in which `codec` sends a parcel, and not the parcel's own tensors.
+    """Whether these are the buffers in which `codec` sends a payload, and not the payload's own tensors.
 
     Raises:
         ValueError: the codec is unknown.
@@ -117,7 +117,7 @@ def is_encoded(tensors: Tensors, codec: str) -> bool:
 
 
 def encoded_bytes(shapes: Shapes, codec: str) -> int:
-    """Return the bytes of a parcel's values as `codec` sends them, without names and headers.
+    """Return the bytes of a payload's values as `codec` sends them, without names and headers.
 
     Raises:
         ValueError: the codec is unknown.

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-from fedpeft.algebra.average import Report, average_parcel
+from fedpeft.algebra.average import Report, average_payload
 from fedpeft.algebra.codec import roundtrip
 
 Tensors = Mapping[str, Tensor]
 
 
-def fed_back(due: Tensors, owed: Tensors, codec: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def fed_back(pending: Tensors, residual: Tensors, codec: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return what a site sends, as the server will decode it, and what it still owes.
 
     Args:
@@ -29,17 +29,20 @@ def fed_back(due: Tensors, owed: Tensors, codec: str) -> tuple[dict[str, Tensor]
     Raises:
         ValueError: as `roundtrip` does.
     """
-    total = {key: tensor + owed[key] if key in owed else tensor for key, tensor in due.items()}
+    total = {key: tensor + residual[key] if key in residual else tensor for key, tensor in pending.items()}
     sent = roundtrip(total, codec)
     left = {key: tensor - sent[key] for key, tensor in total.items()}
     return sent, {key: tensor for key, tensor in left.items() if tensor.any()}
 
 
 def averaged(
-    exact: Tensors, held: Tensors, differences: Sequence[Tensors], weights: Sequence[float],
+    exact: Tensors,
+    decoded: Tensors,
+    differences: Sequence[Tensors],
+    weights: Sequence[float],
     rule_of: Callable[[str], str],
 ) -> tuple[dict[str, Tensor], dict[str, Report]]:
-    """Return the server's tensors after a round, and the reports of `average_parcel`.
+    """Return the server's tensors after a round, and the reports of `average_payload`.
 
     The sites' differences refer to what they hold and are added to exactly that; what the download's rounding kept back
     is added to the average. That is exact for means. An averaged product comes in the basis closest to the factors
@@ -53,8 +56,8 @@ def averaged(
         rule_of: path -> averaging rule.
 
     Raises:
-        ValueError: as `average_parcel` does.
+        ValueError: as `average_payload` does.
     """
-    base = {key: held[key] for key in differences[0]}
-    mean, reports = average_parcel(base, differences, weights, rule_of)
-    return {key: tensor + (exact[key] - held[key]) for key, tensor in mean.items()}, reports
+    base = {key: decoded[key] for key in differences[0]}
+    mean, reports = average_payload(base, differences, weights, rule_of)
+    return {key: tensor + (exact[key] - decoded[key]) for key, tensor in mean.items()}, reports

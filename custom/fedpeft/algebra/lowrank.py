@@ -140,7 +140,9 @@ def _check_factors(sites: Sequence[Factors], last: Factors) -> None:
         if factors.shape != last.shape:
             raise ValueError(f"{name} has a product of shape {factors.shape}, the last round has {last.shape}")
         if not (all_finite(factors.b) and all_finite(factors.a)):
-            raise ValueError(f"the factors of {name} hold NaN or infinity: leave this site out or lower its step size")
+            raise ValueError(
+                f"the factors of {name} hold NaN or infinity: leave this site out or lower its learning rate"
+            )
 
 
 def _core_small(sites: Sequence[Factors], weights: Sequence[float]) -> _Core:

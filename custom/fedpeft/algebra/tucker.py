@@ -157,7 +157,9 @@ def _check(sites: Sequence[Tucker], last: Tucker) -> None:
         if form.shapes != last.shapes:
             raise ValueError(f"{name} has {form.shapes}; the last round has {last.shapes}")
         if not all(x.isfinite().all() for x in form.parts):
-            raise ValueError(f"the tensors of {name} hold NaN or infinity: leave this site out or lower its step size")
+            raise ValueError(
+                f"the tensors of {name} hold NaN or infinity: leave this site out or lower its learning rate"
+            )
 
 
 def _mean(forms: Sequence[Tucker], weights: Sequence[float]) -> Tucker:
@@ -225,7 +227,7 @@ def _settled(core: Tensor, bases: Bases, problem: _Problem, last: Tucker) -> tup
         if change <= harmless:
             break
     if best is None or not isfinite(least):
-        raise ValueError(f"the average overflows {last.core.dtype}: lower the step size of the sites")
+        raise ValueError(f"the average overflows {last.core.dtype}: lower the learning rate of the sites")
     return best, least
 
 

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from fedpeft.spec.run import Run
-from fedpeft.train.checkpoints import needs_file, own
-from fedpeft.train.site_file import read_site_file, verified
+from fedpeft.config.run import Run
+from fedpeft.models.checkpoints.start import needs_file, own
+from fedpeft.training.client.site_file import read_site_file, verified
 
 
 def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:

@@ -15,15 +15,15 @@ from rich.text import Text
 
 from fedpeft.cli.checkpoint_options import add_checkpoint_options, checkpoint_of
 from fedpeft.cli.options import add_run_options, given, method_list, print_wide, subparser
-from fedpeft.spec.presets import ABLATIONS, TRAININGS
-from fedpeft.spec.run import SETTINGS, Run
-from fedpeft.study.cells import Plan
-from fedpeft.study.charts import draw_charts
-from fedpeft.study.compare import Report, compare
-from fedpeft.study.overview import draw_first
-from fedpeft.study.progress import Progress
-from fedpeft.study.recipe import recipe, step_sizes, variations
-from fedpeft.study.table import Table, table
+from fedpeft.config.presets import ABLATIONS, TRAININGS
+from fedpeft.config.run import SETTINGS, Run
+from fedpeft.study.plan.experiments import Plan
+from fedpeft.study.plan.recipe import learning_rates, recipe, variations
+from fedpeft.study.plots.charts import draw_charts
+from fedpeft.study.plots.overview import draw_first
+from fedpeft.study.results.table import Table, table
+from fedpeft.study.run.compare import Report, compare
+from fedpeft.study.run.progress import Progress
 
 # Options of a run that a comparison takes in a form of its own.
 VARIED = ("rank", "learning_rate")
@@ -32,7 +32,9 @@ VARIED = ("rank", "learning_rate")
 def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     """Add the subcommand."""
     parser = subparser(
-        subparsers, "compare", help_,
+        subparsers,
+        "compare",
+        help_,
         "fedpeft compare --data data/phantom --methods flap_sam --settings local,federated --out runs/phantom\n"
         "  fedpeft compare --data data/phantom --ablation rank --seed 0,1,2 --out runs/ranks\n\n"
         "Started again with the same --out it goes on where it was: what has finished is not repeated, also when\n"
@@ -47,14 +49,17 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     ranks.add_argument("--ranks", type=_numbers(1), help="adapter ranks, comma-separated; default each method's own")
     ranks.add_argument("--rank", type=_numbers(1), dest="ranks", help="the same with one rank")
     parser.add_argument(
-        "--learning-rate", type=_rates, metavar="RATE | METHOD=RATE,...",
-        help="peak step size: of adapters, other methods scale it by their row's factor; or of the named methods alone",
+        "--learning-rate",
+        type=_rates,
+        metavar="RATE | METHOD=RATE,...",
+        help="peak learning rate: of adapters, other methods scale it by their row's factor; or of the named methods alone",
     )
     parser.add_argument(
         "--ablation", choices=ABLATIONS, help=_notes("defaults for methods, ranks and settings", ABLATIONS)
     )
     parser.add_argument(
-        "--training", choices=TRAININGS,
+        "--training",
+        choices=TRAININGS,
         help=_notes("defaults for how to train, instead of the recipe of the data set's job", TRAININGS),
     )
     parser.add_argument("--split", choices=("test", "validation"), default="test", help="cases of the table")
@@ -101,16 +106,16 @@ def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
     """The runs and settings that the options ask for, presets filling what they leave open.
 
     Raises:
-        ValueError: a step size is given for a method that is not compared, or a field is out of range.
+        ValueError: a learning rate is given for a method that is not compared, or a field is out of range.
     """
     ablation, training = ABLATIONS.get(args.ablation), TRAININGS.get(args.training)
     start = recipe(args.data)
     methods = args.methods or (list(ablation.methods) if ablation else [start.method])
     settings = args.settings or list(ablation.settings if ablation else SETTINGS)
     ranks = args.ranks or (ablation.ranks if ablation else ())
-    rates = step_sizes(methods, training.learning_rate, training.one_rate) if training else {}
+    rates = learning_rates(methods, training.learning_rate, training.one_rate) if training else {}
     if isinstance(args.learning_rate, float):
-        rates = step_sizes(methods, args.learning_rate, bool(training and training.one_rate))
+        rates = learning_rates(methods, args.learning_rate, bool(training and training.one_rate))
     elif args.learning_rate:
         if odd := args.learning_rate.keys() - set(methods):
             raise ValueError(f"--learning-rate names {sorted(odd)[0]}, --methods only {', '.join(methods)}")
@@ -169,7 +174,7 @@ def _numbers(least: int) -> Callable[[str], list[int]]:
 
 
 def _rates(text: str) -> float | dict[str, float]:
-    """A step size, or one a method."""
+    """A learning rate, or one a method."""
     if "=" not in text:
         return _rate(text)
     pairs = [part.partition("=") for part in text.split(",")]
@@ -183,7 +188,7 @@ def _rate(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no step size; expected a number above 0, as 0.002 or 2e-3")
+        raise argparse.ArgumentTypeError(f"{text!r} is no learning rate; expected a number above 0, as 0.002 or 2e-3")
     return value
 
 
@@ -191,6 +196,6 @@ def _once(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, value in pairs:
         if name in found:
-            raise argparse.ArgumentTypeError(f"{name} has two step sizes; give one")
+            raise argparse.ArgumentTypeError(f"{name} has two learning rates; give one")
         found[name] = value
     return found

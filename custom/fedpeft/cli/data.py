@@ -13,10 +13,10 @@ from fedpeft.cli.options import print_table
 from fedpeft.data.check import Report, SiteSummary, check
 from fedpeft.data.datalist import Site, read_sites
 from fedpeft.data.entries import CLASSIFICATION
-from fedpeft.data.phantom import write_phantom
-from fedpeft.data.picture_check import PictureSummary
-from fedpeft.study.partition_plot import draw_partition
-from fedpeft.train.site_file import register
+from fedpeft.data.images.check import PictureSummary
+from fedpeft.data.phantom.sites import write_phantom
+from fedpeft.study.plots.partition import draw_partition
+from fedpeft.training.client.site_file import register
 
 WORKSPACE = "poc/simulator"
 PARTITION_PLOT = "partition.png"
@@ -34,7 +34,11 @@ example:
 def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     """Add ``data`` and its subcommands to the main parser's subparsers; returns its parser."""
     parser = subparsers.add_parser(
-        "data", help=help_, description=__doc__, epilog=PHANTOM, formatter_class=argparse.RawDescriptionHelpFormatter,
+        "data",
+        help=help_,
+        description=__doc__,
+        epilog=PHANTOM,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="data_command", required=True, metavar="phantom|prepare|check")
     phantom = prepare.add_command(commands, "phantom", "synthetic multi-site NIfTI, deterministic", PHANTOM)

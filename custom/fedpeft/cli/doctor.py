@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fedpeft.cli.options import print_wide, subparser
-from fedpeft.study.doctor import examine, healthy, subject_of
-from fedpeft.study.doctor_finding import FAULT, NOT_CHECKED, OK, WARNING, Finding
-from fedpeft.study.doctor_subject import Needs
+from fedpeft.deploy.doctor.doctor import examine, healthy, subject_of
+from fedpeft.deploy.doctor.finding import FAULT, NOT_CHECKED, OK, WARNING, Finding
+from fedpeft.deploy.doctor.subject import Needs
 
 STYLES = {OK: "green", WARNING: "yellow", FAULT: "bold red", NOT_CHECKED: "dim"}
 
@@ -21,7 +21,9 @@ STYLES = {OK: "green", WARNING: "yellow", FAULT: "bold red", NOT_CHECKED: "dim"}
 def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     """Add the subcommand."""
     parser = subparser(
-        subparsers, "doctor", help_,
+        subparsers,
+        "doctor",
+        help_,
         "fedpeft doctor --kit /opt/fedpeft/hospital-1\n  fedpeft doctor --site poc/simulator/local/fedpeft_site.json "
         "--name site-1 --full",
     )

@@ -7,14 +7,16 @@ from typing import Any
 from fedpeft.cli.checkpoint_options import add_checkpoint_options, checkpoint_of
 from fedpeft.cli.options import print_table, subparser
 from fedpeft.data.datalist import SPLITS
-from fedpeft.study.evaluation import evaluate, write_evaluation
-from fedpeft.train.run_folder import BEST, GLOBAL, find_run
+from fedpeft.study.apply.evaluation import evaluate, write_evaluation
+from fedpeft.training.server.run_folder import BEST, GLOBAL, find_run
 
 
 def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     """Add the subcommand."""
     parser = subparser(
-        subparsers, "evaluate", help_,
+        subparsers,
+        "evaluate",
+        help_,
         "fedpeft evaluate --run runs/demo/flap_sam/seed-0/federated --data data/phantom --split test",
     )
     parser.add_argument("--run", type=Path, required=True, dest="folder", help="run folder, or a parent of one")

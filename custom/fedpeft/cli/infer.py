@@ -7,14 +7,16 @@ from typing import Any
 
 from fedpeft.cli.checkpoint_options import add_checkpoint_options, checkpoint_of
 from fedpeft.cli.options import subparser
-from fedpeft.study.inference import INFERENCES
-from fedpeft.train.run_folder import BEST, GLOBAL, find_run
+from fedpeft.study.apply.inference import INFERENCES
+from fedpeft.training.server.run_folder import BEST, GLOBAL, find_run
 
 
 def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     """Add the subcommand."""
     parser = subparser(
-        subparsers, "infer", help_,
+        subparsers,
+        "infer",
+        help_,
         "fedpeft infer --run runs/demo/flap_sam/seed-0/federated --image ct.nii.gz --out mask.nii.gz\n"
         "  fedpeft infer --run runs/skin/lora/seed-0/federated --image lesion.jpg --out lesion.json",
     )

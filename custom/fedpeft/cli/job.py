@@ -8,10 +8,11 @@ from typing import Any
 
 from fedpeft.cli.job_parsers import add_server_parsers
 from fedpeft.cli.options import add_run_options, changed, print_table, subparser
-from fedpeft.spec.gpus import Gpus
-from fedpeft.spec.jobs import JOBS, write
-from fedpeft.spec.methods import METHODS
-from fedpeft.spec.run import Run
+from fedpeft.config.gpus import Gpus
+from fedpeft.config.jobs import JOBS
+from fedpeft.config.methods import METHODS
+from fedpeft.config.run import Run
+from fedpeft.flare.rendering import write
 
 
 def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
@@ -21,7 +22,9 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     listing = subparser(commands, "list", "list the jobs that are rows", "fedpeft job list --json")
     listing.add_argument("--json", action="store_true", help="print JSON")
     rendering = subparser(
-        commands, "render", "write a job's folder, from its row or with changes",
+        commands,
+        "render",
+        "write a job's folder, from its row or with changes",
         "fedpeft job render flap_sam_folder --labels kidney,tumour --rounds 50 --name flap_sam_kidneys --out jobs",
     )
     rendering.add_argument("job", nargs="?", choices=sorted(JOBS), help="row to start from (default: all, unchanged)")
@@ -57,9 +60,11 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([{"name": job.name, "run": job.run.to_dict()} for job in JOBS.values()], indent=2))
         return 0
-    cells = [[job.name, job.run.method, job.run.dataset, job.run.backbone, str(job.run.rounds), str(job.min_sites)]
-             for job in JOBS.values()]
-    print_table(["job", "method", "data set", "backbone", "rounds", "sites needed"], cells)
+    experiments = [
+        [job.name, job.run.method, job.run.dataset, job.run.backbone, str(job.run.rounds), str(job.min_sites)]
+        for job in JOBS.values()
+    ]
+    print_table(["job", "method", "data set", "backbone", "rounds", "sites needed"], experiments)
     return 0
 
 

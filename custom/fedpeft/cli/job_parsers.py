@@ -13,21 +13,38 @@ EVERY = 5.0
 def add_server_parsers(commands: Any) -> None:
     """Add the subcommands of ``fedpeft job`` that talk to the server."""
     submitting = _parser(
-        commands, "submit", "submit a job, and follow it if asked to",
+        commands,
+        "submit",
+        "submit a job, and follow it if asked to",
         f"fedpeft job submit flap_sam_folder {KIT} --watch",
     )
     submitting.add_argument("job", help="folder of a job, or name of a shipped one, see fedpeft job list")
     submitting.add_argument("--watch", action="store_true", help="follow it, then fetch the result")
     _followed(_result(submitting))
-    _followed(_result(_with_id(_parser(
-        commands, "watch", "follow a job to its end, then fetch the result; fails where the run did not finish",
-        f"fedpeft job watch ID {KIT}",
-    ))))
+    _followed(
+        _result(
+            _with_id(
+                _parser(
+                    commands,
+                    "watch",
+                    "follow a job to its end, then fetch the result; fails where the run did not finish",
+                    f"fedpeft job watch ID {KIT}",
+                )
+            )
+        )
+    )
     _with_id(_parser(commands, "log", "print the server's log of a job", f"fedpeft job log ID {KIT}"))
     _with_id(_parser(commands, "abort", "end a job at the server and all sites", f"fedpeft job abort ID {KIT}"))
-    _result(_with_id(_parser(
-        commands, "download", "fetch the result of a job that has ended", f"fedpeft job download ID {KIT} --out results"
-    )))
+    _result(
+        _with_id(
+            _parser(
+                commands,
+                "download",
+                "fetch the result of a job that has ended",
+                f"fedpeft job download ID {KIT} --out results",
+            )
+        )
+    )
 
 
 def _parser(commands: Any, name: str, help_: str, example: str) -> argparse.ArgumentParser:

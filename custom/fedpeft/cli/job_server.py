@@ -5,9 +5,10 @@ import shlex
 import tempfile
 from pathlib import Path
 
-from fedpeft.flare.following import COMPLETED, finished_run, follow, last_job
-from fedpeft.flare.session import AdminSession
-from fedpeft.spec.jobs import JOBS, write
+from fedpeft.config.jobs import JOBS
+from fedpeft.deploy.following import COMPLETED, finished_run, follow, last_job
+from fedpeft.deploy.session import AdminSession
+from fedpeft.flare.rendering import write
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fedpeft.cli.options import print_table, subparser
-from fedpeft.model.parcel import counts, exchanged
-from fedpeft.spec.backbones import BACKBONES
-from fedpeft.spec.methods import METHODS
-from fedpeft.spec.run import Run
-from fedpeft.spec.tasks import TASKS
-from fedpeft.study.recipe import PLAIN
+from fedpeft.config.backbones import BACKBONES
+from fedpeft.config.methods import METHODS
+from fedpeft.config.run import Run
+from fedpeft.config.tasks import TASKS
+from fedpeft.models.payload import counts, exchanged
+from fedpeft.study.plan.recipe import PLAIN
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class Row:
 def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     """Add the subcommand."""
     parser = subparser(
-        subparsers, "methods", help_,
+        subparsers,
+        "methods",
+        help_,
         "fedpeft methods --backbone sam_vit_b --classes 2\n  fedpeft methods --task classification",
     )
     parser.add_argument("--task", choices=sorted(TASKS), help="only methods of this task")
@@ -71,7 +73,12 @@ def _rows(name: str, args: argparse.Namespace) -> tuple[list[tuple[Run, Row]], l
     for method in METHODS.values():
         if name in method.tasks:
             run = Run(
-                method.name, PLAIN[name], backbone, classes=classes, rank=args.rank, prompts=args.prompts,
+                method.name,
+                PLAIN[name],
+                backbone,
+                classes=classes,
+                rank=args.rank,
+                prompts=args.prompts,
                 blocks=args.blocks,
             )
             try:
@@ -82,15 +89,22 @@ def _rows(name: str, args: argparse.Namespace) -> tuple[list[tuple[Run, Row]], l
 
 
 def _print(name: str, rows: list[tuple[Run, Row]]) -> None:
-    cells = [
-        [run.method, run.method_row.title, run.method_row.note, *_on(run), f"{row.trainable:,}", f"{row.total:,}",
-         f"{row.payload_bytes / 1e6:,.2f} MB"]
+    experiments = [
+        [
+            run.method,
+            run.method_row.title,
+            run.method_row.note,
+            *_on(run),
+            f"{row.trainable:,}",
+            f"{row.total:,}",
+            f"{row.payload_bytes / 1e6:,.2f} MB",
+        ]
         for run, row in rows
     ]
     first = rows[0][0]
     title = f"{name}, {first.backbone}, {first.classes} class{'es' if first.classes > 1 else ''}"
     head = ["method", "in its paper", "what trains", "rank", "px", "more", "trainable", "total", "upload a round"]
-    print_table(head, cells, title)
+    print_table(head, experiments, title)
 
 
 def _on(run: Run) -> list[str]:

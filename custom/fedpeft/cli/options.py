@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from fedpeft.spec.backbones import BACKBONES
-from fedpeft.spec.methods import METHODS
-from fedpeft.spec.run import CODECS, DECAYS, INITIALS, LOSSES, PRECISIONS, WEIGHTS, Run
+from fedpeft.config.backbones import BACKBONES
+from fedpeft.config.methods import METHODS
+from fedpeft.config.run import CODECS, DECAYS, INITIALS, LOSSES, PRECISIONS, WEIGHTS, Run
 
 # Option -> (type, help). Options that are not given leave the recipe as it is.
 RUN_OPTIONS: dict[str, tuple[type, str]] = {
@@ -24,14 +24,14 @@ RUN_OPTIONS: dict[str, tuple[type, str]] = {
     "prompts": (int, "prompt tokens, of methods that have some"),
     "blocks": (int, "blocks that a round draws, of methods that draw some"),
     "patience": (int, "end the run after so many rounds without a better validation"),
-    "learning_rate": (float, "peak step size"),
+    "learning_rate": (float, "peak learning rate"),
 }
 CHOICES: dict[str, tuple[tuple[str, ...], str]] = {
     "weights": (WEIGHTS, "how sites are weighted"),
     "codec": (CODECS, "how tensors are encoded on the wire"),
     "initial": (INITIALS, "weights to start from: the backbone's own, medical ones, or none"),
     "loss": (LOSSES, "of classification"),
-    "decay": (DECAYS, "of the step size, to zero at the run's end"),
+    "decay": (DECAYS, "of the learning rate, to zero at the run's end"),
     "precision": (PRECISIONS, "of a step's products; auto: bfloat16 where the processor computes it"),
 }
 
@@ -39,7 +39,10 @@ CHOICES: dict[str, tuple[tuple[str, ...], str]] = {
 def subparser(subparsers: Any, name: str, help_: str, example: str) -> argparse.ArgumentParser:
     """A subcommand's parser with an example under its help."""
     return subparsers.add_parser(
-        name, help=help_, description=help_[0].upper() + help_[1:] + ".", epilog=f"example:\n  {example}",
+        name,
+        help=help_,
+        description=help_[0].upper() + help_[1:] + ".",
+        epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 

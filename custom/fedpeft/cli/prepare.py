@@ -18,12 +18,12 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingCo
 from rich.progress import Progress as Bar
 
 from fedpeft.cli import prepare_pictures
-from fedpeft.data import layout as layouts
-from fedpeft.data.folder import BINARY, Tree, prepare_folder
-from fedpeft.data.layouts import LAYOUTS
-from fedpeft.data.staging import Prepared, Progress
+from fedpeft.config.datasets import DATASETS
+from fedpeft.data.prepare.staging import Prepared, Progress
+from fedpeft.data.sources import layout as layouts
+from fedpeft.data.sources.folder import BINARY, Tree, prepare_folder
+from fedpeft.data.sources.layouts import LAYOUTS
 from fedpeft.data.table import Columns
-from fedpeft.spec.datasets import DATASETS
 
 ALL = """All files are read before anything is written, and every fault is listed. The splits are kept in split.csv.
 

@@ -5,13 +5,13 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-from fedpeft.data.isic2019 import NAME, ORIGIN, TABLE, read_isic2019
+from fedpeft.config.datasets import DATASETS
 from fedpeft.data.partition import NATURAL, PARTITIONS
-from fedpeft.data.picture_preparation import Choices, Found, prepare_pictures
-from fedpeft.data.picture_table import PictureColumns, read_table_of_pictures
-from fedpeft.data.picture_tree import DATASET, TREES, read_tree
-from fedpeft.data.staging import Prepared, Progress
-from fedpeft.spec.datasets import DATASETS
+from fedpeft.data.prepare.image_preparation import Choices, Found, prepare_pictures
+from fedpeft.data.prepare.staging import Prepared, Progress
+from fedpeft.data.sources.image_table import PictureColumns, read_table_of_pictures
+from fedpeft.data.sources.image_tree import DATASET, TREES, read_tree
+from fedpeft.data.sources.isic2019 import NAME, ORIGIN, TABLE, read_isic2019
 
 SHARED = (
     "All pictures are read before anything is written, and every fault is listed. With --partition cases are dealt out "
@@ -75,8 +75,13 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels", type=_labels, default=(), metavar="A,B,...", help="classes by index (default: as found, sorted)"
     )
-    columns = {"image": "path; default image", "label": "class; default label", "site": "default site, if there is one",
-               "split": "default split, if there is one", "group": "lesion or patient; default group, if there is one"}
+    columns = {
+        "image": "path; default image",
+        "label": "class; default label",
+        "site": "default site, if there is one",
+        "split": "default split, if there is one",
+        "group": "lesion or patient; default group, if there is one",
+    }
     for kind, text in columns.items():
         parser.add_argument(f"--{kind}-column", metavar="C", help=f"of the table: {text}")
 

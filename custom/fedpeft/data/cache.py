@@ -74,7 +74,7 @@ class Cache:
             if found is None:
                 found = make()
                 with self._deciding:
-                    placed = self._written(key, found) or self._held(found)
+                    placed = self._written(key, found) or self._decoded(found)
                     if placed is None:
                         self._declare_full()
                         return found
@@ -84,16 +84,17 @@ class Cache:
 
     def hold(self, tensors: Tensors) -> Tensors:
         """The same values within this run's bounds: in memory, or mapped; as they are if neither has room."""
-        held = self._held(tensors)
-        if held is None:
+        decoded = self._decoded(tensors)
+        if decoded is None:
             self._declare_full()
-        return held or tensors
+        return decoded or tensors
 
     def _declare_full(self) -> None:
         if not self.full:
             LOG.warning(
                 "the cache is full (%s); what it has no room for is computed again each time: give the site file a "
-                "\"cache_dir\" on a larger disk", self.folder or "no cache_dir",
+                '"cache_dir" on a larger disk',
+                self.folder or "no cache_dir",
             )
         self.full = True
 
@@ -121,12 +122,14 @@ class Cache:
         except (SafetensorError, ValueError, OSError) as error:
             LOG.warning(
                 "%s cannot be written (%s), so this run keeps nothing more in its folder; correct the site file's "
-                "\"cache_dir\" or free its disk", path, error,
+                '"cache_dir" or free its disk',
+                path,
+                error,
             )
             self._writable = False
             return None
 
-    def _held(self, tensors: Tensors) -> Tensors | None:
+    def _decoded(self, tensors: Tensors) -> Tensors | None:
         size = _bytes(tensors)
         if size <= self._memory:
             self._memory -= size

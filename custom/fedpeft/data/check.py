@@ -12,12 +12,12 @@ from typing import Any
 import nibabel
 import numpy as np
 
+from fedpeft.config.datasets import DATASETS, Preprocessing
 from fedpeft.data.datalist import DATALIST, SPLITS, Case, Site, read_site
 from fedpeft.data.entries import CLASSIFICATION
-from fedpeft.data.inspection import inspect_case
-from fedpeft.data.picture_check import PictureSummary, check_pictures, shared_by_splits
-from fedpeft.data.volumes import Volume, site_statistics
-from fedpeft.spec.datasets import DATASETS, Preprocessing
+from fedpeft.data.images.check import PictureSummary, check_pictures, shared_by_splits
+from fedpeft.data.volumes.inspection import inspect_case
+from fedpeft.data.volumes.volume import Volume, site_statistics
 
 # Relative difference between kept and recomputed statistics that rounding can explain.
 TOLERANCE = 1e-4
@@ -101,7 +101,7 @@ def check_files(
     before_read: Callable[[Case], None] = lambda case: None,
 ) -> Report:
     """Read everything that datalists name; arguments as in ``check``."""
-    report, seen, digests, sites = Report(), {}, {}, []
+    report, seen, fingerprints, sites = Report(), {}, {}, []
     for file in files:
         try:
             sites.append(read_site(file))
@@ -109,7 +109,7 @@ def check_files(
             report.faults.append(str(error))
             continue
         if sites[-1].task == CLASSIFICATION:
-            _check_pictures(sites[-1], report, digests, before_read)
+            _check_pictures(sites[-1], report, fingerprints, before_read)
             continue
         row = DATASETS.get(sites[-1].dataset, DATASETS["folder"])
         _check_site(sites[-1], preprocessing or row.preprocessing, report, seen, before_read)
@@ -119,18 +119,18 @@ def check_files(
             report.faults.append(f"{where}: is of {site.task}, {first.name} of {first.task}")
         if site.labels != first.labels:
             report.faults.append(f"{where}: labels are {site.labels}, {first.name} has {first.labels}")
-    report.warnings += shared_by_splits(sites, digests)
+    report.warnings += shared_by_splits(sites, fingerprints)
     return report
 
 
 def _check_pictures(
-    site: Site, report: Report, digests: dict[Path, str], before_read: Callable[[Case], None]
+    site: Site, report: Report, fingerprints: dict[Path, str], before_read: Callable[[Case], None]
 ) -> None:
     summary, faults, warnings, found = check_pictures(site, before_read)
     report.sites.append(summary)
     report.faults += faults
     report.warnings += warnings
-    digests |= found
+    fingerprints |= found
 
 
 def _check_site(
@@ -177,8 +177,8 @@ def _facts(volume: Volume, labels: Mapping[int, str]) -> _Facts:
 
 def _duplicate(case: Case, seen: dict[str, Path]) -> list[str]:
     """A case in training and in test under two names would make every result look better than it is."""
-    digest = hashlib.sha256(case.image.read_bytes()).hexdigest()
-    first = seen.setdefault(digest, case.image)
+    fingerprint = hashlib.sha256(case.image.read_bytes()).hexdigest()
+    first = seen.setdefault(fingerprint, case.image)
     return [] if first == case.image else [f"{case.image}: same file as {first}, expected different cases"]
 
 

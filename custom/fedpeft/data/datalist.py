@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedpeft.config.tasks import task
 from fedpeft.data.entries import SEGMENTATION, read_entries, read_labels, read_task
-from fedpeft.data.normalise import Statistics
-from fedpeft.spec.tasks import task
+from fedpeft.data.volumes.normalise import Statistics
 
 DATALIST = "datalist.json"
 SPLITS = ("training", "validation", "test")

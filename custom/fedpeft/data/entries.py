@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fedpeft.spec.tasks import TASKS, task
+from fedpeft.config.tasks import TASKS, task
 
 SEGMENTATION, CLASSIFICATION = "segmentation", "classification"
 # Labels of volumes are stored in 8 bits.

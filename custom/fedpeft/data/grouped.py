@@ -10,7 +10,7 @@ from dataclasses import replace
 from math import floor
 
 from fedpeft.data.datalist import SPLITS
-from fedpeft.data.picture_writing import Picture
+from fedpeft.data.prepare.image_writing import Picture
 from fedpeft.data.table import shuffled
 
 # 70 / 10 / 20; three groups are enough for all.

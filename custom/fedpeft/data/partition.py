@@ -11,7 +11,7 @@ import numpy as np
 
 from fedpeft.data.datalist import SPLITS
 from fedpeft.data.grouped import Unit, target_of, units_of
-from fedpeft.data.picture_writing import Picture
+from fedpeft.data.prepare.image_writing import Picture
 
 NATURAL = "natural"
 
@@ -115,13 +115,13 @@ def _deal(units: Sequence[Unit], shape: Shape, rng: np.random.Generator) -> Iter
     targets = np.array([target_of(unit) for unit in units], dtype=np.int64)
     stock = {int(target): rng.permutation(np.flatnonzero(targets == target)).tolist() for target in np.unique(targets)}
     left = np.bincount(targets, weights=[len(unit) for unit in units], minlength=1)
-    wanted, held = shape.shares * left.sum(), np.zeros(len(shape.shares))
+    wanted, decoded = shape.shares * left.sum(), np.zeros(len(shape.shares))
     for _ in units:
         # First one for each site, even where a site's share is less than a case.
-        site = int(np.argmin(held > 0)) if (held == 0).any() else int(np.argmax(wanted - held))
+        site = int(np.argmin(decoded > 0)) if (decoded == 0).any() else int(np.argmax(wanted - decoded))
         target = int(rng.choice(len(left), p=_odds(shape, site, left)))
         unit = units[stock[target].pop()]
-        held[site] += len(unit)
+        decoded[site] += len(unit)
         left[target] -= len(unit)
         yield site, unit
 

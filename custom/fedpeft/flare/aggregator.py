@@ -16,7 +16,7 @@ from fedpeft.algebra.feedback import averaged
 from fedpeft.flare.filters import declared_bytes
 from fedpeft.flare.job_run import job_run
 from fedpeft.flare.messages import BYTES, META, content, meta_of, round_of, sender, site_report
-from fedpeft.model.parcel import check, held
+from fedpeft.models.payload import check, decoded
 
 # The round's record, for whoever writes it down.
 RECORD = "fedpeft_record"
@@ -32,7 +32,7 @@ class Contribution:
 
 
 class AdapterAggregator(Aggregator):
-    """Averages a round of parcels (FLAP-SAM, section 3 and equation 3).
+    """Averages a round of payloads (FLAP-SAM, section 3 and equation 3).
 
     A site's result is its difference to tensors as it decoded them; the server knows what these are, and adds the
     difference back to exactly that before any product is formed. What the codec's rounding kept from the sites stays
@@ -95,7 +95,7 @@ class AdapterAggregator(Aggregator):
         weights = normalised([item.report["cases"] if run.weights == "cases" else 1 for item in results])
         learnable = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)
         exact = {key: learnable[ModelLearnableKey.WEIGHTS][key] for key in results[0].difference}
-        differences, base = [item.difference for item in results], held(run, exact, round_)
+        differences, base = [item.difference for item in results], decoded(run, exact, round_)
         tensors, reports = averaged(exact, base, differences, weights, run.method_row.rule_of)
         self._record(fl_ctx, dict(zip(sites, weights, strict=True)), reports, silent)
         outgoing = DXO(DataKind.WEIGHTS, data=tensors)
@@ -114,7 +114,7 @@ class AdapterAggregator(Aggregator):
         if site in self._accepted:
             raise ValueError(f"{site}: a second result for round {expected}; the first one counts")
         dxo, job = content(shareable, (DataKind.WEIGHT_DIFF,)), job_run(fl_ctx)
-        check(dxo.data, job.parcel(expected), site)
+        check(dxo.data, job.payload(expected), site)
         report = site_report(meta_of(dxo), job.run, site)
         if report["cases"] < 1 or "loss" not in report:
             raise ValueError(f"{site}: its report has {report['cases']} cases, expected at least one, and a loss")
@@ -123,9 +123,7 @@ class AdapterAggregator(Aggregator):
     def _expected(self, fl_ctx: FLContext) -> set[str]:
         return {client.name for client in fl_ctx.get_engine().get_clients()}
 
-    def _record(
-        self, fl_ctx: FLContext, weights: dict[str, float], reports: dict[str, Any], silent: list[str]
-    ) -> None:
+    def _record(self, fl_ctx: FLContext, weights: dict[str, float], reports: dict[str, Any], silent: list[str]) -> None:
         job = job_run(fl_ctx)
         down = declared_bytes(job.download(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)), job.run.codec)
         sites = {

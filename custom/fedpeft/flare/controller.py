@@ -33,13 +33,22 @@ class AdapterRounds(ScatterAndGather):
     """
 
     def __init__(
-        self, num_rounds: int, min_sites: int, train_timeout: int, wait_time_after_min_received: int,
+        self,
+        num_rounds: int,
+        min_sites: int,
+        train_timeout: int,
+        wait_time_after_min_received: int,
         task_check_period: float = 0.02,
     ) -> None:
         super().__init__(
-            min_clients=min_sites, num_rounds=num_rounds, train_timeout=train_timeout, persistor_id="persistor",
-            wait_time_after_min_received=wait_time_after_min_received, task_check_period=task_check_period,
-            ignore_result_error=True, snapshot_every_n_rounds=0,
+            min_clients=min_sites,
+            num_rounds=num_rounds,
+            train_timeout=train_timeout,
+            persistor_id="persistor",
+            wait_time_after_min_received=wait_time_after_min_received,
+            task_check_period=task_check_period,
+            ignore_result_error=True,
+            snapshot_every_n_rounds=0,
         )
         self._metrics: dict[str, dict[str, Any]] = {}
         self._refused: dict[str, str] = {}
@@ -86,11 +95,16 @@ class AdapterRounds(ScatterAndGather):
         data = self.shareable_gen.learnable_to_shareable(self._global_weights, fl_ctx)
         data.set_header(AppConstants.CURRENT_ROUND, self._current_round)
         task = Task(
-            name=AppConstants.TASK_VALIDATION, data=data, timeout=self._train_timeout,
+            name=AppConstants.TASK_VALIDATION,
+            data=data,
+            timeout=self._train_timeout,
             result_received_cb=self._take_metrics,
         )
         self.broadcast_and_wait(
-            task=task, fl_ctx=fl_ctx, min_responses=self._min_clients, abort_signal=abort_signal,
+            task=task,
+            fl_ctx=fl_ctx,
+            min_responses=self._min_clients,
+            abort_signal=abort_signal,
             wait_time_after_min_received=self._wait_time_after_min_received,
         )
         if not abort_signal.triggered:

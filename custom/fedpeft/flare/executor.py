@@ -1,4 +1,4 @@
-"""The site's executor: FLARE tasks in, tensors and numbers out. It only translates; ``fedpeft.train`` does the work."""
+"""The site's executor: FLARE tasks in, tensors and numbers out. It only translates; ``fedpeft.training`` does the work."""
 
 import gc
 import os
@@ -20,15 +20,15 @@ from fedpeft.data.datalist import read_site
 from fedpeft.flare.filters import declared_bytes
 from fedpeft.flare.job_run import JobRun, job_run
 from fedpeft.flare.messages import META, content, is_ok, meta_of, refusal, round_of
-from fedpeft.model.initial import build, digest
-from fedpeft.model.parcel import check
-from fedpeft.train.acceleration import checkpoint_activations, compile_forward
-from fedpeft.train.checkpoints import identity
-from fedpeft.train.loop import Stopped
-from fedpeft.train.scores import class_means
-from fedpeft.train.site import Behind, SiteTrainer
-from fedpeft.train.site_cache import site_cache
-from fedpeft.train.site_file import NAME, RUN_KEY, SiteFile, read_site_file, run_state
+from fedpeft.models.checkpoints.start import identity
+from fedpeft.models.initial import build, fingerprint
+from fedpeft.models.payload import check
+from fedpeft.tasks.scores import class_means
+from fedpeft.tasks.types import Stopped
+from fedpeft.training.client.site_cache import site_cache
+from fedpeft.training.client.site_file import NAME, RUN_KEY, SiteFile, read_site_file, run_state
+from fedpeft.training.client.trainer import SiteTrainer, StaleSiteError
+from fedpeft.training.engine.acceleration import checkpoint_activations, compile_forward
 
 
 class Refused(Exception):
@@ -38,14 +38,14 @@ class Refused(Exception):
 class SiteExecutor(Executor):
     """Serves the tasks train, validate and submit_model.
 
-    What the site declines on principle (another parcel, another initial model, a method it does not permit) is answered
+    What the site declines on principle (another payload, another initial model, a method it does not permit) is answered
     with the reason. A fault in the site's own files is not: its message may name patients, and stays in the site's log.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._trainer: SiteTrainer | None = None
-        self._digests: dict[str, str] = {}
+        self._fingerprints: dict[str, str] = {}
         self._signal = Signal()
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
@@ -65,7 +65,7 @@ class SiteExecutor(Executor):
             dxo = self._received(shareable, fl_ctx)
             trainer = self._prepared(meta_of(dxo), fl_ctx)
             reply = tasks[task_name](trainer, dxo, round_of(shareable)).to_shareable()
-        except (Refused, Behind) as fault:
+        except (Refused, StaleSiteError) as fault:
             self.log_error(fl_ctx, f"declined: {fault}")
             return refusal(ReturnCode.BAD_TASK_DATA, str(fault))
         except Stopped:
@@ -110,7 +110,7 @@ class SiteExecutor(Executor):
         return answer
 
     def _received(self, shareable: Shareable, fl_ctx: FLContext) -> DXO:
-        """The task's parcel, checked here as well: a job may have left out the filters.
+        """The task's payload, checked here as well: a job may have left out the filters.
 
         Raises:
             Refused: it is not the declared one.
@@ -124,14 +124,14 @@ class SiteExecutor(Executor):
         return dxo
 
     def _prepared(self, meta: dict[str, Any], fl_ctx: FLContext) -> SiteTrainer:
-        """The trainer, made at the first task; every task's digests are compared.
+        """The trainer, made at the first task; every task's fingerprints are compared.
 
         Raises:
             Refused: the server's initial model is not the one this site builds, or the site does not permit the job.
         """
         if self._trainer is None:
             self._trainer = self._made(meta, fl_ctx)
-        for name, mine in self._digests.items():
+        for name, mine in self._fingerprints.items():
             if meta.get(name) != mine:
                 raise Refused(
                     f"{name} at the server is {meta.get(name)}, at this site {mine}: both must start from the same "
@@ -150,7 +150,7 @@ class SiteExecutor(Executor):
         torch.set_num_threads(site_file.threads)
         checkpoint = site_file.checkpoint(job.run)
         model = build(job.run, checkpoint)
-        self._digests = {"checkpoint_sha256": identity(checkpoint), "model_sha256": digest(model)}
+        self._fingerprints = {"checkpoint_sha256": identity(checkpoint), "model_sha256": fingerprint(model)}
         if site_file.save_memory:
             checkpoint_activations(model)
         if site_file.compile:
@@ -162,7 +162,7 @@ class SiteExecutor(Executor):
 
     def _admitted(self, site_file: SiteFile, job: JobRun) -> None:
         try:
-            site_file.admit(job.run.method, declared_bytes(job.parcel(0), job.run.codec))
+            site_file.admit(job.run.method, declared_bytes(job.payload(0), job.run.codec))
         except ValueError as fault:
             raise Refused(str(fault)) from fault
 

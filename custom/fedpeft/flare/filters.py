@@ -1,7 +1,7 @@
-"""Filters at both ends: nothing but the declared parcel leaves a site or the server, nothing else is let in.
+"""Filters at both ends: nothing but the declared payload leaves a site or the server, nothing else is let in.
 
-The sender's filter checks the parcel and encodes it; the receiver's checks the encoded size, decodes and checks the
-parcel. FLARE runs a site's own privacy filters before a job's, so the order at a site is privacy, then codec.
+The sender's filter checks the payload and encodes it; the receiver's checks the encoded size, decodes and checks the
+payload. FLARE runs a site's own privacy filters before a job's, so the order at a site is privacy, then codec.
 """
 
 from typing import Any
@@ -16,26 +16,26 @@ from torch import Tensor
 from fedpeft.algebra.codec import decode, encode, encoded_bytes, is_encoded, nbytes
 from fedpeft.flare.job_run import JobRun, job_run
 from fedpeft.flare.messages import BYTES, META, content, is_ok, meta_of, refusal, round_of, sender, site_report
-from fedpeft.model.parcel import Parcel, check, named
+from fedpeft.models.payload import Payload, check, named
 
 TENSORS = (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF)
 # What may stand beside the tensors on their way to the sites: which run and which initial model this is.
 IDENTITY = ("run_key", "checkpoint_sha256", "model_sha256")
 
 
-def declared_bytes(parcel: Parcel, codec: str) -> int:
-    """Bytes of a parcel's values as the codec sends them, without keys and headers."""
-    return encoded_bytes(parcel, codec)
+def declared_bytes(payload: Payload, codec: str) -> int:
+    """Bytes of a payload's values as the codec sends them, without keys and headers."""
+    return encoded_bytes(payload, codec)
 
 
-def declared(dxo: DXO, round_: int, job: JobRun) -> Parcel:
+def declared(dxo: DXO, round_: int, job: JobRun) -> Payload:
     """What a message of tensors must hold: a round's result, a site's own model, or what the server sends a round.
 
     Raises:
         ValueError: the run has no such round, or the message lacks our meta data.
     """
     if dxo.data_kind == DataKind.WEIGHT_DIFF:
-        return job.parcel(round_)
+        return job.payload(round_)
     return job.whole if "cases" in meta_of(dxo) else job.download(round_)
 
 
@@ -66,58 +66,58 @@ class CheckedFilter(DXOFilter):
             return refusal(code, str(fault))
 
 
-class EncodeParcel(CheckedFilter):
+class EncodePayload(CheckedFilter):
     """At the sender of tensors: check, keep only the declared meta data, encode with the run's codec."""
 
     def __init__(self) -> None:
         super().__init__(TENSORS)
 
     def process_dxo(self, dxo: DXO, shareable: Shareable, fl_ctx: FLContext) -> DXO:
-        """A new DXO with the encoded parcel.
+        """A new DXO with the encoded payload.
 
         Raises:
-            ValueError: the content is not the declared parcel.
+            ValueError: the content is not the declared payload.
         """
         job, me = job_run(fl_ctx), fl_ctx.get_identity_name()
-        parcel, codec = declared(dxo, round_of(shareable), job), job.run.codec
+        payload, codec = declared(dxo, round_of(shareable), job), job.run.codec
         # A site's own limit, which stands before a job's filters, has encoded already.
-        tensors = decode(dxo.data, parcel, codec) if is_encoded(dxo.data, codec) else dxo.data
-        check(tensors, parcel, me)
-        encoded = DXO(dxo.data_kind, data=encode({key: tensors[key] for key in parcel}, codec))
+        tensors = decode(dxo.data, payload, codec) if is_encoded(dxo.data, codec) else dxo.data
+        check(tensors, payload, me)
+        encoded = DXO(dxo.data_kind, data=encode({key: tensors[key] for key in payload}, codec))
         encoded.set_meta_prop(META, _declared(meta_of(dxo), job, me))
         return encoded
 
 
-class DecodeParcel(CheckedFilter):
-    """At the receiver of tensors: check the encoded size, decode to float32, check the parcel."""
+class DecodePayload(CheckedFilter):
+    """At the receiver of tensors: check the encoded size, decode to float32, check the payload."""
 
     def __init__(self) -> None:
         super().__init__(TENSORS)
 
     def process_dxo(self, dxo: DXO, shareable: Shareable, fl_ctx: FLContext) -> DXO:
-        """A new DXO with the decoded parcel.
+        """A new DXO with the decoded payload.
 
         Raises:
-            ValueError: too large, or not the declared parcel, or this is the sender.
+            ValueError: too large, or not the declared payload, or this is the sender.
         """
         if fl_ctx.get_prop(FLContextKey.FILTER_DIRECTION) == FilterKey.OUT:
-            raise ValueError("DecodeParcel stands where tensors leave, expected EncodeParcel; render the job again")
+            raise ValueError("DecodePayload stands where tensors leave, expected EncodePayload; render the job again")
         job, who = job_run(fl_ctx), sender(fl_ctx)
-        parcel = declared(dxo, round_of(shareable), job)
+        payload = declared(dxo, round_of(shareable), job)
         tensors = {key: value for key, value in dxo.data.items() if isinstance(value, Tensor)}
-        size, limit = nbytes(tensors), declared_bytes(parcel, job.run.codec)
+        size, limit = nbytes(tensors), declared_bytes(payload, job.run.codec)
         for key, value in dxo.data.items():
             if key not in tensors:
-                shape = parcel.get(key, "no such key")
+                shape = payload.get(key, "no such key")
                 raise ValueError(f"{who}: {named(key)} is a {type(value).__name__}, expected a tensor: {shape}")
         # Before decoding, unless keys or shapes are wrong anyway: then their own message explains more.
-        if size > limit and _shapes(tensors) == parcel:
+        if size > limit and _shapes(tensors) == payload:
             raise ValueError(f"{who}: {size:,} encoded bytes, expected {limit:,} for {job.run.codec}")
         try:
-            decoded = DXO(dxo.data_kind, data=decode(tensors, parcel, job.run.codec))
+            decoded = DXO(dxo.data_kind, data=decode(tensors, payload, job.run.codec))
         except ValueError as fault:
             raise ValueError(f"{who}: {fault}") from fault
-        check(decoded.data, parcel, who)
+        check(decoded.data, payload, who)
         decoded.set_meta_prop(META, _declared(meta_of(dxo), job, who))
         shareable.set_header(BYTES, size)
         return decoded
@@ -147,5 +147,5 @@ def _declared(meta: dict[str, Any], job: JobRun, who: str) -> dict[str, Any]:
     return {key: str(meta[key]) for key in IDENTITY if key in meta}
 
 
-def _shapes(tensors: dict[str, Tensor]) -> Parcel:
+def _shapes(tensors: dict[str, Tensor]) -> Payload:
     return {key: tuple(tensor.shape) for key, tensor in tensors.items()}

@@ -11,7 +11,7 @@ from fedpeft.flare.job_run import job_run
 from fedpeft.flare.messages import META, content
 
 
-class ParcelGenerator(ShareableGenerator):
+class PayloadGenerator(ShareableGenerator):
     """Sends a round's download, takes the round's average into the model."""
 
     def learnable_to_shareable(self, model_learnable: ModelLearnable, fl_ctx: FLContext) -> Shareable:

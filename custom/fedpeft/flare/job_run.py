@@ -10,8 +10,8 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
-from fedpeft.model.parcel import Parcel, download, parcel, whole
-from fedpeft.spec.run import Run
+from fedpeft.config.run import Run
+from fedpeft.models.payload import Payload, download, payload, whole
 
 COMPONENT = "run"
 
@@ -20,7 +20,7 @@ class JobRun(FLComponent):
     """The ``run`` component of a job, on the server and at every site.
 
     Args:
-        run: fields of ``fedpeft.spec.run.Run``, plain values.
+        run: fields of ``fedpeft.config.run.Run``, plain values.
 
     Raises:
         ValueError: a field is unknown or out of range; FLARE then refuses the job's configuration.
@@ -31,7 +31,7 @@ class JobRun(FLComponent):
         # Tensors travel as safetensors; without this, FLARE has no way to write one on the wire.
         fobs.register(TensorDecomposer)
         self._values = run
-        self._parcel = lru_cache(maxsize=2)(lambda round_: parcel(self.run, round_))
+        self._payload = lru_cache(maxsize=2)(lambda round_: payload(self.run, round_))
         self._download = lru_cache(maxsize=2)(lambda round_: download(self.run, round_))
         _ = self.run
 
@@ -49,16 +49,16 @@ class JobRun(FLComponent):
         if event_type == EventType.START_RUN:
             gc.freeze()
 
-    def parcel(self, round_: int) -> Parcel:
+    def payload(self, round_: int) -> Payload:
         """Declared keys and shapes of what a round trains and a site sends."""
-        return self._parcel(round_)
+        return self._payload(round_)
 
-    def download(self, round_: int) -> Parcel:
+    def download(self, round_: int) -> Payload:
         """Declared keys and shapes of what the server sends at the start of a round."""
         return self._download(round_)
 
     @cached_property
-    def whole(self) -> Parcel:
+    def whole(self) -> Payload:
         """Keys and shapes of everything that the run may train."""
         return whole(self.run)
 

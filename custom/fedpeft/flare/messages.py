@@ -9,7 +9,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.app_common.app_constant import AppConstants
 
-from fedpeft.spec.run import Run
+from fedpeft.config.run import Run
 
 META = "fedpeft"
 REASON = "fedpeft_reason"
@@ -20,7 +20,7 @@ MAX_LABEL = 64
 
 
 def refusal(code: str, reason: str) -> Shareable:
-    """A reply that says why; the reason names keys, shapes and digests, never values, files or patients."""
+    """A reply that says why; the reason names keys, shapes and fingerprints, never values, files or patients."""
     reply = make_reply(code)
     reply.set_header(REASON, reason)
     return reply
@@ -69,7 +69,7 @@ def content(shareable: Shareable, kinds: tuple[str, ...]) -> DXO:
     if dxo.data_kind not in kinds:
         raise ValueError(f"the message holds a DXO of kind {dxo.data_kind!r}, expected {' or '.join(kinds)}")
     if not isinstance(dxo.data, dict) or not dxo.data:
-        raise ValueError("the message's DXO is empty, expected the round's parcel")
+        raise ValueError("the message's DXO is empty, expected the round's payload")
     return dxo
 
 

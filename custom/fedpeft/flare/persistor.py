@@ -14,25 +14,25 @@ from nvflare.app_common.abstract.model_persistor import ModelPersistor
 from nvflare.app_common.app_constant import AppConstants
 from torch import Tensor
 
+from fedpeft.config.run import Run
 from fedpeft.flare.aggregator import RECORD
 from fedpeft.flare.job_run import job_run
 from fedpeft.flare.messages import META
 from fedpeft.flare.round_line import MARK, final_line, round_line
-from fedpeft.model.initial import build, digest
-from fedpeft.model.parcel import held, trainable
-from fedpeft.spec.run import Run
-from fedpeft.train.checkpoints import identity
-from fedpeft.train.continuation import RunState, RunStates
-from fedpeft.train.run_folder import RunFolder
-from fedpeft.train.selection import Selection
-from fedpeft.train.site_file import NAME, read_site_file
+from fedpeft.models.checkpoints.start import identity
+from fedpeft.models.initial import build, fingerprint
+from fedpeft.models.payload import decoded, trainable
+from fedpeft.training.client.site_file import NAME, read_site_file
+from fedpeft.training.server.continuation import RunState, RunStates
+from fedpeft.training.server.run_folder import RunFolder
+from fedpeft.training.server.selection import Selection
 
 # What FLARE says when sites were lost and fewer than the job's min_clients are left.
 TOO_FEW = "Aborting job due to deployment policy violation"
 
 
 class RunFolderPersistor(ModelPersistor):
-    """Loads the initial parcel from the server's own checkpoint and keeps the run in ``app_server/run``.
+    """Loads the initial payload from the server's own checkpoint and keeps the run in ``app_server/run``.
 
     Where the server's kit has the component ``Continuation``, a run that another job began goes on after its last
     finished round, and every finished round is kept for the next job.
@@ -49,7 +49,7 @@ class RunFolderPersistor(ModelPersistor):
         self._clock = 0.0
 
     def load_model(self, fl_ctx: FLContext) -> ModelLearnable:
-        """The initial parcel or that after the last finished round, with the digests that every site compares.
+        """The initial payload or that after the last finished round, with the fingerprints that every site compares.
 
         Raises:
             RuntimeError: the run has gone on in another job meanwhile.
@@ -65,13 +65,13 @@ class RunFolderPersistor(ModelPersistor):
         if self._state:
             self._state.claim(self._job)
         key = self._state.run_key if self._state else uuid.uuid4().hex
-        meta = {"run_key": key, "checkpoint_sha256": identity(checkpoint), "model_sha256": digest(model)}
+        meta = {"run_key": key, "checkpoint_sha256": identity(checkpoint), "model_sha256": fingerprint(model)}
         self._folder = RunFolder(Path(workspace.get_app_dir(self._job)) / "run")
         self._open(run, meta["checkpoint_sha256"], meta["model_sha256"])
         self._selection = Selection(self._folder, run.patience)
         tensors = {key: tensor.detach().clone() for key, tensor in trainable(model).items()}
         exact = self._folder.exact() if self.rounds_done else tensors
-        self._entered = held(run, exact, self.rounds_done)
+        self._entered = decoded(run, exact, self.rounds_done)
         self._ended = f"stopped after {self.rounds_done} of {run.rounds} rounds"
         torch.set_num_threads(site_file.threads)
         self._clock = time.monotonic()
@@ -98,7 +98,7 @@ class RunFolderPersistor(ModelPersistor):
         scores = {site: item.get(name, {}) for site, item in record["sites"].items()}
         self._selection.validated(round_, scores, self._entered)
         exact = model[ModelLearnableKey.WEIGHTS]
-        self._entered = held(run, exact, round_ + 1)
+        self._entered = decoded(run, exact, round_ + 1)
         self._folder.keep_exact(exact, self._entered)
         self._folder.record(round_, record, self._entered)
         self._ended = f"stopped after {round_ + 1} of {run.rounds} rounds"

@@ -4,7 +4,7 @@ import re
 from statistics import fmean
 from typing import Any
 
-from fedpeft.spec.run import Run
+from fedpeft.config.run import Run
 
 MARK = "fedpeft |"
 _ROUND = re.compile(rf"{re.escape(MARK)} round (\d+)/(\d+) \|.* \| (\d+\.\d) s(?: \||$)")
@@ -21,9 +21,7 @@ def round_line(round_: int, run: Run, record: dict[str, Any]) -> str:
     sites = record["sites"]
     scores = {site: item.get(run.task_row.of_class, {}) for site, item in sites.items()}
     up, down = (sum(item[key] for item in sites.values()) for key in ("bytes_up", "bytes_down"))
-    missing = "".join(
-        f" | {word}: {', '.join(sorted(record[word]))}" for word in ("refused", "silent") if record[word]
-    )
+    missing = "".join(f" | {word}: {', '.join(sorted(record[word]))}" for word in ("refused", "silent") if record[word])
     loss = fmean(item["loss"] for item in sites.values())
     return (
         f"{MARK} round {round_ + 1}/{run.rounds} | {run.task_row.title} at its start {_means(scores)} | "

@@ -4,9 +4,9 @@ from nvflare.apis.controller_spec import Task
 from nvflare.apis.dxo import from_shareable
 from nvflare.app_common.app_constant import AppConstants
 
+from fedpeft.common.files import write_tensors
 from fedpeft.flare.controller import AdapterRounds
 from fedpeft.flare.messages import is_ok
-from fedpeft.train.files import write_tensors
 
 
 class CollectingRounds(AdapterRounds):

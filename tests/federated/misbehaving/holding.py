@@ -18,12 +18,12 @@ class HoldingExecutor(SiteExecutor):
     def _train(self, trainer, dxo, round_):
         train = trainer.train
 
-        def held(received, number):
+        def decoded(received, number):
             trainer.should_stop = self._holding(Path(os.environ[FOLDER]), f"{trainer.site.name}-{round_}")
             trainer.train = train
             return train(received, number)
 
-        trainer.train = held
+        trainer.train = decoded
         return super()._train(trainer, dxo, round_)
 
     def _holding(self, folder, name):

@@ -1,0 +1,54 @@
+"""One fingerprint over the package's files, so that what is installed can be compared with the wheel it should come from.
+
+pip copies a wheel's files byte for byte and keeps no hash of the wheel. The fingerprint tells a wrong version, a lost file
+and an edit in place; it is no proof against somebody who can write to the machine, and so to the stated fingerprint as well.
+"""
+
+import hashlib
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+# A kit's local/ states the consortium's wheel in this file, as ``of_wheel`` describes it.
+WHEEL = "fedpeft_wheel.json"
+PACKAGE = "fedpeft"
+BYTECODE = "__pycache__"
+
+
+def of_wheel(wheel: Path) -> dict[str, str]:
+    """What a kit says of the wheel: its name, the SHA-256 of the file, and the fingerprint of the package in it.
+
+    Returns:
+        {"wheel", "sha256", "files_sha256"}, the last as ``of_folder`` computes it once the wheel is installed.
+
+    Raises:
+        ValueError: the file is no wheel of this package.
+    """
+    if not zipfile.is_zipfile(wheel):
+        raise ValueError(f"{wheel} is no wheel; build one with admin/wheels.sh")
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name.startswith(f"{PACKAGE}/") and not name.endswith("/")]
+        if not names:
+            raise ValueError(f"{wheel} holds no {PACKAGE}/, expected its wheel; build one with admin/wheels.sh")
+        files = fingerprint((name, archive.read(name)) for name in names)
+    return {"wheel": wheel.name, "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest(), "files_sha256": files}
+
+
+def of_folder(package: Path) -> str:
+    """The fingerprint of an installed package, or of its source: every file but Python's bytecode.
+
+    Args:
+        package: the folder called fedpeft.
+    """
+    files = (path for path in package.rglob("*") if path.is_file() and BYTECODE not in path.parts)
+    return fingerprint((f"{PACKAGE}/{path.relative_to(package).as_posix()}", path.read_bytes()) for path in files)
+
+
+def fingerprint(files: Iterable[tuple[str, bytes]]) -> str:
+    """SHA-256 over the lines that sha256sum prints for the files, sorted by name.
+
+    Args:
+        files: name and content.
+    """
+    lines = sorted((name, hashlib.sha256(content).hexdigest()) for name, content in files)
+    return hashlib.sha256("".join(f"{sha256}  {name}\n" for name, sha256 in lines).encode()).hexdigest()

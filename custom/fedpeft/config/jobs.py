@@ -1,0 +1,89 @@
+"""FLARE jobs as registry entries; ``fedpeft.flare.rendering`` writes their files."""
+
+from dataclasses import dataclass
+
+from fedpeft.config.datasets import dataset
+from fedpeft.config.gpus import Gpus
+from fedpeft.config.methods import METHODS
+from fedpeft.config.presets import TRAININGS
+from fedpeft.config.run import Run
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job.
+
+    Attributes:
+        name: of its folder below jobs/.
+        run: what is trained.
+        min_sites: accepted results that a round needs, and sites that must be there for the job to start.
+        round_seconds: a round goes on with the results it has after this time.
+        straggler_seconds: time for the other sites once ``min_sites`` have answered.
+        lost_seconds: a site of which the server hears nothing is not waited for after this time; it begins when the
+            server has missed the site's heartbeats (provision.py).
+        poll_seconds: between a site's questions for work: short where rounds are, longer where many sites wait long.
+        gpus: what it asks of the sites' GPUs; a row asks for none, since sites may train on whatever they have.
+    """
+
+    name: str
+    run: Run
+    min_sites: int = 2
+    round_seconds: int = 4 * 3600
+    straggler_seconds: int = 1800
+    lost_seconds: int = 60
+    poll_seconds: float = 2.0
+    gpus: Gpus = Gpus()
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ValueError: a value is out of range; the message names the field.
+        """
+        for name in ("min_sites", "round_seconds", "straggler_seconds", "lost_seconds", "poll_seconds"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"job {self.name}: {name} is {getattr(self, name)}, expected above 0")
+
+
+def _of_the_paper(method: str, name: str, sites: int) -> Job:
+    """A method on a data set of the FLAP-SAM paper, trained as the paper trains; every site must take part."""
+    training = TRAININGS["paper"]
+    classes = len(dataset(name).labels) - 1
+    rate = {"learning_rate": training.learning_rate}
+    run = Run(method, name, "sam_vit_b", classes=classes, **rate, **training.fields())
+    return Job(f"{method}_{name}", run, min_sites=sites)
+
+
+_ROWS = (
+    # Half an epoch a round: sites that differ are averaged before they drift apart. The phantoms' learning rate was chosen
+    # on their validation cases; that of the folder is the backbone's default.
+    Job(
+        "flap_sam_phantom",
+        Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=10, local_epochs=0.5, batch=2, learning_rate=5e-3),
+        min_sites=3,
+        round_seconds=600,
+        straggler_seconds=60,
+        poll_seconds=0.1,
+    ),
+    Job(
+        "flap_sam_folder",
+        Run("flap_sam", "folder", "sam_tiny", labels=("target",), rounds=20, local_epochs=0.5, batch=2),
+    ),
+    *(_of_the_paper(name, "kits19", 6) for name, row in METHODS.items() if "segmentation" in row.tasks),
+    _of_the_paper("flap_sam", "ixi", 3),
+    _of_the_paper("flap_sam", "prostate", 6),
+    Job(
+        "lora_images",
+        Run("lora", "images", "vit_tiny", classes=2, rounds=20, local_epochs=1.0, batch=32, codec="bfloat16"),
+    ),
+    *(
+        Job(
+            f"{name}_isic2019",
+            Run(name, "isic2019", "vit_b16", classes=8, rounds=50, local_epochs=1.0, batch=64, codec="bfloat16"),
+            min_sites=6,
+        )
+        for name in ("lora", "vpt_deep", "dvpt", "sba", "lora_vpt", "full_ft")
+    ),
+)
+
+JOBS: dict[str, Job] = {row.name: row for row in _ROWS}

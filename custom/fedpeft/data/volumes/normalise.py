@@ -1,0 +1,171 @@
+"""Normalisation by statistics of a site's or a volume's intensities.
+
+A site's statistics are computed there from its own training cases, stay in its datalist and are never sent.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fedpeft.config.datasets import Preprocessing
+from fedpeft.data.volumes.tally import Tally
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of the voxels that count, in the files' own intensity units.
+
+    Attributes:
+        mean: of the intensities, clipped to ``low`` and ``high`` if the rule has percentiles.
+        std: of the same, positive.
+        cases: number of volumes they were computed from.
+        rule: ``Preprocessing.rule`` at that time.
+        low: the lower percentile, or the minimum for min-max without percentiles; None where neither is asked for.
+        high: the upper one, above ``low``.
+    """
+
+    mean: float
+    std: float
+    cases: int
+    rule: str
+    low: float | None = None
+    high: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str) -> "Statistics":
+        """The statistics that ``to_dict`` wrote.
+
+        Args:
+            values: mean, std, cases and rule; low and high where the rule needs them.
+            where: the file, for messages.
+
+        Raises:
+            ValueError: a value is missing, of another type or out of range.
+        """
+        number = (int, float)
+        types = {"mean": number, "std": number, "cases": int, "rule": str}
+        if isinstance(values, dict) and values.keys() & {"low", "high"}:
+            types |= {"low": number, "high": number}
+        if not isinstance(values, dict) or set(values) != set(types):
+            raise ValueError(f"{where}: statistics are {values!r}, expected {', '.join(types)}; prepare the data again")
+        for name, kind in types.items():
+            if not isinstance(values[name], kind) or isinstance(values[name], bool):
+                raise ValueError(f"{where}: statistics: {name} is {values[name]!r}; prepare the data again")
+        numbers = [values[name] for name, kind in types.items() if kind is number]
+        if not (np.isfinite(numbers).all() and values["std"] > 0 and values.get("low", 0) < values.get("high", 1)):
+            raise ValueError(
+                f"{where}: statistics are {values!r}, expected finite numbers, std > 0 and low < high; prepare again"
+            )
+        return cls(**values)
+
+
+def foreground(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Which voxels count.
+
+    Args:
+        image: intensities, any shape.
+        preprocessing: the rule; its ``foreground`` is not None.
+
+    Returns:
+        Booleans of the image's shape.
+    """
+    low = float(image.min())
+    high = float(np.percentile(image, preprocessing.percentile))
+    return image > low + preprocessing.foreground * (high - low)
+
+
+def statistics_of(images: Iterable[np.ndarray], preprocessing: Preprocessing) -> Statistics:
+    """Statistics over all voxels that count of all images, in float64, one image in memory at a time.
+
+    Percentiles are exact for up to a million different intensities, see ``tally``.
+
+    Args:
+        images: volumes of one site in stored intensities; at least one.
+        preprocessing: which voxels count, and whether they are clipped to percentiles.
+
+    Raises:
+        ValueError: there is no image, or all voxels that count are equal after clipping.
+    """
+    counted = (_counted(image, preprocessing) for image in images)
+    mean, std, cases, low, high = (
+        _moments(counted) if preprocessing.percentiles is None else _clipped_moments(counted, preprocessing.percentiles)
+    )
+    if std <= 0:
+        raise ValueError(f"no variation in {cases} images ({preprocessing.rule}), expected grey values")
+    return Statistics(mean, std, cases, preprocessing.rule, *((low, high) if _bounded(preprocessing) else (None, None)))
+
+
+def normalise(image: np.ndarray, statistics: Statistics, preprocessing: Preprocessing) -> np.ndarray:
+    """Clip to the percentiles, scale and clip, each if the preprocessing says so.
+
+    Args:
+        image: stored intensities, any shape.
+        statistics: their rule must be the preprocessing's.
+        preprocessing: the steps.
+
+    Returns:
+        float32 of the same shape.
+
+    Raises:
+        ValueError: the statistics were computed by another rule, or lack what this one needs.
+    """
+    if statistics.rule != preprocessing.rule or (_bounded(preprocessing) and statistics.low is None):
+        raise ValueError(
+            f"statistics are {statistics.rule!r}, the data set's rule is {preprocessing.rule!r}; prepare the data again"
+        )
+    scores = image.astype(np.float32)
+    if preprocessing.percentiles is not None:
+        scores = np.clip(scores, np.float32(statistics.low), np.float32(statistics.high))
+    if preprocessing.scale == "zscore":
+        shift, size = statistics.mean, statistics.std
+    else:
+        shift, size = statistics.low, statistics.high - statistics.low
+    scores = (scores - np.float32(shift)) / np.float32(size)
+    return scores if preprocessing.clip is None else np.clip(scores, *preprocessing.clip)
+
+
+def _bounded(preprocessing: Preprocessing) -> bool:
+    """Whether two bounds belong to the statistics."""
+    return preprocessing.percentiles is not None or preprocessing.scale == "minmax"
+
+
+def _counted(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    # In the order of memory: NIfTI arrays are transposed, and to flatten one otherwise copies it across.
+    return image.ravel("K") if preprocessing.foreground is None else image[foreground(image, preprocessing)]
+
+
+def _moments(images: Iterable[np.ndarray]) -> tuple[float, float, int, float, float]:
+    """Mean, standard deviation, number of images, minimum and maximum."""
+    count, mean, squares, cases, low, high = 0, 0.0, 0.0, 0, np.inf, -np.inf
+    for image in images:
+        voxels = image.astype(np.float64)
+        cases += 1
+        if not voxels.size:
+            continue
+        # Chan et al. 1983: combining centred sums does not cancel, unlike the difference of squares.
+        delta, total = voxels.mean() - mean, count + voxels.size
+        squares += ((voxels - voxels.mean()) ** 2).sum() + delta**2 * count * voxels.size / total
+        mean += delta * voxels.size / total
+        count = total
+        low, high = min(low, float(voxels.min())), max(high, float(voxels.max()))
+    return float(mean), float(np.sqrt(squares / count)) if count else 0.0, cases, low, high
+
+
+def _clipped_moments(
+    images: Iterable[np.ndarray], percentiles: tuple[float, float]
+) -> tuple[float, float, int, float, float]:
+    """As ``_moments``, but of intensities clipped to percentiles, with those as the last two."""
+    tally, cases = Tally(), 0
+    for image in images:
+        tally.add(image)
+        cases += 1
+    if not tally.counts.size:
+        return 0.0, 0.0, cases, 0.0, 0.0
+    low, high = tally.percentiles(percentiles)
+    return *tally.moments(low, high), cases, low, high

@@ -1,0 +1,184 @@
+"""What the training loop draws: batches of stacks of neighbouring slices, determined by a seed alone."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedpeft.config.datasets import Preprocessing
+from fedpeft.data.cache import Cache, content
+from fedpeft.data.datalist import Case
+from fedpeft.data.volumes.augment import Augment
+from fedpeft.data.volumes.fit import fit
+from fedpeft.data.volumes.volume import read_volume
+
+
+@dataclass(frozen=True)
+class Slices:
+    """A volume's slices, fitted to the network's input.
+
+    Attributes:
+        image: (D, side, side) float32.
+        label: (D, side, side) uint8.
+        positive: (D,) booleans: does the slice hold any foreground?
+    """
+
+    image: Tensor
+    label: Tensor
+    positive: np.ndarray
+
+
+class StackData:
+    """The stacks of one site's cases.
+
+    An epoch cuts each volume into stacks of ``stack`` slices, ``stride`` apart, from an offset that is drawn anew for
+    each volume and epoch, so that stacks do not always meet at the same slice; slices beyond the ends repeat the edge.
+    It takes all stacks with foreground and ``negatives`` times as many without (at least one if there is one), drawn
+    anew as well. With ``stride == stack`` each slice is computed once an epoch; 1 is the paper's, five times. Slices
+    that repeat an edge are left out of the batch again, unless a network that mixes slices needs ``whole`` stacks.
+
+    Volumes are read, normalised and fitted once, 5 bytes a pixel of the network's input, and kept in the cache.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        labels: Mapping[int, str],
+        preprocessing: Preprocessing,
+        side: int,
+        *,
+        batch: int = 4,
+        stack: int = 5,
+        stride: int = 5,
+        negatives: float = 0.5,
+        augment: bool = True,
+        whole: bool = False,
+        before_read: Callable[[], None] = lambda: None,
+        cache: Cache | None = None,
+    ) -> None:
+        """Read the cases.
+
+        Args:
+            cases: training cases, each with a label.
+            labels: index -> name.
+            preprocessing: orientation and normalisation.
+            side: edge of the network's input in pixels.
+            batch: stacks in a step, on average.
+            stack: slices in a stack.
+            stride: slices between the starts of neighbouring stacks, 1 to ``stack``.
+            negatives: stacks without foreground as a share of those with it.
+            augment: whether stacks are augmented.
+            whole: whether every stack has all its ``stack`` slices, repeated ones included.
+            before_read: called before each case is read, which takes a while; what it raises ends the reading.
+            cache: where fitted volumes are kept; None: a new one, without a folder.
+
+        Raises:
+            FileNotFoundError, ValueError: a case is faulty or has no label, or an argument is out of range.
+        """
+        if not cases:
+            raise ValueError("no training case, expected at least one; check the datalist's training split")
+        if not 1 <= stride <= stack or batch < 1 or negatives < 0:
+            raise ValueError(
+                f"batch {batch}, stack {stack}, stride {stride}, negatives {negatives}: expected batch >= 1, "
+                "1 <= stride <= stack, negatives >= 0"
+            )
+        self.batch, self.stack, self.stride, self.negatives = batch, stack, stride, negatives
+        self.volumes = []
+        cache = cache or Cache()
+        for case in cases:
+            before_read()
+            self.volumes.append(read_slices(case, labels, preprocessing, side, cache))
+        self._augment = Augment() if augment else None
+        self._whole = whole
+        self._steps = self._count_steps()
+
+    def steps(self) -> int:
+        """Optimiser steps in every epoch: a function of the cases and the arguments, not of the seed."""
+        return self._steps
+
+    def epoch(self, seed: int, order: Sequence[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch's batches.
+
+        How many stacks hold foreground depends on the offsets, the number of steps does not: the stacks are dealt out
+        evenly, so that a batch holds ``batch`` of them give or take a few.
+
+        Args:
+            seed: 0 or more; determines offsets, choice, order and augmentation.
+            order: the batches that are wanted, 0 to ``steps() - 1``; None: all, as they come.
+
+        Yields:
+            For each, images (n, 1, side, side) float32 and labels (n, side, side) int64, n up to stacks * stack.
+        """
+        batches = np.array_split(self._draw(np.random.default_rng(seed)), self._steps)
+        for index in range(self._steps) if order is None else order:
+            stacks = [self._sample(seed, int(volume), int(start)) for volume, start in batches[index]]
+            yield torch.cat([image for image, _ in stacks])[:, None], torch.cat([label for _, label in stacks]).long()
+
+    def _starts(self, volume: Slices, offset: int) -> np.ndarray:
+        return np.arange(-offset, max(1 - offset, len(volume.positive) - self.stack + self.stride), self.stride)
+
+    def _window(self, volume: Slices, starts: np.ndarray | int) -> np.ndarray:
+        depth = len(volume.positive)
+        return np.clip(np.asarray(starts)[..., None] + np.arange(self.stack), 0, depth - 1)
+
+    def _positives(self, volume: Slices, starts: np.ndarray) -> np.ndarray:
+        return volume.positive[self._window(volume, starts)].any(axis=-1)
+
+    def _count_steps(self) -> int:
+        with_, without = 0.0, 0.0
+        for volume in self.volumes:
+            for offset in range(self.stride):
+                flags = self._positives(volume, self._starts(volume, offset))
+                with_ += flags.sum() / self.stride
+                without += (~flags).sum() / self.stride
+        return max(1, math.ceil((with_ + min(without, max(1.0, self.negatives * with_))) / self.batch))
+
+    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+        """(stacks, 2) integers in random order: volume and first slice of each stack of an epoch."""
+        with_, without = [], []
+        for index, volume in enumerate(self.volumes):
+            starts = self._starts(volume, int(rng.integers(self.stride)))
+            flags = self._positives(volume, starts)
+            with_ += [(index, start) for start in starts[flags]]
+            without += [(index, start) for start in starts[~flags]]
+        count = min(len(without), max(1, round(self.negatives * len(with_))))
+        chosen = [without[i] for i in rng.permutation(len(without))[:count]]
+        stacks = np.array(with_ + chosen)[rng.permutation(len(with_) + count)]
+        # A handful of slices may give fewer stacks than steps: go round, no batch may be empty.
+        return np.resize(stacks, (max(len(stacks), self._steps), 2))
+
+    def _sample(self, seed: int, index: int, start: int) -> tuple[Tensor, Tensor]:
+        volume = self.volumes[index]
+        window = self._window(volume, start)
+        data = {"image": volume.image[window], "label": volume.label[window]}
+        if self._augment is not None:
+            # The state belongs to the stack, not to who computes it: no two workers can share one.
+            state = np.random.SeedSequence((seed, index, start + self.stack)).generate_state(1)[0]
+            self._augment.set_random_state(seed=int(state))
+            data = self._augment(data)
+        # Windows rise: a slice that repeats the edge follows its like.
+        kept = slice(None) if self._whole else torch.from_numpy(np.diff(window, prepend=-1) > 0)
+        return data["image"][kept], data["label"][kept]
+
+
+def read_slices(case: Case, labels: Mapping[int, str], preprocessing: Preprocessing, side: int, cache: Cache) -> Slices:
+    """A case's fitted slices, from the cache if the files, the statistics and the preprocessing are the same as then.
+
+    Raises:
+        FileNotFoundError, ValueError: the case is faulty or has no label.
+    """
+    sources = content(case.image), content(case.label), case.statistics, preprocessing, sorted(labels), side
+    kept = cache.get(("slices", *sources), lambda: _fitted(case, labels, preprocessing, side))
+    return Slices(kept["image"], kept["label"], kept["label"].flatten(1).any(dim=1).numpy())
+
+
+def _fitted(case: Case, labels: Mapping[int, str], preprocessing: Preprocessing, side: int) -> dict[str, Tensor]:
+    volume = read_volume(case, labels, preprocessing)
+    if volume.label is None:
+        raise ValueError(f"{case.image}: has no label in the datalist, expected one; training needs it")
+    image = fit(volume.image.permute(2, 0, 1).contiguous(), volume.spacing[:2], side, "image")
+    label = fit(volume.label.permute(2, 0, 1).contiguous(), volume.spacing[:2], side, "label")
+    return {"image": image, "label": label}

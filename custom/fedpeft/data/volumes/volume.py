@@ -1,0 +1,214 @@
+"""A case as the network sees it, and the way back to the file's own grid.
+
+Axes are only flipped and permuted and slices padded, never resampled: what goes in as NIfTI comes out as NIfTI on the
+same grid.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Orientation, SpatialPad
+from torch import Tensor
+
+from fedpeft.config.datasets import Preprocessing
+from fedpeft.data.datalist import Case
+from fedpeft.data.volumes.nifti import Grid, read_nifti, write_mask
+from fedpeft.data.volumes.normalise import Statistics, normalise, statistics_of
+
+AXES = (("L", "R"), ("P", "A"), ("I", "S"))
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One case in canonical axes.
+
+    Attributes:
+        case: its name.
+        image: (H, W, D) float32, normalised; slices lie along D.
+        label: (H, W, D) uint8, or None.
+        spacing: millimetres a voxel along H, W and D.
+        normalised: "site" or "volume": whose statistics were used.
+        statistics: those statistics.
+        grid: of the image file.
+        affine: (4, 4) float64 of the canonical axes.
+        content: where the file's voxels lie along H and W; the rest is the canvas that they were padded to.
+    """
+
+    case: str
+    image: Tensor
+    label: Tensor | None
+    spacing: tuple[float, float, float]
+    normalised: str
+    statistics: Statistics
+    grid: Grid
+    affine: np.ndarray
+    content: tuple[slice, slice] = (slice(None), slice(None))
+
+
+def read_volume(case: Case, labels: Mapping[int, str], preprocessing: Preprocessing) -> Volume:
+    """Read, check, normalise, orient and pad one case.
+
+    Args:
+        case: its files; its statistics, if any, are used where the preprocessing's scope is "site".
+        labels: index -> name; a label file may hold these indices only.
+        preprocessing: orientation, normalisation and canvas.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is unreadable or not three-dimensional, intensities are not finite or constant, the label
+            has another shape or affine than the image or a value outside ``labels``, or slices are larger than the
+            canvas. The message names the file.
+    """
+    image, grid = read_image(case.image)
+    label = _read_label(case, image.shape, grid, labels) if case.label else None
+    if preprocessing.scope == "site" and case.statistics is not None:
+        scope, statistics = "site", case.statistics
+    else:
+        scope, statistics = "volume", _statistics(case.image, image, preprocessing)
+    canonical = _orient(normalise(image, statistics, preprocessing), grid.affine, preprocessing.orientation)
+    classes = None if label is None else _orient(label, grid.affine, preprocessing.orientation)
+    content = (slice(None), slice(None))
+    if preprocessing.canvas is not None:
+        content = _centre(case.image, tuple(canonical.shape[:2]), preprocessing.canvas)
+        canonical = _pad(canonical, preprocessing.canvas, float(canonical.min()))
+        classes = None if classes is None else _pad(classes, preprocessing.canvas, 0)
+    spacing = tuple(float(size) for size in nibabel.affines.voxel_sizes(canonical.affine.numpy()))
+    return Volume(
+        case=case.case,
+        image=canonical.as_tensor().contiguous(),
+        label=None if classes is None else classes.as_tensor().contiguous(),
+        spacing=spacing,
+        normalised=scope,
+        statistics=statistics,
+        grid=grid,
+        affine=canonical.affine.numpy().astype(np.float64),
+        content=content,
+    )
+
+
+def read_image(path: Path) -> tuple[np.ndarray, Grid]:
+    """An image's stored intensities in the file's axes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is unreadable, not three-dimensional, not finite or constant.
+    """
+    image, grid = read_nifti(path)
+    if not np.isfinite(image).all():
+        count = image.size - int(np.isfinite(image).sum())
+        raise ValueError(f"{path}: {count} voxels are NaN or infinite, expected finite intensities; export it again")
+    if image.min() == image.max():
+        raise ValueError(f"{path}: every voxel is {image.flat[0]}, expected an image; export it again")
+    return image.astype(np.float32), grid
+
+
+def site_statistics(
+    cases: Sequence[Case], preprocessing: Preprocessing, before_read: Callable[[Case], None] = lambda case: None
+) -> Statistics:
+    """Statistics of a site's training images: what a datalist keeps.
+
+    Args:
+        cases: the training cases, and no others.
+        preprocessing: which voxels count, and whether they are clipped to percentiles.
+        before_read: called with each case before its image is read.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is faulty, or there is no variation.
+    """
+
+    def image(case: Case) -> np.ndarray:
+        before_read(case)
+        return read_image(case.image)[0]
+
+    return statistics_of(map(image, cases), preprocessing)
+
+
+def to_original_grid(mask: Tensor | np.ndarray, volume: Volume) -> np.ndarray:
+    """Undo the canvas and the orientation of a mask.
+
+    Args:
+        mask: (H, W, D) integers in the volume's canonical axes.
+        volume: which the mask belongs to.
+
+    Returns:
+        uint8 in the shape and axes of the image file.
+
+    Raises:
+        ValueError: the mask's shape is not the volume's.
+    """
+    if tuple(mask.shape) != tuple(volume.image.shape):
+        raise ValueError(f"{volume.case}: mask has shape {tuple(mask.shape)}, expected {tuple(volume.image.shape)}")
+    array = torch.as_tensor(mask).to(torch.uint8)[volume.content]
+    codes = "".join(nibabel.aff2axcodes(volume.grid.affine))
+    return np.ascontiguousarray(_orient(array, volume.affine, codes).as_tensor().numpy())
+
+
+def save_mask(path: str | Path, mask: Tensor | np.ndarray, volume: Volume) -> None:
+    """Write a mask as uint8 NIfTI with the image's own affine and header geometry, atomically.
+
+    Args:
+        path: .nii or .nii.gz in an existing folder.
+        mask: (H, W, D) integers in the volume's canonical axes.
+        volume: which the mask belongs to.
+
+    Raises:
+        ValueError: the mask's shape is not the volume's, or the name is not a NIfTI file's.
+    """
+    write_mask(path, to_original_grid(mask, volume), volume.grid)
+
+
+def _orient(array: np.ndarray | Tensor, affine: np.ndarray, codes: str) -> MetaTensor:
+    tensor = MetaTensor(torch.as_tensor(np.ascontiguousarray(array))[None], affine=torch.as_tensor(affine))
+    return Orientation(axcodes=codes, labels=AXES)(tensor)[0]
+
+
+def _pad(canonical: MetaTensor, canvas: tuple[int, int], value: float) -> MetaTensor:
+    # The affine moves along: a voxel's place in the body does not change.
+    return SpatialPad((*canvas, -1), value=value)(canonical[None])[0]
+
+
+def _centre(path: Path, size: tuple[int, int], canvas: tuple[int, int]) -> tuple[slice, slice]:
+    """Where slices of ``size`` lie when ``_pad`` has put them on the canvas."""
+    if size[0] > canvas[0] or size[1] > canvas[1]:
+        raise ValueError(
+            f"{path}: slices have {size[0]} x {size[1]} voxels, the data set's canvas {canvas[0]} x {canvas[1]}; bring "
+            "the file to the data set's own resolution, or prepare it as another data set"
+        )
+    starts = [(full - part) // 2 for full, part in zip(canvas, size, strict=True)]
+    return slice(starts[0], starts[0] + size[0]), slice(starts[1], starts[1] + size[1])
+
+
+def _statistics(path: Path, image: np.ndarray, preprocessing: Preprocessing) -> Statistics:
+    try:
+        return statistics_of([image], preprocessing)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _read_label(case: Case, shape: tuple[int, ...], grid: Grid, labels: Mapping[int, str]) -> np.ndarray:
+    label, label_grid = read_nifti(case.label)
+    if label.shape != shape:
+        raise ValueError(f"{case.label}: shape is {label.shape}, its image {case.image} has {shape}; export both again")
+    gap = float(np.abs(label_grid.affine - grid.affine).max())
+    if gap > TOLERANCE:
+        raise ValueError(
+            f"{case.label}: its affine differs from that of {case.image} by up to {gap:.4g}, expected {TOLERANCE:g} at "
+            "most; draw or resample the label on the image's grid"
+        )
+    values = np.unique(label)
+    if not np.isfinite(values).all() or (values != np.rint(values)).any():
+        odd = [float(value) for value in values if not np.isfinite(value) or value != np.rint(value)][:8]
+        raise ValueError(f"{case.label}: label values such as {odd}, expected whole numbers; threshold the label")
+    unknown = [int(value) for value in values if int(value) not in labels]
+    if unknown:
+        raise ValueError(
+            f"{case.label}: label values {unknown[:8]} are not in the table {dict(labels)}; add them to the labels or "
+            "correct the file"
+        )
+    return label.astype(np.uint8)

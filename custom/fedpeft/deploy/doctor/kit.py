@@ -1,0 +1,93 @@
+"""A participant's startup kit as ``nvflare provision`` writes it: who it is, and where its server is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedpeft.common.files import read_json
+
+CLIENT, SERVER, ADMIN = "client", "server", "admin"
+SSL = ("ssl_cert", "ssl_private_key", "ssl_root_cert")
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A kit.
+
+    Attributes:
+        folder: has startup/ and local/.
+        role: "client", "server" or "admin".
+        name: what FLARE calls the participant; in a site file it is put in for ``{site}``.
+        project: the consortium's; a kit of another project cannot join.
+        host: the server's.
+        ports: at which the server is reached by clients and by the admin console; mostly the same.
+        server: the name in the server's certificate.
+        scheme: of the transport; FLARE's default is "http", over TLS.
+        security: "mtls", "tls" or "clear".
+        certificate, key, root: files below startup/.
+    """
+
+    folder: Path
+    role: str
+    name: str
+    project: str
+    host: str
+    ports: tuple[int, ...]
+    server: str
+    scheme: str
+    security: str
+    certificate: Path
+    key: Path
+    root: Path
+
+
+def read_kit(folder: Path) -> Kit:
+    """The kit in a folder.
+
+    Raises:
+        ValueError: there is none, or its file lacks something; the message names the file and the key.
+    """
+    for role, read in _READERS.items():
+        file = folder / "startup" / f"fed_{role}.json"
+        if file.is_file():
+            try:
+                return read(folder, read_json(file))
+            except (KeyError, IndexError, TypeError, AttributeError) as error:
+                raise ValueError(f"{file}: {error} is missing or of another form; have the kit made again") from error
+    names = ", ".join(f"fed_{role}.json" for role in _READERS)
+    raise ValueError(f"{folder}/startup holds none of {names}; give the folder that holds startup/ and local/")
+
+
+def _client(folder: Path, values: dict[str, Any]) -> Kit:
+    server, own = values["servers"][0], values["client"]
+    host, _, port = server["service"]["target"].rpartition(":")
+    name, how = own["fqsn"].rpartition("/")[2], (server["service"]["scheme"], own["connection_security"])
+    return Kit(
+        folder, CLIENT, name, server["name"], host, (int(port),), server["identity"], *how, *_files(folder, own, *SSL)
+    )
+
+
+def _server(folder: Path, values: dict[str, Any]) -> Kit:
+    own = values["servers"][0]
+    host, _, port = own["service"]["target"].rpartition(":")
+    ports, how = tuple(sorted({int(port), own["admin_port"]})), (own["service"]["scheme"], own["connection_security"])
+    # FLARE's server calls itself by the project's name where a client uses its own.
+    name = own["name"]
+    return Kit(folder, SERVER, name, name, host, ports, own["admin_server"], *how, *_files(folder, own, *SSL))
+
+
+def _admin(folder: Path, values: dict[str, Any]) -> Kit:
+    own = values["admin"]
+    # FLARE's proof of concept leaves the name to the certificate; the folder has it too.
+    name = own["username"] or folder.absolute().name
+    who = (name, own["project_name"], own["host"], (own["port"],), own["server_identity"])
+    how = (own["scheme"], own["connection_security"])
+    return Kit(folder, ADMIN, *who, *how, *_files(folder, own, "client_cert", "client_key", "ca_cert"))
+
+
+def _files(folder: Path, values: dict[str, Any], *keys: str) -> tuple[Path, ...]:
+    return tuple(folder / "startup" / values[key] for key in keys)
+
+
+_READERS: dict[str, Callable[[Path, dict[str, Any]], Kit]] = {CLIENT: _client, SERVER: _server, ADMIN: _admin}

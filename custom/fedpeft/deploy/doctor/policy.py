@@ -1,0 +1,124 @@
+"""Checks of a kit: who it is, its certificates, and the allow-list beside it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from fedpeft.common.files import read_json
+from fedpeft.deploy.doctor.finding import Finding, fault, ok, warning
+from fedpeft.deploy.doctor.subject import Subject
+from fedpeft.flare.rendering import ALLOW_LIST
+
+SOON = timedelta(days=30)
+RESOURCES = "resources.json"
+FULL_LIST = "the classes of fedpeft.flare that its jobs name, one by one"
+
+
+def kit(subject: Subject) -> Iterator[Finding]:
+    """Whose kit it is."""
+    try:
+        found = subject.read_kit()
+    except (ValueError, OSError) as error:
+        yield fault(str(error), "a kit of nvflare provision", "give the folder that holds startup/ and local/ as --kit")
+        return
+    yield ok(f"{found.role} {found.name} of project {found.project}")
+
+
+def certificates(subject: Subject) -> Iterator[Finding]:
+    """How long they are valid: the participant's own and the project's root."""
+    kit = subject.kit
+    own = (
+        f"ask the project admin for a new one: provisioning again keeps the old one until the entry {kit.name!r} is "
+        f"taken out of the workspace's state/cert.json"
+    )
+    root = "ask the project admin for new kits of a new workspace: every participant needs one"
+    for file, remedy in ((kit.certificate, own), (kit.root, root)):
+        yield _validity(file, _certificate(file), remedy)
+
+
+def _validity(file: Path, certificate: x509.Certificate, remedy: str) -> Finding:
+    now, first, last = datetime.now(UTC), certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now < first:
+        clock = f"set this machine's clock, it says {now:%Y-%m-%d %H:%M} UTC; or wait"
+        return fault(f"valid from {first:%Y-%m-%d %H:%M} UTC", "valid now", clock, of=file.name)
+    if now > last:
+        return fault(f"ended on {last:%Y-%m-%d}", "valid now", remedy, of=file.name)
+    if last - now < SOON:
+        return warning(f"ends on {last:%Y-%m-%d}", f"valid for {SOON.days} days", remedy, of=file.name)
+    return ok(f"valid until {last:%Y-%m-%d}", of=file.name)
+
+
+def root_ca(subject: Subject) -> Iterator[Finding]:
+    """Whether certificate, key and root belong together."""
+    kit = subject.kit
+    own, root = _certificate(kit.certificate), _certificate(kit.root)
+    remedy = f"install startup/ of one and the same kit in {kit.folder}"
+    if load_pem_private_key(kit.key.read_bytes(), password=None).public_key() != own.public_key():
+        yield fault(f"{kit.key.name} is the key of another certificate", kit.certificate.name, remedy)
+    elif not _issued(own, root):
+        yield fault(f"{kit.certificate.name} is not signed by {kit.root.name}", "one project's files", remedy)
+    else:
+        yield ok(f"{kit.certificate.name} is signed by {kit.root.name}")
+
+
+def _issued(own: x509.Certificate, root: x509.Certificate) -> bool:
+    try:
+        own.verify_directly_issued_by(root)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _certificate(file: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(file.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{file} is no certificate ({error}); install the kit's startup/ again") from error
+
+
+def allow_list(subject: Subject) -> Iterator[Finding]:
+    """The classes that a job without code may name: all of ours, and nothing that opens more."""
+    file = _policy_file(subject.local)
+    if not file.is_file():
+        yield fault(f"no {file}", FULL_LIST, f"copy {RESOURCES} from the kit, or from poc/simulator/local")
+        return
+    values = read_json(file)
+    listed = values.get("class_allow_list")
+    if listed is None:
+        yield fault(
+            f'{file} has no "class_allow_list", so FLARE\'s own list holds, which lacks ours',
+            FULL_LIST,
+            f'copy "class_allow_list" from the kit\'s local/{RESOURCES}',
+        )
+        return
+    wrong = list(_compared(file, listed))
+    if (mode := values.get("class_list_enforcement_mode", "enforce")) != "enforce":
+        wrong.append(fault(f'"class_list_enforcement_mode" is {mode!r}', "enforce", f"correct it in {file}"))
+    yield from wrong or [ok(f"{len(listed)} classes, as fedpeft's jobs need them")]
+
+
+def _compared(file: Path, listed: list[str]) -> Iterator[Finding]:
+    missing = [name for name in ALLOW_LIST if name not in listed]
+    surplus = [name for name in listed if name not in ALLOW_LIST]
+    # FLARE calls whatever a job names: a prefix opens every function that its modules import.
+    wide = [name for name in surplus if name == "*" or name.endswith(".") or name == "nvflare"]
+    if missing:
+        yield fault(f"missing: {', '.join(missing)}", FULL_LIST, f'add to "class_allow_list" in {file}')
+    if wide:
+        yield fault(
+            f"opens more than single classes: {', '.join(wide)}",
+            'no prefix; "nvflare." lets a job start commands',
+            f'remove from "class_allow_list" in {file}',
+        )
+    if more := [name for name in surplus if name not in wide]:
+        yield warning(f"not ours: {', '.join(more)}", FULL_LIST, f"remove from {file} what no job of yours needs")
+
+
+def _policy_file(local: Path) -> Path:
+    """The file that FLARE reads; it falls back to the one that it was installed with."""
+    files = (local / RESOURCES, local / f"{RESOURCES}.default")
+    return next((file for file in files if file.is_file()), files[0])

@@ -1,0 +1,155 @@
+"""A person's connection to the server, on FLARE's own API: submit, look, read the log, abort, fetch the result."""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nvflare.fuel.flare_api import api_spec
+from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
+
+from fedpeft.common.files import read_json
+
+ADMIN = Path("startup", "fed_admin.json")
+# Seconds for a login and for an answer; FLARE's own 5 are few where the server is busy.
+ANSWER = 30.0
+# What asking again does not change.
+FINAL = (
+    api_spec.AuthenticationError,
+    api_spec.AuthorizationError,
+    api_spec.InvalidJobDefinition,
+    api_spec.JobNotFound,
+    api_spec.JobNotDone,
+    api_spec.JobNotRunning,
+    api_spec.InvalidArgumentError,
+    ValueError,
+    TypeError,
+)
+Answer = TypeVar("Answer")
+
+
+class AdminSession:
+    """A connection that is made anew where it is lost: jobs take days, and servers are restarted.
+
+    Args:
+        kit: the person's kit, the folder that holds startup/fed_admin.json.
+        patience: seconds for which a server that has answered once is asked again.
+
+    Raises:
+        FileNotFoundError: the folder is no kit of a person.
+        RuntimeError: the server does not answer, or does not let the person in.
+    """
+
+    def __init__(self, kit: Path, patience: float = 600.0) -> None:
+        if not (kit / ADMIN).is_file():
+            raise FileNotFoundError(f"{kit} has no {ADMIN}; give the kit of a person, such as lead@example.org")
+        self._kit, self._patience = kit.absolute(), patience
+        self._admin: dict[str, Any] = read_json(kit / ADMIN)["admin"]
+        self._session: Session | None = None
+        self._once(lambda session: None)
+
+    def __enter__(self) -> "AdminSession":
+        """The session itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Log out."""
+        self._close()
+
+    def submit(self, job: Path) -> str:
+        """Submit a job's folder, that is a copy: FLARE signs by writing into it.
+
+        Returns:
+            The job's id.
+
+        Raises:
+            RuntimeError: the server refuses it; the message says why.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            copy = shutil.copytree(job, Path(folder, job.resolve().name), symlinks=True)
+            # Once: asked again after a lost answer, the job would run twice.
+            return self._once(lambda session: session.submit_job(str(copy)))
+
+    def abort(self, job: str) -> str:
+        """End a job; returns what the server says."""
+        return self._once(lambda session: session.abort_job(job))
+
+    def meta(self, job: str) -> dict[str, Any]:
+        """The server's record of a job: "status", "job_deploy_detail", "submit_time_iso" and others."""
+        return self._ask(lambda session: session.get_job_meta(job))
+
+    def log(self, job: str) -> str:
+        """The server's log of a job, its last 5 MB; "" before it runs."""
+        return self._ask(lambda session: session.get_job_logs(job))["logs"].get("server", "")
+
+    def stats(self, job: str) -> dict[str, Any]:
+        """What a running job's controller says: "phase", "current_round", "num_rounds", "tasks"; {} where none runs."""
+        with suppress(RuntimeError):
+            parts = self._once(lambda session: session.show_stats(job, api_spec.TargetType.SERVER))["server"]
+            return next((part for part in parts.values() if "current_round" in part), {})
+        return {}
+
+    def download(self, job: str, out: Path) -> Path:
+        """Fetch the result of a job that has ended; what was fetched before stays.
+
+        Returns:
+            Its folder, ``out/<id>``.
+
+        Raises:
+            RuntimeError: the job still runs, or there is no such job.
+        """
+        folder, draft = out / job, out / f".{job}.part"
+        if not folder.exists():
+            shutil.rmtree(draft, ignore_errors=True)
+            os.replace(self._once(lambda session: session.download_job_result(job, str(draft.absolute()))), folder)
+            draft.rmdir()
+        return folder
+
+    def _ask(self, question: Callable[[Session], Answer]) -> Answer:
+        """A question that may be asked again, on a new connection."""
+        end = time.monotonic() + self._patience
+        while True:
+            try:
+                return question(self._connected())
+            except FINAL as error:
+                raise RuntimeError(self._said(error)) from error
+            except Exception as error:
+                self._close()
+                if time.monotonic() > end:
+                    raise RuntimeError(self._said(error)) from error
+                time.sleep(1.0)
+
+    def _once(self, question: Callable[[Session], Answer]) -> Answer:
+        try:
+            return question(self._connected())
+        except Exception as error:
+            # FLARE's errors have no common parent.
+            raise RuntimeError(self._said(error)) from error
+
+    def _connected(self) -> Session:
+        if self._session is None:
+            name = self._admin["username"]
+            # FLARE says on standard output that it connects.
+            with redirect_stdout(sys.stderr):
+                self._session = new_secure_session(name, str(self._kit), timeout=ANSWER, command_timeout=ANSWER)
+        return self._session
+
+    def _close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            with suppress(Exception):
+                session.close()
+
+    def _said(self, error: Exception) -> str:
+        server = f"{self._admin['host']}:{self._admin['port']}"
+        if isinstance(error, FINAL):
+            return f"the server {server} refuses: {error}"
+        return (
+            f"the server {server} does not answer {self._admin['username']}: {error or type(error).__name__}; see "
+            f"that it runs and that this kit is of its project: fedpeft doctor --kit {self._kit}"
+        )

@@ -1,0 +1,42 @@
+"""Bottleneck adapters behind attention and MLP of a block (Houlsby et al. 2019)."""
+
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+from fedpeft.models.adapters.base import AdapterModule, ZeroInitLinear
+
+
+class Bottleneck(AdapterModule):
+    """x + up(GELU(down(x))).
+
+    Args:
+        dim: channels of the encoder.
+        width: of the bottleneck.
+
+    Attributes:
+        up: zero at the start, so that an adapted model begins as the foundation model (the authors' begins near it).
+    """
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(dim, width)
+        self.up = ZeroInitLinear(width, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., dim) -> the same shape."""
+        return x + self.up(gelu(self.down(x)))
+
+    def behind(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """The same as a forward hook, on what a module gives."""
+        return self(output)
+
+
+def put_bottlenecks(block: nn.Module, dim: int, width: int) -> None:
+    """Add bottlenecks to a block of either encoder, before its two residual additions.
+
+    As hooks, whatever classes the block, its attention and its MLP are of, and whatever else adapts these.
+    """
+    block.bottlenecks = nn.ModuleDict({part: Bottleneck(dim, width) for part in ("attn", "mlp")})
+    for part, bottleneck in block.bottlenecks.items():
+        # A bound method, which a copy of the model copies along; a closure would keep the original's bottleneck.
+        block.get_submodule(part).register_forward_hook(bottleneck.behind)

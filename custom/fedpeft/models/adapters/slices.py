@@ -1,0 +1,74 @@
+"""MA-SAM's 3-D adapters: neighbouring slices of a stack exchange what they see (Chen et al. 2024)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, pad
+
+from fedpeft.models.adapters.base import AdapterModule, ZeroInitLinear
+from fedpeft.models.sam.parts import Block
+
+
+class SliceMixer(AdapterModule):
+    """x + up(GELU(conv(down(LN(x))))), the convolution along the slices of a stack, kernel 3, edges padded with zeros.
+
+    Args:
+        dim: channels of the encoder; half as many inside.
+        stack: slices in a stack.
+
+    Attributes:
+        up: zero at the start, so that an adapted model begins as the foundation model (the authors' begins at random).
+    """
+
+    def __init__(self, dim: int, stack: int) -> None:
+        super().__init__()
+        self.stack = stack
+        self.norm = nn.LayerNorm(dim)
+        self.down = nn.Linear(dim, dim // 2, bias=False)
+        self.conv = nn.Conv3d(dim // 2, dim // 2, kernel_size=(3, 1, 1))
+        self.up = ZeroInitLinear(dim // 2, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix the slices of each stack.
+
+        Args:
+            x: (stacks * stack, h, w, dim); the slices of a stack follow one another.
+
+        Returns:
+            The same shape.
+
+        Raises:
+            ValueError: the slices do not make whole stacks.
+        """
+        if x.shape[0] % self.stack:
+            raise ValueError(f"{x.shape[0]} slices, expected whole stacks of {self.stack}: pad them, as predict does")
+        hidden = self.down(self.norm(x)).unflatten(0, (-1, self.stack))
+        return x + self.up(gelu(self._along_slices(hidden).flatten(0, 1)))
+
+    def _along_slices(self, x: Tensor) -> Tensor:
+        """The convolution as one product over (stacks, stack, h, w, channels): the kernel is 1 x 1 in the plane."""
+        padded = pad(x, (0, 0, 0, 0, 0, 0, 1, 1))
+        neighbours = torch.cat([padded[:, :-2], x, padded[:, 2:]], dim=-1)
+        # (out, in, 3, 1, 1) -> (out, 3 * in), in the order of the neighbours.
+        weight = self.conv.weight[..., 0, 0].permute(0, 2, 1).flatten(1)
+        return nn.functional.linear(neighbours, weight, self.conv.bias)
+
+
+class MixingBlock(Block):
+    """A block of SAM's encoder with a mixer before its attention and one before its MLP.
+
+    Args:
+        block: the block; its parts keep their names.
+        dim: channels.
+        stack: slices in a stack.
+    """
+
+    def __init__(self, block: nn.Module, dim: int, stack: int) -> None:
+        vars(self).update(vars(block))
+        self.slices = nn.ModuleDict({"attn": SliceMixer(dim, stack), "mlp": SliceMixer(dim, stack)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(stacks * stack, h, w, dim) -> the same shape."""
+        x = self.slices["attn"](x)
+        x = x + self.attn(self.norm1(x))
+        x = self.slices["mlp"](x)
+        return x + self.mlp(self.norm2(x))

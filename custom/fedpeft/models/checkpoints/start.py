@@ -1,0 +1,23 @@
+"""Which weights a run starts from, and how they are told apart."""
+
+from pathlib import Path
+
+from fedpeft.config.run import Run
+from fedpeft.models.checkpoints.reading import sha256_of, shipped
+
+RANDOM = "random"
+
+
+def needs_file(run: Run) -> bool:
+    """Whether the user has to bring the run's checkpoint."""
+    return run.initial != RANDOM and own(run) is None
+
+
+def own(run: Run) -> Path | None:
+    """The package's own checkpoint, where the run starts from it; None if it starts from another, or from none."""
+    return shipped(run.backbone_row) if run.initial == "generic" else None
+
+
+def identity(checkpoint: Path | None) -> str:
+    """SHA-256 of a checkpoint; "random" where every tensor is drawn."""
+    return sha256_of(checkpoint) if checkpoint else RANDOM

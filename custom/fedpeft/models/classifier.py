@@ -1,0 +1,46 @@
+"""What every classifier of pictures is: an image encoder, features of the whole picture, and a linear head on these."""
+
+from torch import Tensor, nn
+
+from fedpeft.models.adapters.base import ZeroInitLinear
+
+
+class Classifier(nn.Module):
+    """Image encoder and head.
+
+    Args:
+        image_encoder: from pictures to features.
+        width: of the features.
+        outputs: classes.
+
+    Attributes:
+        head: zero at the start: no class is likelier than another, whatever the seed.
+    """
+
+    def __init__(self, image_encoder: nn.Module, width: int, outputs: int) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.head = ZeroInitLinear(width, outputs)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the head sees.
+
+        Args:
+            images: pictures normalised by the backbone's colours, (B, 3, side, side).
+
+        Returns:
+            Features, (B, width).
+        """
+        return self.image_encoder(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits before the softmax over classes: (B, 3, side, side) -> (B, outputs)."""
+        return self.decode(self.encode(images))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Features, which depend on the image encoder alone: (B, 3, side, side) -> (B, width)."""
+        return self.features(images)
+
+    def decode(self, features: Tensor) -> Tensor:
+        """Logits from features: (B, width) -> (B, outputs)."""
+        return self.head(features)

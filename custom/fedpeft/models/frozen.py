@@ -1,0 +1,16 @@
+"""Does a model's image encoder compute the same at every step? Then its embeddings can be kept."""
+
+from torch import nn
+
+from fedpeft.models.adapters.base import AdapterModule
+
+
+def encoder_is_frozen(model: nn.Module) -> bool:
+    """Whether nothing in the image encoder trains and no adapter is in it, as the row's globs and adapters have it.
+
+    Args:
+        model: of ``fedpeft.models.initial``, before any round has switched gradients off.
+    """
+    encoder = model.image_encoder
+    adapted = any(isinstance(module, AdapterModule) for module in encoder.modules())
+    return not adapted and not any(parameter.requires_grad for parameter in encoder.parameters())

@@ -1,0 +1,117 @@
+"""The initial model: checkpoint + seed, the same on the server and at every site.
+
+Every tensor that the checkpoint does not give is drawn on the CPU from a generator of its own, seeded by (seed,
+parameter path), so neither device nor order nor other tensors matter. Drawing and resizing are done in float64 and
+rounded once, so that processors with other vector instructions agree on the float32 result.
+"""
+
+import hashlib
+from collections.abc import Callable
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from fedpeft.config.run import Run, seed_of
+from fedpeft.models.adapters.base import AdapterModule, ZeroInitLinear
+from fedpeft.models.adapters.registry import adapt, finish
+from fedpeft.models.checkpoints.reading import read_checkpoint
+from fedpeft.models.networks import network
+
+# How segment_anything scales the frequencies of its positions when it has drawn them.
+SCALING = (Tensor.mul, Tensor.__mul__, Tensor.__rmul__)
+
+
+def skeleton(run: Run) -> nn.Module:
+    """The run's model on the meta device: names and shapes without memory; trainable tensors require gradients."""
+    with torch.device("meta"), _Unfilled():
+        model = network(run)
+        adapt(model, run)
+    for path, parameter in model.named_parameters():
+        parameter.requires_grad_(run.method_row.trains_tensor(path))
+    return model
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out what fills new tensors at random: to do that on the meta device torch loads its compiler."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call ``func``, unless it draws values or scales what was drawn."""
+        kwargs = kwargs or {}
+        if func is torch.randn:
+            return torch.empty(*args, **kwargs)
+        scales = func in SCALING and not isinstance(args[1], Tensor)
+        if scales or getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def build(run: Run, checkpoint: Path | None) -> nn.Module:
+    """The run's initial model on the CPU in float32.
+
+    Args:
+        run: what to build.
+        checkpoint: file with the backbone's weights; None draws every tensor (tests and pretraining).
+
+    Raises:
+        ValueError: the checkpoint does not fit; the message names the file and the first offending key.
+    """
+    model = skeleton(run)
+    given = read_checkpoint(checkpoint, model, run.backbone_row) if checkpoint else {}
+    # Not to_empty: on the meta device it loads a second's worth of torch's compiler.
+    memory = {path: torch.empty(tensor.shape, dtype=tensor.dtype) for path, tensor in named_tensors(model).items()}
+    model.load_state_dict(memory, assign=True)
+    with torch.no_grad():
+        for path, tensor in named_tensors(model).items():
+            if path in given:
+                tensor.copy_(given[path])
+            else:
+                owner, _, leaf = path.rpartition(".")
+                generator = torch.Generator().manual_seed(seed_of(run.seed, path))
+                tensor.copy_(_drawn(model.get_submodule(owner), leaf, tensor, generator))
+        finish(model)
+    return model
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers that belong to the model's state, by path."""
+    return model.state_dict(keep_vars=True)
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 of the complete model: names, shapes and values of all its tensors, in the order of their names."""
+    sha = hashlib.sha256()
+    for path, tensor in sorted(named_tensors(model).items()):
+        sha.update(f"{path} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        sha.update(tensor.detach().cpu().contiguous().numpy().data)
+    return sha.hexdigest()
+
+
+def _drawn(owner: nn.Module, leaf: str, like: Tensor, generator: torch.Generator) -> Tensor:
+    """A fresh tensor as PyTorch (He et al. 2015), LoRA or ViT initialise it, by the kind of module that owns it."""
+    shape = like.shape
+
+    def uniform(bound: float) -> Tensor:
+        return (torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1) * bound
+
+    def normal(deviation: float) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64) * deviation
+
+    if isinstance(owner, AdapterModule):
+        deviation = owner.deviation(leaf)
+        return normal(deviation) if deviation else torch.zeros(shape)
+    if isinstance(owner, ZeroInitLinear):
+        return torch.zeros(shape)
+    if isinstance(owner, nn.Linear | nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d) and leaf in ("weight", "bias"):
+        return uniform(1 / sqrt(owner.weight[0].numel()))
+    if isinstance(owner, nn.Embedding) or leaf == "positional_encoding_gaussian_matrix":
+        return normal(1.0)
+    if leaf in ("pos_embed", "cls_token"):
+        return normal(0.02)
+    # What remains: scales of normalisation layers (one), their shifts and relative positions (zero).
+    return torch.ones(shape) if leaf == "weight" else torch.zeros(shape)

@@ -1,0 +1,136 @@
+"""What trains and what travels: a round's payload is declared before anything moves.
+
+Three sets of tensors, all by parameter path and shape: ``whole``, everything that a method may ever train;
+``payload``, what a round trains and a site sends back; ``download``, what a round begins with. They are one and the same
+but for methods that draw blocks: these train the drawn blocks alone, and a site that has followed so far lacks only the
+averages of the round before.
+"""
+
+import re
+from math import prod
+
+from torch import Tensor, nn
+
+from fedpeft.algebra.codec import roundtrip
+from fedpeft.algebra.finite import all_finite
+from fedpeft.config.run import Run, selected_blocks
+from fedpeft.models.initial import skeleton
+
+Payload = dict[str, tuple[int, ...]]
+BLOCK = re.compile(r"\.blocks\.(\d+)\.")
+
+
+def whole(run: Run) -> Payload:
+    """Keys and shapes of all tensors that the method may train, in the model's order."""
+    return {path: tuple(tensor.shape) for path, tensor in trainable(skeleton(run)).items()}
+
+
+def payload(run: Run, round_: int = 0) -> Payload:
+    """Keys and shapes of the tensors that a round trains and a site sends.
+
+    Args:
+        run: the run; its method's row says what trains.
+        round_: 0-based. Rows that draw blocks derive these from (run.seed, round).
+
+    Returns:
+        Parameter path -> shape, in the model's order.
+
+    Raises:
+        ValueError: the run has no such round.
+    """
+    if not 0 <= round_ <= run.rounds:
+        raise ValueError(f"round {round_} is outside of the run's 0..{run.rounds}")
+    return {path: shape for path, shape in whole(run).items() if is_trained(run, path, round_)}
+
+
+def download(run: Run, round_: int = 0) -> Payload:
+    """Keys and shapes of the tensors that a site receives at the start of a round.
+
+    The averages of the round before; all else that the site needs it has received before, or built itself.
+
+    Args:
+        run: the run.
+        round_: 0-based; ``run.rounds`` is the validation after the last round.
+
+    Raises:
+        ValueError: the run has no such round.
+    """
+    return payload(run, round_ - 1 if 0 < round_ <= run.rounds else round_)
+
+
+def is_trained(run: Run, path: str, round_: int) -> bool:
+    """Whether a round trains the parameter at ``path``, one that the method may train."""
+    if not run.method_row.selects_tensor(path):
+        return True
+    return int(BLOCK.search(path)[1]) in selected_blocks(run, round_)
+
+
+def last_trained(run: Run, path: str, before: int) -> int | None:
+    """The last round before another that trained the parameter at ``path``; None if none did."""
+    return next((number for number in reversed(range(before)) if is_trained(run, path, number)), None)
+
+
+def decoded(run: Run, tensors: dict[str, Tensor], round_: int) -> dict[str, Tensor]:
+    """The server's tensors as the sites hold them at the start of a round: as decoded, or as built where never sent.
+
+    Args:
+        run: the run.
+        tensors: path -> the server's own tensor, of any of the paths that the method may train.
+        round_: 0-based.
+    """
+    sent = {path: value for path, value in tensors.items() if last_trained(run, path, max(round_, 1)) is not None}
+    return tensors | roundtrip(sent, run.codec)
+
+
+def counts(run: Run) -> tuple[int, int]:
+    """Parameters that may train, and all parameters of the run's model, adapters included in both; without a file."""
+    model = skeleton(run)
+    return sum(p.numel() for p in trainable(model).values()), sum(p.numel() for p in model.parameters())
+
+
+def exchanged(run: Run) -> int:
+    """Parameters of one site's upload in a round: of rows that draw blocks, the mean over all draws, rounded.
+
+    SAM's global blocks have more relative positions than its windowed ones, a ViT's blocks are all alike.
+    """
+    sizes = {path: prod(shape) for path, shape in whole(run).items()}
+    drawn = sum(size for path, size in sizes.items() if run.method_row.selects_tensor(path))
+    return round(sum(sizes.values()) - drawn * (1 - run.blocks / run.backbone_row.depth))
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The model's trainable parameters by path."""
+    return {path: parameter for path, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def check(tensors: dict[str, Tensor], expected: Payload, who: str) -> None:
+    """Refuse anything but the declared payload.
+
+    Args:
+        tensors: what was received, decoded.
+        expected: the declared keys and shapes.
+        who: the sender, for the message: a site's name or "server".
+
+    Raises:
+        ValueError: a key is extra or missing, a shape is wrong, a value is not a float tensor or not finite; the
+            message names sender, key, the shape got and the shape expected. It holds no values.
+    """
+    for key in tensors:
+        if key not in expected:
+            raise ValueError(f"{who}: {named(key)} is extra, not one of the payload's {len(expected)} declared tensors")
+    for key, shape in expected.items():
+        if key not in tensors:
+            raise ValueError(f"{who}: {key!r} is missing; expected a tensor of shape {shape}")
+        tensor = tensors[key]
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            got = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise ValueError(f"{who}: {key!r} is {got}, expected a float tensor of shape {shape}")
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{who}: {key!r} has shape {tuple(tensor.shape)}, expected {shape}")
+        if not all_finite(tensor):
+            raise ValueError(f"{who}: {key!r} of shape {shape} is not finite; its sender must look at its training")
+
+
+def named(key: object) -> str:
+    """A key as it may stand in a message: quoted, and cut where a sender made it long."""
+    return repr(key)[:160]

@@ -1,0 +1,131 @@
+"""A run's model on a folder of sites: its score per case, site and class."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from fedpeft.common.files import replace, write_json
+from fedpeft.config.run import Run
+from fedpeft.data.datalist import read_sites
+from fedpeft.tasks.base import WORK
+from fedpeft.tasks.scores import CaseScore, class_means, mean_score
+from fedpeft.training.server.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of one model.
+
+    Attributes:
+        folder: the run folder.
+        run: its run.
+        which: which of its models.
+        normalised: site -> whose statistics normalised its volumes, "site" or "volume"; empty for pictures.
+        scores: per case and class.
+    """
+
+    folder: str
+    run: Run
+    which: str
+    normalised: dict[str, str]
+    scores: list[CaseScore]
+
+    def of(self, site: str) -> list[CaseScore]:
+        """The scores of one site."""
+        return [item for item in self.scores if item.site == site]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Means and per-case values, ready for JSON."""
+        metric = self.run.task_row.metric
+        found = {site: self._site(site) for site in dict.fromkeys(item.site for item in self.scores)}
+        pooled = WORK[self.run.task].measures(self.scores, list(self.run.label_table.values()))
+        return {
+            "run": self.folder,
+            "payload": self.which,
+            metric: fmean(item[metric] for item in found.values()),
+            **({"pooled": {metric: mean_score(self.scores)} | pooled} if pooled else {}),
+            "sites": found,
+            "cases": self.cases(),
+        }
+
+    def _site(self, site: str) -> dict[str, Any]:
+        scores, run = self.of(site), self.run
+        normalised = {"normalised_by": self.normalised[site]} if site in self.normalised else {}
+        return {
+            run.task_row.metric: mean_score(scores),
+            "classes": class_means(scores),
+            "cases": len({item.case for item in scores}),
+            **normalised,
+        } | WORK[run.task].measures(scores, list(run.label_table.values()))
+
+    def cases(self) -> list[dict[str, Any]]:
+        """One row a case and class."""
+        return [case_row(item, self.run) for item in self.scores]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Columns and rows for a terminal: a row a site and one for their mean."""
+        result, metric = self.to_dict(), self.run.task_row.metric
+        labels = list(dict.fromkeys(item.label for item in self.scores))
+        rows = [
+            [site, str(item["cases"]), *(_shown(item["classes"].get(label)) for label in labels), _shown(item[metric])]
+            for site, item in result["sites"].items()
+        ]
+        classes = [item["classes"] for item in result["sites"].values()]
+        means = [fmean(item[label] for item in classes if label in item) for label in labels]
+        rows.append(["mean of sites", "", *map(_shown, means), _shown(result[metric])])
+        return ["site", "cases", *labels, "mean"], rows
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def case_row(item: CaseScore, run: Run) -> dict[str, Any]:
+    """One case and class as a row of a table, with the probabilities of all classes where there are any."""
+    row = {
+        "site": item.site,
+        "split": item.split,
+        "case": item.case,
+        "label": item.label,
+        run.task_row.of_case: item.value,
+    }
+    names = run.label_table.values() if item.probabilities else ()
+    return row | {f"p {name}": round(value, 6) for name, value in zip(names, item.probabilities, strict=True)}
+
+
+def evaluate(folder: RunFolder, data: Path, split: str, checkpoint: Path | None, which: str) -> Evaluation:
+    """Score a finished run's model on every site of a folder.
+
+    Raises:
+        ValueError: the data's classes are not the run's, a site has no labelled case in the split, or a file is faulty.
+    """
+    run, model, work = folder.run, folder.model(checkpoint, which), WORK[folder.run.task]
+    scores, normalised = [], {}
+    for site in read_sites(data):
+        if site.task != run.task or site.classes != run.classes or (run.labels and site.labels != run.label_table):
+            raise ValueError(f"site {site.name} has the labels {site.labels}, the run has {run.label_table}")
+        site.cases(split)
+        cases = work.read(run, site, split, folder.preprocessing, lambda: None)
+        if (scope := work.normalised(cases)) is not None:
+            normalised[site.name] = scope
+        scores += work.score(model, cases, run, site.labels, (site.name, split), lambda: False)
+    return Evaluation(str(folder.path), run, which, normalised, scores)
+
+
+def write_evaluation(result: Evaluation, out: Path) -> Path:
+    """Write evaluation.json and evaluation.csv; returns the JSON file."""
+    write_json(out / "evaluation.json", result.to_dict())
+    write_csv(out / "evaluation.csv", result.cases())
+    return out / "evaluation.json"
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows of one shape as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    replace(path, lambda file: file.write_text(text.getvalue()))

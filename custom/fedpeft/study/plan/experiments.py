@@ -1,0 +1,261 @@
+"""A comparison's experiments, each in a folder that is complete or absent, whenever the comparison is killed.
+
+A training writes into a folder of its own, ``<experiment>.attempt-<number>``, and takes the experiment's place by one rename, so
+that nothing that a killed comparison left, a process least of all, can write into an experiment. The test scores are written
+after that, by one rename too.
+"""
+
+import fcntl
+import hashlib
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from fedpeft.common.files import read_json, write_json
+from fedpeft.config.datasets import DATASETS
+from fedpeft.config.run import SETTINGS, Run
+from fedpeft.data.datalist import DATALIST, SPLITS, Site, read_sites
+from fedpeft.models.checkpoints.start import identity
+from fedpeft.study.run.simulate import end_simulation
+from fedpeft.tasks.scores import CaseScore
+from fedpeft.training.server.run_folder import DESCRIPTION, RunFolder
+
+LOCAL, FEDERATED, CENTRALIZED = SETTINGS
+INITIAL = "initial"
+MADE_FROM, TIMES, LOCK, WORKSPACE = "made_from.json", "times.json", ".lock", "workspace"
+# Fields of a method's row that people read and nothing is computed from.
+WORDS = ("title", "note")
+# A draft of ``train.files``: .<name>.<random><ending>, the ending being the name's.
+LEFT = re.compile(r"\.[\w-]+(\.json|\.csv|\.md|\.png)\.\w{8}\1")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison is made of.
+
+    Attributes:
+        data: folder of sites.
+        out: where experiments and results go.
+        checkpoint: the weights that the runs start from; None if they are drawn.
+        seconds: limit for one run of the simulator.
+        device: torch device of every training.
+        split: whose cases are tested.
+    """
+
+    data: Path
+    out: Path
+    checkpoint: Path | None
+    seconds: float
+    device: str = "cpu"
+    split: str = "test"
+
+    def source(self) -> dict[str, str]:
+        """What every experiment is made from: the data as they lie there, the checkpoint, the device."""
+        return {"data": _fingerprint(self.data), "checkpoint": identity(self.checkpoint), "device": self.device}
+
+
+def label(run: Run) -> str:
+    """What tables, plots and folders call a run: its method, with rank, prompts and blocks that are not its own."""
+    own = Run(run.method, run.dataset, run.backbone, classes=run.classes)
+    marks = {"rank": "r", "prompts": "p", "blocks": "b"}
+    values = {mark: getattr(run, name) for name, mark in marks.items() if getattr(run, name) != getattr(own, name)}
+    return "-".join([run.method, *(f"{mark}{value}" for mark, value in values.items())])
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A model to train and test: a run in a setting; ``site`` is empty unless the setting is local.
+
+    The setting "initial" is the model before any training: it is tested only.
+    """
+
+    run: Run
+    setting: str
+    site: str = ""
+
+    def folder(self, out: Path) -> Path:
+        """Where the experiment's files are."""
+        return out / label(self.run) / f"seed-{self.run.seed}" / self.setting / self.site
+
+    @property
+    def model(self) -> str:
+        """The model among those of its run: "initial", "local/<site>", "federated" or "centralized"."""
+        return f"{self.setting}/{self.site}" if self.site else self.setting
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{label(self.run)}, seed {self.run.seed}, {self.setting}{f' {self.site}' if self.site else ''}"
+
+
+def experiments_of(runs: Sequence[Run], settings: Sequence[str], sites: Sequence[Site]) -> list[Experiment]:
+    """Every run's initial model, and its trainings in the named settings, each once.
+
+    Raises:
+        ValueError: two different runs would have one folder.
+    """
+    named: dict[tuple[str, int], Run] = {}
+    for run in runs:
+        if named.setdefault((label(run), run.seed), run) != run:
+            raise ValueError(f"two runs are called {label(run)}, seed {run.seed}; give each comparison its own folder")
+    return [
+        Experiment(run, setting, site)
+        for run in named.values()
+        for setting in (INITIAL, *dict.fromkeys(settings))
+        for site in ([site.name for site in sites] if setting == LOCAL else [""])
+    ]
+
+
+@contextmanager
+def only_one(out: Path) -> Iterator[None]:
+    """Keep a second comparison out of the folder; the lock ends with the process, however that ends.
+
+    Raises:
+        RuntimeError: another comparison works there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / LOCK).open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RuntimeError(f"another comparison works in {out}; wait for it, or give another folder") from error
+        yield
+
+
+def is_trained(plan: Plan, experiment: Experiment, source: dict[str, str]) -> bool:
+    """Whether the experiment's training is done, of this run, with these data and this checkpoint."""
+    folder = experiment.folder(plan.out)
+    if experiment.setting == INITIAL:
+        return True
+    if not (folder / "run" / DESCRIPTION).is_file() or not (folder / MADE_FROM).is_file():
+        return False
+    finished = RunFolder(folder / "run").description["status"] == "finished"
+    return finished and read_json(folder / MADE_FROM) == made_from(experiment, source)
+
+
+def refuse_replacing(plan: Plan, experiments: Sequence[Experiment], source: dict[str, str]) -> None:
+    """Refuse to put anything in the place of a finished training that was made from something else.
+
+    Raises:
+        ValueError: one was; the message names the experiment and what differs.
+    """
+    for experiment in experiments:
+        folder = experiment.folder(plan.out)
+        if (folder / MADE_FROM).is_file() and (folder / "run" / DESCRIPTION).is_file():
+            if RunFolder(folder / "run").description["status"] != "finished":
+                continue
+            differs = _differences(read_json(folder / MADE_FROM), made_from(experiment, source))
+            if differs:
+                raise ValueError(
+                    f"{folder} holds {experiment.name}, trained with other {', '.join(differs)}: give another --out, or "
+                    f"remove that folder to train it again"
+                )
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Names of what differs, fields of the run by their own names."""
+    return [
+        name
+        for key in new
+        for name in (
+            _differences(old[key], new[key])
+            if key == "run" and isinstance(old.get(key), dict)
+            else [key]
+            if old.get(key) != new[key]
+            else []
+        )
+    ]
+
+
+def made_from(experiment: Experiment, source: dict[str, str]) -> dict[str, Any]:
+    """Everything that an experiment's outcome depends on, the code apart, in JSON's values.
+
+    The rows are part of it: a changed row of the method or of the data set's preprocessing makes another experiment.
+    """
+    run = experiment.run
+    row = {name: value for name, value in asdict(run.method_row).items() if name not in WORDS}
+    rows = {"preprocessing": asdict(DATASETS[run.dataset].preprocessing), "method_row": row}
+    return json.loads(json.dumps(source | rows | {"run": run.to_dict()}))
+
+
+@contextmanager
+def attempt(folder: Path, made: dict[str, Any]) -> Iterator[Path]:
+    """A new folder that takes the experiment's place when the block ends; what lies there, and older attempts, go.
+
+    If the block fails its folder stays, with the logs, until the next attempt.
+
+    Args:
+        folder: the experiment's.
+        made: what the experiment is made from, see ``made_from``.
+    """
+    if folder.exists():
+        # Renamed first: an experiment of which half is removed must not be taken for a finished one.
+        folder.rename(_attempt(folder))
+    for old in folder.parent.glob(f"{escape(folder.name)}.attempt-*"):
+        end_simulation(old / WORKSPACE)
+        shutil.rmtree(old, ignore_errors=True)
+    new = _attempt(folder)
+    write_json(new / MADE_FROM, made)
+    yield new
+    new.rename(folder)
+
+
+def keep_scores(plan: Plan, experiment: Experiment, source: dict[str, str], scores: list[CaseScore]) -> None:
+    """Write an experiment's test scores; this comes last and completes the experiment."""
+    content = made_from(experiment, source) | {"scores": [asdict(item) for item in scores]}
+    write_json(_scores_file(plan, experiment), content)
+
+
+def kept_scores(plan: Plan, experiment: Experiment, source: dict[str, str]) -> list[CaseScore] | None:
+    """A finished experiment's test scores; None if it is not finished, or of another run, data or checkpoint."""
+    file = _scores_file(plan, experiment)
+    if not file.is_file() or not is_trained(plan, experiment, source):
+        return None
+    content, made = read_json(file), made_from(experiment, source)
+    if {key: content.get(key) for key in made} != made:
+        return None
+    return [CaseScore(**item | {"probabilities": tuple(item["probabilities"])}) for item in content["scores"]]
+
+
+def keep_time(folder: Path, what: str, seconds: float) -> None:
+    """Note how long an experiment's "train" or "test" took."""
+    write_json(folder / TIMES, times(folder) | {what: seconds})
+
+
+def times(folder: Path) -> dict[str, float]:
+    """Seconds of an experiment's "train" and "test", as far as they are known."""
+    return read_json(folder / TIMES) if (folder / TIMES).is_file() else {}
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a kill left of half-written files."""
+    for file in folder.glob(".*"):
+        if LEFT.fullmatch(file.name) and file.is_file():
+            file.unlink()
+
+
+def _attempt(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.attempt-{uuid.uuid4().hex[:8]}")
+
+
+def _scores_file(plan: Plan, experiment: Experiment) -> Path:
+    return experiment.folder(plan.out) / f"scores-{plan.split}.json"
+
+
+def _fingerprint(data: Path) -> str:
+    """SHA-256 of the datalists and of the names, sizes and times of the files they name: no image is read."""
+    sha = hashlib.sha256()
+    for site in read_sites(data):
+        sha.update((site.root / DATALIST).read_bytes())
+        for case in (case for split in SPLITS for case in site.splits[split]):
+            for file in filter(None, (case.image, case.label)):
+                status = file.stat()
+                sha.update(f"{file.relative_to(site.root)} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return sha.hexdigest()

@@ -1,0 +1,86 @@
+"""The chart of validation curves, site by site."""
+
+from collections.abc import Sequence
+from itertools import cycle
+from math import ceil
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from fedpeft.study.plan.experiments import CENTRALIZED
+from fedpeft.study.plots.style import COLOURS, STYLES, Axes, Figure, Line2D, compared, marker, plt, title_of
+from fedpeft.study.results.history import Curve, aligned, mean_curve
+
+ALL = "all sites"
+# Panel -> (label, setting) -> one curve a seed.
+Curves = dict[str, dict[tuple[str, str], list[Curve]]]
+
+
+def curves(results: dict[str, Any]) -> Figure | None:
+    """A panel a site and one for all: the mean over seeds as a line, from lowest to highest seed as a band."""
+    panels = _histories(results)
+    if not panels:
+        return None
+    columns = min(4, len(panels))
+    rows = ceil(len(panels) / columns)
+    labels = [item["label"] for item in results["summary"]]
+    size = 1 if len(labels) < 6 else 1.4
+    figure, grid = plt.subplots(
+        rows,
+        columns,
+        figsize=(3.6 * size * columns, 3 * size * rows + 1),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        constrained_layout=True,
+    )
+    colours = dict(zip(labels, cycle(COLOURS), strict=False))
+    for axes, (site, lines) in zip(grid.flat, panels.items(), strict=False):
+        for (label, setting), seeds in lines.items():
+            style = {"color": colours[label], "linestyle": STYLES[setting][2], "marker": marker(labels, label)}
+            _line(axes, seeds, style)
+        axes.set_title(site, fontsize=10)
+        axes.grid(alpha=0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("rounds")
+        axes.label_outer()
+    for axes in grid.flat[len(panels) :]:
+        axes.axis("off")
+    for axes in grid.flat[len(panels) - columns : len(panels)]:
+        axes.tick_params(labelbottom=True)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(f"mean validation {title_of(results)}")
+    handles = [
+        *(Line2D([], [], color=colours[label], marker=marker(labels, label), label=label) for label in labels),
+        *(
+            Line2D([], [], color="0.3", linestyle=STYLES[setting][2], label=setting)
+            for setting in compared(results["summary"])
+        ),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=9)
+    return figure
+
+
+def _line(axes: Axes, seeds: Sequence[Curve], style: dict[str, str]) -> None:
+    rounds, values = aligned(seeds)
+    scores = np.array(values)
+    axes.plot(rounds, scores.mean(axis=0), linewidth=1.6, markersize=4, markevery=max(1, len(rounds) // 8), **style)
+    axes.fill_between(rounds, scores.min(axis=0), scores.max(axis=0), color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _histories(results: dict[str, Any]) -> Curves:
+    """Panel -> (label, setting) -> one curve a seed; the pooled cases of centralized training stand for all sites."""
+    panels: Curves = {}
+    for entry in results["runs"]:
+        found: dict[str, list[Curve]] = {}
+        for model, sites in entry["history"].items():
+            setting = model.partition("/")[0]
+            for site, curve in sites.items():
+                panel = ALL if setting == CENTRALIZED else site
+                panels.setdefault(panel, {}).setdefault((entry["label"], setting), []).append(curve)
+                found.setdefault(setting, []).append(curve)
+        for setting, sites in found.items():
+            if setting != CENTRALIZED:
+                panels.setdefault(ALL, {}).setdefault((entry["label"], setting), []).append(mean_curve(sites))
+    return dict(sorted(panels.items(), key=lambda panel: (panel[0] == ALL, panel[0])))

@@ -1,0 +1,67 @@
+"""What the charts of a comparison share: colours, markers, and the drawing library without a screen."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+
+from fedpeft.config.tasks import TASKS
+from fedpeft.study.plan.experiments import CENTRALIZED, FEDERATED, INITIAL, LOCAL
+from fedpeft.study.results.summary import EVERYWHERE
+
+matplotlib.use("agg")
+from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen before pyplot is imported
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.lines import Line2D  # noqa: E402
+
+__all__ = [
+    "COLOURS",
+    "STYLES",
+    "Axes",
+    "Figure",
+    "Line2D",
+    "Summary",
+    "compared",
+    "key",
+    "marker",
+    "plt",
+    "scored",
+    "title_of",
+]
+
+# Okabe and Ito's colours, told apart with every colour vision; their yellow is too pale for lines on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Setting -> colour, marker, line.
+STYLES = {LOCAL: ("#E69F00", "s", "--"), FEDERATED: ("#0072B2", "o", "-"), CENTRALIZED: ("#009E73", "^", ":")}
+
+Summary = Sequence[dict[str, Any]]
+
+
+def scored(results: dict[str, Any]) -> str:
+    """What a comparison's numbers are: "test Dice"."""
+    return f"{results['split']} {title_of(results)}"
+
+
+def title_of(results: dict[str, Any]) -> str:
+    """The task's metric for people: "Dice"."""
+    return TASKS[results["summary"][0]["task"]].title
+
+
+def compared(summary: Summary) -> list[str]:
+    """The settings that any method was compared in."""
+    there = {setting for item in summary for setting in item["settings"]} - {INITIAL, EVERYWHERE}
+    return [setting for setting in STYLES if setting in there]
+
+
+def key(settings: Sequence[str]) -> list[Line2D]:
+    """A legend's entries for settings that are points."""
+    return [
+        Line2D([], [], color=STYLES[setting][0], marker=STYLES[setting][1], linestyle="", label=setting)
+        for setting in settings
+    ]
+
+
+def marker(labels: Sequence[str], label: str) -> str:
+    """A line's marker: labels beyond the last colour take the colours again with another one."""
+    return ".sDv"[labels.index(label) // len(COLOURS) % 4]

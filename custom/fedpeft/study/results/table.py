@@ -1,0 +1,195 @@
+"""The table of a comparison in the form of the FLAP-SAM paper's: a block a method, a row a setting, a column a site."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedpeft.common.files import replace
+from fedpeft.config.tasks import TASKS
+from fedpeft.study.plan.experiments import CENTRALIZED, FEDERATED, INITIAL, LOCAL
+from fedpeft.study.results.bootstrap import RESAMPLES
+from fedpeft.study.results.summary import EVERYWHERE
+from fedpeft.tasks.measures import TITLES as MEASURES
+
+TITLES = {
+    INITIAL: "Initial model",
+    LOCAL: "Local",
+    EVERYWHERE: "Local everywhere",
+    FEDERATED: "Federated",
+    CENTRALIZED: "Centralized",
+}
+PLAIN = (
+    "label",
+    "method",
+    "title",
+    "rank",
+    "seeds",
+    "setting",
+    "average",
+    "sd",
+    "low",
+    "high",
+    "trainable",
+    "total",
+    "exchanged",
+    "bytes_up",
+    "bytes_down",
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for people.
+
+    Attributes:
+        columns: headings.
+        blocks: of rows, as many experiments each.
+        once: how many of the last columns are said once for a method.
+        sizes: what these columns say, in a sentence a method.
+        notes: what its words mean, a sentence a line.
+    """
+
+    columns: list[str]
+    blocks: list[list[list[str]]]
+    once: int
+    sizes: list[str]
+    notes: list[str]
+
+    def markdown(self) -> str:
+        """The table and its notes."""
+        rule = ["---"] * 2 + ["---:"] * (len(self.columns) - 2)
+        rows = [self.columns, rule, *(row for block in self.blocks for row in block)]
+        return "".join(f"| {' | '.join(row)} |\n" for row in rows) + "".join(f"\n{note}\n" for note in self.notes)
+
+
+def write_table(summary: Sequence[dict[str, Any]], split: str, out: Path) -> None:
+    """Write table.md, for people, and table.csv, with plain numbers and a row for every setting of every method."""
+    replace(out / "table.md", lambda file: file.write_text(table(summary, split).markdown()))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    sites, measures = _sites(summary), list(_measures(summary))
+    pooled = [f"pooled_{name}" for name in measures]
+    writer.writerow([*PLAIN[:6], *sites, *PLAIN[6:10], *pooled, *PLAIN[10:]])
+    writer.writerows(row for item in summary for row in _plain(item, sites, measures))
+    replace(out / "table.csv", lambda file: file.write_text(text.getvalue()))
+
+
+def table(summary: Sequence[dict[str, Any]], split: str) -> Table:
+    """The table for people.
+
+    Args:
+        summary: of results.json.
+        split: whose cases were tested.
+    """
+    once = ["trainable / total", "up + down a round"]
+    measures = _measures(summary)
+    columns = ["method", "setting", *_sites(summary), "Average", *measures.values(), *once]
+    blocks = [_initial(summary, list(measures)), *(_block(item, list(measures)) for item in summary)]
+    return Table(columns, blocks, len(once), list(map(_size, summary)), list(_notes(summary, split)))
+
+
+def _measures(summary: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Measure of all cases together -> heading; none in a task without."""
+    pooled = summary[0]["settings"][INITIAL].get("pooled")
+    return {TASKS[summary[0]["task"]].metric: "Pooled"} | MEASURES if pooled else {}
+
+
+def _sites(summary: Sequence[dict[str, Any]]) -> list[str]:
+    return list(summary[0]["settings"][INITIAL]["sites"])
+
+
+def _initial(summary: Sequence[dict[str, Any]], measures: Sequence[str]) -> list[list[str]]:
+    """Methods that start from the same model, as most do, share a row."""
+    shared: dict[tuple[str, ...], list[str]] = {}
+    for item in summary:
+        shared.setdefault(tuple(_scores(item["settings"][INITIAL], measures)), []).append(item["label"])
+    every = len(shared) == 1 and len(summary) > 1
+    return [
+        ["all" if every else ", ".join(labels), TITLES[INITIAL], *experiments, "", ""]
+        for experiments, labels in shared.items()
+    ]
+
+
+def _block(item: dict[str, Any], measures: Sequence[str]) -> list[list[str]]:
+    rows, rest = [], [""] * (len(measures) + 2)
+    for setting, values in item["settings"].items():
+        if setting != INITIAL:
+            traffic = _traffic(item["bytes_up"], item["bytes_down"]) if setting == FEDERATED else ""
+            rows.append([TITLES[setting], *_scores(values, measures), "", traffic])
+    if gain := item["gain"]:
+        sites = [_signed(value) for value in gain["sites"].values()]
+        rows.append(["Gain over local", *sites, _signed(gain["average"]), *rest])
+        interval = f"{_signed(gain['low'])} to {_signed(gain['high'])}"
+        rows.append(["95 % interval", *[""] * len(sites), interval, *rest])
+    if ratio := item["ratio"]:
+        values = [*ratio["sites"].values(), ratio["average"]]
+        rows.append(["Fed. / centralized", *("-" if v is None else f"{v:.3f}" for v in values), *rest])
+    rows[0][-2] = f"{_millions(item['trainable'])} / {_millions(item['total'])} ({_share(item)})"
+    return [[item["label"] if index == 0 else "", *row] for index, row in enumerate(rows)]
+
+
+def _scores(values: dict[str, Any], measures: Sequence[str]) -> list[str]:
+    spread = "" if values["sd"] is None else f" ± {values['sd']:.4f}"
+    pooled = [values.get("pooled", {}).get(name) for name in measures]
+    return [
+        *(f"{value:.4f}" for value in values["sites"].values()),
+        f"{values['average']:.4f}{spread}",
+        *("" if value is None else f"{value:.4f}" for value in pooled),
+    ]
+
+
+def _size(item: dict[str, Any]) -> str:
+    return (
+        f"{item['label']}: {_millions(item['trainable'])} of {_millions(item['total'])} parameters train "
+        f"({_share(item)}); a site sends + receives {_traffic(item['bytes_up'], item['bytes_down'])} a round."
+    )
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.3f}M"
+
+
+def _share(item: dict[str, Any]) -> str:
+    return f"{item['trainable'] / item['total']:.1%}"
+
+
+def _signed(value: float) -> str:
+    # What rounds to zero is no loss: adding 0.0 takes the sign away.
+    return f"{round(value, 4) + 0.0:+.4f}"
+
+
+def _traffic(up: float, down: float) -> str:
+    size, unit = (1e6, "MB") if max(up, down) >= 1e6 else (1e3, "kB")
+    return f"{up / size:.4g} + {down / size:.4g} {unit}"
+
+
+def _notes(summary: Sequence[dict[str, Any]], split: str) -> Iterator[str]:
+    seeds = summary[0]["seeds"]
+    many = (
+        f"mean of seeds {', '.join(map(str, seeds))}, ± their standard deviation"
+        if len(seeds) > 1
+        else (f"seed {seeds[0]}")
+    )
+    title = TASKS[summary[0]["task"]].title
+    yield f"{title[0].upper()}{title[1:]} of {split} cases, {many}. Average: mean of the sites."
+    if _measures(summary):
+        yield "Pooled, and the measures beside it: of all sites' cases together; of local models each on its own cases."
+    settings = {setting for item in summary for setting in item["settings"]}
+    if LOCAL in settings:
+        yield "Local: each site's own model on its own cases; everywhere: on every site's, the mean of these."
+    if {LOCAL, FEDERATED} <= settings:
+        yield f"Gain: federated minus local. Interval: of the average, by {RESAMPLES:,} resamples of each site's cases."
+
+
+def _plain(item: dict[str, Any], sites: Sequence[str], measures: Sequence[str]) -> Iterator[list[Any]]:
+    """One method's rows of table.csv."""
+    head = [item["label"], item["method"], item["title"], item["rank"], " ".join(map(str, item["seeds"]))]
+    tail = [item[key] for key in PLAIN[10:]]
+    rows = item["settings"] | {key: item[key] for key in ("gain", "ratio") if item[key]}
+    for setting, values in rows.items():
+        pooled = [values.get("pooled", {}).get(name) for name in measures]
+        numbers = [*(values["sites"][site] for site in sites), *(values.get(key) for key in PLAIN[6:10]), *pooled]
+        yield [*head, setting, *("" if value is None else f"{round(value, 6) + 0.0:.6f}" for value in numbers), *tail]

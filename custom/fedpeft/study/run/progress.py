@@ -1,0 +1,169 @@
+"""How far a comparison is, and about how long it will still take."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from statistics import fmean
+
+from fedpeft.study.plan.experiments import FEDERATED, INITIAL, Experiment, label
+
+Group = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class State:
+    """Where an experiment is.
+
+    Attributes:
+        started: when it began, in seconds of the clock; None before that.
+        rounds: that it has done.
+        first: when it had done the first of them.
+        at: when it had done the last of them.
+        ended: whether it is over, finished or failed.
+        seconds: that it took, as measured; None while it runs, or where nobody measured.
+    """
+
+    started: float | None = None
+    rounds: int = 0
+    first: float = 0.0
+    at: float = 0.0
+    ended: bool = False
+    seconds: float | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is under way."""
+        return self.started is not None and not self.ended
+
+
+class Progress:
+    """The states of all experiments, told to whoever shows them.
+
+    A running experiment's whole time is projected from its rounds; its first one, which starts a model or a whole federation,
+    counts once. An experiment that has no round yet, or has not begun, is expected to take the mean of the known times of its
+    method and setting, or else of its setting, or else of all.
+
+    Args:
+        experiments: of the comparison.
+        workers: how many experiments run at the same time; federated ones run one after the other.
+        report: called with this object and what has just happened, a line for people.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        experiments: Sequence[Experiment],
+        workers: int,
+        report: Callable[["Progress", str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._states = dict.fromkeys(experiments, State())
+        self._workers, self._report, self._clock = workers, report, clock
+        self._began = clock()
+
+    def kept(self, experiments: Mapping[Experiment, float | None]) -> None:
+        """Experiments have finished in an earlier comparison, in so many seconds if that is known."""
+        for experiment, seconds in experiments.items():
+            self._states[experiment] = State(ended=True, seconds=seconds)
+        self._report(
+            self,
+            f"{len(experiments)} experiments have finished before"
+            if experiments
+            else "no experiment has finished before",
+        )
+
+    def advanced(self, experiment: Experiment, rounds: int) -> None:
+        """An experiment has begun (0 rounds), or has done some of its rounds."""
+        state, now = self._states[experiment], self._clock()
+        if state.ended:
+            # The last news of a worker may come after its result.
+            return
+        if rounds == 0:
+            self._set(experiment, State(started=now), "begins")
+            return
+        state = replace(state, first=state.first if state.rounds else now, rounds=rounds, at=now)
+        self._set(experiment, state, f"round {rounds} of {experiment.run.rounds}")
+
+    def finished(self, experiment: Experiment, seconds: float) -> None:
+        """An experiment is trained and tested."""
+        self._set(
+            experiment, replace(self._states[experiment], ended=True, seconds=seconds), f"finished in {seconds:.0f} s"
+        )
+
+    def failed(self, experiment: Experiment, error: BaseException) -> None:
+        """An experiment has failed."""
+        self._set(experiment, replace(self._states[experiment], ended=True), f"failed: {error}")
+
+    def left(self) -> float | None:
+        """About how many seconds are left; None as long as nothing is measured."""
+        means, now = self._means(), self._clock()
+        open_ = {
+            experiment: self._left_of(experiment, means, now)
+            for experiment, state in self._states.items()
+            if not state.ended
+        }
+        if None in open_.values():
+            return None
+        alone = [seconds for experiment, seconds in open_.items() if experiment.setting != FEDERATED]
+        federated = [seconds for experiment, seconds in open_.items() if experiment.setting == FEDERATED]
+        return max(sum(alone) / min(self._workers, len(alone) or 1), *alone, 0.0) + sum(federated)
+
+    def line(self) -> str:
+        """How many experiments are done, the time gone and about the time left."""
+        done = sum(state.ended for state in self._states.values())
+        left = self.left()
+        rest = "time left not known yet" if left is None else f"about {_hours(left)} left"
+        return f"{done}/{len(self._states)} experiments, {_hours(self._clock() - self._began)} gone, {rest}"
+
+    def running(self) -> str:
+        """What runs now, and its round."""
+        return "; ".join(
+            f"{experiment.name} {state.rounds}/{experiment.run.rounds}"
+            if experiment.setting != INITIAL
+            else experiment.name
+            for experiment, state in self._states.items()
+            if state.runs
+        )
+
+    def _set(self, experiment: Experiment, state: State, text: str) -> None:
+        self._states[experiment] = state
+        self._report(self, f"{experiment.name}: {text}")
+
+    def _means(self) -> dict[Group, float]:
+        """The mean time of every group of experiments in which one is known."""
+        known: dict[Group, list[float]] = {}
+        for experiment, state in self._states.items():
+            seconds = _whole(experiment, state)
+            # How long an initial model's test takes says nothing of trainings.
+            groups = _groups(experiment)[: 2 if experiment.setting == INITIAL else 3]
+            for group in groups if seconds is not None else ():
+                known.setdefault(group, []).append(seconds)
+        return {group: fmean(values) for group, values in known.items()}
+
+    def _left_of(self, experiment: Experiment, means: dict[Group, float], now: float) -> float | None:
+        state = self._states[experiment]
+        whole = _whole(experiment, state)
+        if whole is None:
+            whole = next((means[group] for group in _groups(experiment) if group in means), None)
+        if whole is None or state.started is None:
+            return whole
+        return max(0.0, whole - (now - state.started))
+
+
+def _whole(experiment: Experiment, state: State) -> float | None:
+    """An experiment's time from begin to end, as measured or as its rounds tell."""
+    if not state.runs or not state.rounds:
+        return state.seconds
+    begin = state.first - state.started
+    pace = (state.at - state.first) / (state.rounds - 1) if state.rounds > 1 else begin
+    return begin + pace * (experiment.run.rounds - 1)
+
+
+def _groups(experiment: Experiment) -> tuple[Group, ...]:
+    """From the nearest relatives of an experiment to the whole comparison."""
+    return (label(experiment.run), experiment.setting), (experiment.setting,), ()
+
+
+def _hours(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

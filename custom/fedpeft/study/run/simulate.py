@@ -1,0 +1,164 @@
+"""A job through FLARE's simulator, as child processes under a time limit.
+
+The simulator's exit code proves nothing and a dead client hangs it, so what counts is the run folder that the server
+wrote, and that its run.json says "finished".
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from fedpeft.flare.round_line import MARK, is_final_line
+from fedpeft.training.server.run_folder import RunFolder, find_run
+
+RUN = Path("server", "simulate_job", "app_server", "run")
+LOOK = 0.2
+LOOKS = 10
+# Every process of a simulation inherits this variable, whose value is the workspace: sessions, parents that have ended
+# and process numbers used again cannot hide one, or make another one look like it.
+VARIABLE = "FEDPEFT_SIMULATION"
+# What FLARE starts for every site.
+SITE = "nvflare.private.fed.app.simulator.simulator_worker"
+
+
+def simulate(
+    job: Path, workspace: Path, sites: Sequence[str], threads: int, seconds: float, report: Callable[[str], None]
+) -> RunFolder:
+    """Run a job for the named sites.
+
+    Args:
+        job: the job's folder.
+        workspace: its ``local/`` holds resources.json and the site file; all else in it is FLARE's to delete.
+        sites: client names, each one that of its data folder.
+        threads: clients that run at the same time.
+        seconds: limit for the whole run.
+        report: called with every line that is meant for people.
+
+    Returns:
+        The run folder of the server.
+
+    Raises:
+        TimeoutError: the limit was reached; the simulator and its clients were stopped.
+        RuntimeError: the run did not finish; the message says how it ended and where the log is.
+    """
+    log = workspace.parent / f"{workspace.name}.log"
+    command = [
+        sys.executable,
+        "-m",
+        "nvflare.cli",
+        "simulator",
+        str(job.absolute()),
+        "-w",
+        str(workspace.absolute()),
+        "-c",
+        ",".join(sites),
+        "-t",
+        str(min(threads, len(sites))),
+    ]
+    end = time.monotonic() + seconds
+    concluded = False
+    with log.open("w") as output, log.open() as lines:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONUNBUFFERED": "1", VARIABLE: str(workspace.absolute())},
+        )
+        try:
+            while process.poll() is None and time.monotonic() < end:
+                time.sleep(LOOK)
+                concluded = _pass_on(lines, report) or concluded
+                # Once the sites have tidied up and ended, FLARE only waits for its own threads, for seconds.
+                if concluded and not any(map(_is_site, _family(workspace))):
+                    break
+            expired = process.poll() is None and not concluded
+        finally:
+            end_simulation(workspace)
+            process.wait()
+        _pass_on(lines, report)
+    if expired:
+        raise TimeoutError(
+            f"the simulator did not end within {seconds:.0f} s and was stopped: raise the limit (compare: --minutes) "
+            f"if its log shows that rounds went on; its log is {log}"
+        )
+    return _finished(workspace / RUN, log)
+
+
+def end_simulation(workspace: Path) -> None:
+    """End every process of a workspace's simulation, also those that a killed parent left behind."""
+    for _ in range(LOOKS):
+        # Again until none is found: one may have been starting another.
+        family = _family(workspace)
+        if not family:
+            return
+        end_all(family)
+
+
+def end_all(family: Iterable[psutil.Process]) -> None:
+    """Kill processes and wait for their ends; psutil compares start times, so a number used again is not hit."""
+    family = list(family)
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, timeout=10)
+
+
+def _family(workspace: Path) -> list[psutil.Process]:
+    mine = str(workspace.absolute())
+    return [process for process in psutil.process_iter() if _workspace_of(process) == mine]
+
+
+def _is_site(process: psutil.Process) -> bool:
+    try:
+        return SITE in process.cmdline()
+    except psutil.Error:
+        # Ended meanwhile.
+        return False
+
+
+def _workspace_of(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get(VARIABLE)
+    except (psutil.Error, OSError):
+        # Ended meanwhile, or another user's.
+        return None
+
+
+def _pass_on(lines: Iterable[str], report: Callable[[str], None]) -> bool:
+    """Report the new lines that are meant for people; whether the final one is among them."""
+    concluded = False
+    for line in lines:
+        if MARK in line:
+            report(line[line.index(MARK) :].strip())
+            concluded = concluded or is_final_line(line)
+    return concluded
+
+
+def _finished(path: Path, log: Path) -> RunFolder:
+    """The run folder, if the run truly came to its end.
+
+    Raises:
+        RuntimeError: it did not.
+    """
+    try:
+        folder = find_run(path)
+    except FileNotFoundError as error:
+        raise RuntimeError(f"the job did not start: {_first_error(log)}; the simulator's log is {log}") from error
+    status = folder.description["status"]
+    if status != "finished":
+        raise RuntimeError(f"the job ended as {status!r}; the simulator's log is {log}")
+    return folder
+
+
+def _first_error(log: Path) -> str:
+    for line in log.read_text().splitlines():
+        if " ERROR " in line or "Error" in line:
+            return line.strip()
+    return "no error was logged"

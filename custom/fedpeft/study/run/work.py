@@ -1,0 +1,168 @@
+"""An experiment's training and test, as the worker processes of a comparison do them."""
+
+import os
+import re
+import shutil
+import signal
+import threading
+import time
+from multiprocessing import parent_process
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+
+import psutil
+import torch
+
+from fedpeft.common.files import read_json, write_json
+from fedpeft.config.datasets import DATASETS
+from fedpeft.config.jobs import Job
+from fedpeft.config.run import Run
+from fedpeft.data.datalist import pool, read_sites
+from fedpeft.flare.rendering import policy, write
+from fedpeft.flare.round_line import MARK
+from fedpeft.models.checkpoints.start import needs_file
+from fedpeft.models.initial import build
+from fedpeft.study.plan.experiments import (
+    CENTRALIZED,
+    FEDERATED,
+    INITIAL,
+    WORKSPACE,
+    Experiment,
+    Plan,
+    attempt,
+    is_trained,
+    keep_scores,
+    keep_time,
+    label,
+    made_from,
+    sweep,
+    times,
+)
+from fedpeft.study.run.simulate import end_all, simulate
+from fedpeft.tasks.base import score_site
+from fedpeft.tasks.scores import CaseScore
+from fedpeft.training.client.site_file import checkpoint_name, register
+from fedpeft.training.client.trainer import usable
+from fedpeft.training.server.alone import train_alone
+from fedpeft.training.server.run_folder import RunFolder
+
+ROUND = re.compile(rf"{re.escape(MARK)} round (\d+)/")
+
+# Set in worker processes: where (experiment, rounds done) goes, so that the comparison can tell how far it is.
+_events: SimpleQueue | None = None
+
+
+def prepare(events: SimpleQueue) -> None:
+    """Make a process a worker: one thread, and gone together with the comparison that started it."""
+    global _events
+    _events = events
+    torch.set_num_threads(1)
+    # Ctrl-C reaches every process of a terminal; the comparison alone decides what ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent_process().join()
+    end_all(psutil.Process().children(recursive=True))
+    os._exit(1)
+
+
+def train(plan: Plan, source: dict[str, str], experiment: Experiment) -> None:
+    """Train an experiment, unless it is trained.
+
+    Args:
+        plan: data, output and limits.
+        source: what the experiment is made from, see ``Plan.source``.
+        experiment: what to train.
+    """
+    _tell(experiment, 0)
+    if is_trained(plan, experiment, source):
+        return
+    started = time.monotonic()
+    with attempt(experiment.folder(plan.out), made_from(experiment, source)) as folder:
+        (_federated if experiment.setting == FEDERATED else _alone)(plan, experiment, folder)
+        keep_time(folder, "train", time.monotonic() - started)
+
+
+def test(plan: Plan, source: dict[str, str], experiment: Experiment) -> float:
+    """Test a trained experiment on every site and keep its scores; returns the seconds of its training and test."""
+    started = time.monotonic()
+    folder = experiment.folder(plan.out)
+    sweep(folder)
+    scores = _scores(plan, experiment)
+    keep_time(folder, "test", time.monotonic() - started)
+    keep_scores(plan, experiment, source, scores)
+    return sum(times(folder).values())
+
+
+def train_and_test(plan: Plan, source: dict[str, str], experiment: Experiment) -> float:
+    """Both; returns their seconds."""
+    train(plan, source, experiment)
+    return test(plan, source, experiment)
+
+
+def _tell(experiment: Experiment, rounds: int) -> None:
+    if _events is not None:
+        _events.put((experiment, rounds))
+
+
+def _alone(plan: Plan, experiment: Experiment, folder: Path) -> None:
+    sites = read_sites(plan.data)
+    site = (
+        pool(sites)
+        if experiment.setting == CENTRALIZED
+        else next(site for site in sites if site.name == experiment.site)
+    )
+    train_alone(
+        experiment.run,
+        site,
+        plan.checkpoint,
+        folder / "run",
+        experiment.setting,
+        lambda record: _tell(experiment, record["round"] + 1),
+        plan.device,
+    )
+
+
+def _federated(plan: Plan, experiment: Experiment, folder: Path) -> None:
+    sites = [site.name for site in read_sites(plan.data)]
+    workspace = make_workspace(folder / WORKSPACE, plan, experiment.run)
+    name = f"{label(experiment.run)}_{experiment.run.dataset}"
+    # All on one machine: asking often costs nothing, and waiting would be a good part of a short round.
+    job = write(Job(name, experiment.run, min_sites=len(sites), poll_seconds=0.1), folder / "job")
+
+    def report(line: str) -> None:
+        if found := ROUND.match(line):
+            _tell(experiment, int(found[1]))
+
+    # With fewer threads than sites the simulator starts a new process for every task, which costs seconds each time.
+    simulate(job, workspace, sites, len(sites), plan.seconds, report).path.rename(folder / "run")
+    shutil.rmtree(folder / "state", ignore_errors=True)
+
+
+def make_workspace(folder: Path, plan: Plan, run: Run) -> Path:
+    """A fresh simulator workspace: the allow-list, and a site file for the plan's data and checkpoint."""
+    write_json(folder / "local" / "resources.json", policy())
+    path = register(folder, run.dataset, plan.data)
+    values = read_json(path)
+    values["device"] = plan.device
+    if needs_file(run):
+        values["checkpoints"] = {checkpoint_name(run): {"path": str(plan.checkpoint.absolute())}}
+    write_json(path, values)
+    return folder
+
+
+def _scores(plan: Plan, experiment: Experiment) -> list[CaseScore]:
+    """Scores of the experiment's model on every site's cases of the plan's split."""
+    model = (
+        build(experiment.run, plan.checkpoint).eval()
+        if experiment.setting == INITIAL
+        else RunFolder(experiment.folder(plan.out) / "run").model(plan.checkpoint)
+    ).to(usable(plan.device))
+    preprocessing = DATASETS[experiment.run.dataset].preprocessing
+    return [
+        item
+        for site in read_sites(plan.data)
+        for item in score_site(model, site, plan.split, experiment.run, preprocessing)
+    ]

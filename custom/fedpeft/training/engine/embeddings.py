@@ -1,0 +1,63 @@
+"""Networks whose image encoder is frozen: what it makes of a picture is computed once, and kept."""
+
+import hashlib
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from fedpeft.data.cache import Cache
+from fedpeft.models.initial import fingerprint
+
+
+class FrozenEncoder(nn.Module):
+    """A network whose embeddings are kept, by the encoder's tensors and the pictures; otherwise the network itself.
+
+    Batches are kept as they are: another batch with the same picture could differ in the last bit.
+
+    Args:
+        network: with ``image_encoder``, frozen, ``encode`` and ``decode``.
+        cache: where embeddings are kept.
+    """
+
+    def __init__(self, network: nn.Module, cache: Cache) -> None:
+        super().__init__()
+        self.network = network
+        self._cache = cache
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for further embeddings; they are computed each time then."""
+        return self._cache.full
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The network's output for pictures (B, ...)."""
+        return self.network.decode(self.encode(images))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The network's embeddings of pictures, on their device and without gradient."""
+        pixels = images.detach().cpu().contiguous()
+        parts = ("embeddings", self._encoder, *_arithmetic(images.device), tuple(pixels.shape), _sha256(pixels))
+        kept = self._cache.get(parts, lambda: {"embedding": self._encoded(images)})["embedding"]
+        # Copied: a mapped tensor lies elsewhere within a cache line, and matrix products may round by that.
+        return kept.to(images.device, copy=True)
+
+    def _encoded(self, images: Tensor) -> Tensor:
+        # Normal tensors also in evaluation: training may ask for the same ones and needs to save them for backward.
+        with torch.inference_mode(False), torch.no_grad():
+            return self.network.encode(images.clone()).cpu().contiguous()
+
+    @cached_property
+    def _encoder(self) -> str:
+        return fingerprint(self.network.image_encoder)
+
+
+def _sha256(pixels: Tensor) -> str:
+    return hashlib.sha256(pixels.flatten().view(torch.uint8).numpy()).hexdigest()
+
+
+def _arithmetic(device: torch.device) -> tuple[object, ...]:
+    """What decides, beside encoder and pictures, how an embedding is rounded."""
+    autocast = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return device.type, name, torch.get_num_threads(), torch.get_float32_matmul_precision(), autocast

@@ -1,0 +1,56 @@
+"""The training loop, shared by every method, task and setting."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+from fedpeft.common.precision import computing
+from fedpeft.tasks.types import Batch, Loss, Stopped
+from fedpeft.training.engine.optimiser import AdamW
+
+
+def train_epoch(
+    model: nn.Module,
+    optimiser: AdamW,
+    loss: Loss,
+    batches: Iterable[Batch],
+    learning_rate_at: Callable[[int], float],
+    should_stop: Callable[[], bool],
+    precision: str = "float32",
+) -> list[float]:
+    """One pass over ``batches``.
+
+    Args:
+        model: in training mode on the device of its parameters.
+        optimiser: over the model's trainable tensors.
+        loss: of the model's output and labels.
+        batches: pairs of images and labels, as the task has them.
+        step_size: step index in the epoch, 0-based -> learning rate.
+        should_stop: asked before every step.
+        precision: of the model's products (``Run.precision``); the loss is computed in float32.
+
+    Returns:
+        The loss of every step.
+
+    Raises:
+        Stopped: ``should_stop`` said so.
+        ValueError: the loss is not finite; nothing was stepped with it.
+    """
+    device = next(model.parameters()).device
+    losses = []
+    for index, (images, labels) in enumerate(batches):
+        if should_stop():
+            raise Stopped(f"stopped before step {index}")
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate_at(index)
+        with computing(precision, device):
+            output = model(images.to(device))
+        value = loss(output.float(), labels.to(device))
+        if not torch.isfinite(value):
+            raise ValueError(f"the loss of step {index} is {value.item()}: check the data, or lower the learning rate")
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        losses.append(value.item())
+    return losses

@@ -1,0 +1,222 @@
+"""The run folder: what a finished (or stopped) run leaves, the same for local, centralized and federated training.
+
+``run.json`` what was run and how it truly ended; ``global.safetensors`` and ``best.safetensors`` all trained tensors
+after the last round and of the best validated round, as the sites hold them; ``exact.safetensors`` those of the last
+round before a codec that rounds has rounded them, for the server to go on from; ``rounds.jsonl`` one record a round;
+``metrics.csv`` the task's score per round, site and class.
+"""
+
+import json
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, equal
+from torch.nn import Module
+
+from fedpeft import __version__
+from fedpeft.common.files import read_json, read_tensors, replace, write_json, write_tensors
+from fedpeft.config.datasets import DATASETS, Preprocessing
+from fedpeft.config.run import Run
+from fedpeft.models.checkpoints.start import identity
+from fedpeft.models.initial import build
+from fedpeft.models.payload import check, trainable, whole
+
+DESCRIPTION, GLOBAL, BEST, EXACT, ROUNDS, METRICS = (
+    "run.json",
+    "global.safetensors",
+    "best.safetensors",
+    "exact.safetensors",
+    "rounds.jsonl",
+    "metrics.csv",
+)
+PACKAGES = ("torch", "monai", "nvflare", "segment-anything", "nibabel", "numpy")
+
+
+class RunFolder:
+    """Writes and reads one run folder.
+
+    Args:
+        path: the folder; it need not exist to be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def start(self, run: Run, setting: str, checkpoint_sha256: str, model_sha256: str) -> None:
+        """Describe a run that begins; a folder that holds one already is refused.
+
+        Raises:
+            FileExistsError: there is a run in the folder.
+        """
+        if (self.path / DESCRIPTION).exists():
+            raise FileExistsError(f"{self.path} holds a run already; give another folder, or delete it")
+        write_json(
+            self.path / DESCRIPTION,
+            {
+                "version": 1,
+                "run": run.to_dict(),
+                "setting": setting,
+                "checkpoint": {"backbone": run.backbone, "sha256": checkpoint_sha256},
+                "model_sha256": model_sha256,
+                "preprocessing": asdict(DATASETS[run.dataset].preprocessing),
+                "versions": {"fedpeft": __version__, "python": platform.python_version()}
+                | {name: version(name) for name in PACKAGES},
+                "status": "running",
+                "rounds_done": 0,
+            },
+        )
+
+    def finish(self, status: str, **more: Any) -> None:
+        """Record how the run truly ended: "finished", or what stopped it."""
+        self._update(status=status, **more)
+
+    def expect(self, run: Run, checkpoint_sha256: str, model_sha256: str) -> None:
+        """Check that this is the run that a job continues.
+
+        Raises:
+            ValueError: it was another run, or another initial model.
+        """
+        found = self.description
+        was = {"run": found["run"], "checkpoint": found["checkpoint"]["sha256"], "model": found["model_sha256"]}
+        now = {"run": run.to_dict(), "checkpoint": checkpoint_sha256, "model": model_sha256}
+        changed = ", ".join(f"{name} was {was[name]}, is {now[name]}" for name in was if was[name] != now[name])
+        if changed:
+            raise ValueError(f"the run cannot go on: {changed}; restore what it began with, or submit the job anew")
+
+    def continued(self, after: list[int]) -> None:
+        """Say that the run goes on in another job, and how many rounds were done each time it did."""
+        self._update(status="running", continued_after=after)
+
+    def record(self, round_: int, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Append a finished round and its averaged tensors.
+
+        Args:
+            round_: 0-based.
+            record: plain values for rounds.jsonl.
+            tensors: everything that the method may train, after the round.
+        """
+        write_tensors(self.path / GLOBAL, tensors)
+        self._append(ROUNDS, json.dumps({"round": round_} | record, allow_nan=False) + "\n")
+        self._update(rounds_done=round_ + 1)
+
+    def keep_exact(self, tensors: dict[str, Tensor], decoded: dict[str, Tensor]) -> None:
+        """Keep the server's own tensors after a round where they are not those that the sites hold."""
+        if all(equal(tensor, decoded[key]) for key, tensor in tensors.items()):
+            (self.path / EXACT).unlink(missing_ok=True)
+        else:
+            write_tensors(self.path / EXACT, tensors)
+
+    def keep_best(self, tensors: dict[str, Tensor], round_: int, mean: float) -> None:
+        """Keep the best validated tensors."""
+        write_tensors(self.path / BEST, tensors)
+        self._update(best={"rounds": round_, self.measure: mean})
+
+    def metrics(self, round_: int, split: str, scores: dict[str, dict[str, float]]) -> None:
+        """Append the sites' mean score per class of the model after ``round_`` rounds (0: the initial model).
+
+        Args:
+            round_: number of finished rounds.
+            split: whose cases.
+            scores: site -> class name -> mean score.
+        """
+        rows = [
+            f"{round_},{site},{split},{label},{value:.6f}\n"
+            for site, values in sorted(scores.items())
+            for label, value in values.items()
+        ]
+        head = f"rounds,site,split,label,{self.run.task_row.of_class}\n"
+        head = "" if (self.path / METRICS).exists() else head
+        self._append(METRICS, head + "".join(rows))
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What run.json says."""
+        return read_json(self.path / DESCRIPTION)
+
+    @property
+    def run(self) -> Run:
+        """The run.
+
+        Raises:
+            ValueError: run.json is not what this package writes; the message names it.
+        """
+        try:
+            return Run.from_dict(self.description["run"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.path / DESCRIPTION} describes no run of fedpeft ({error})") from error
+
+    @property
+    def measure(self) -> str:
+        """What run.json calls the measure that the best model was chosen by."""
+        return f"validation_{self.run.task_row.metric}"
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How volumes were normalised for training.
+
+        Raises:
+            ValueError: run.json is not what this package writes; the message names it.
+        """
+        try:
+            return Preprocessing.from_dict(self.description["preprocessing"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.path / DESCRIPTION} describes no preprocessing of fedpeft ({error})") from error
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """The records of the finished rounds."""
+        return [json.loads(line) for line in (self.path / ROUNDS).read_text().splitlines()]
+
+    def tensors(self, which: str = GLOBAL) -> dict[str, Tensor]:
+        """All trained tensors after the last round, or the best ones.
+
+        Raises:
+            ValueError: the file does not hold what the run trains.
+        """
+        tensors = read_tensors(self.path / which)
+        check(tensors, whole(self.run), str(self.path / which))
+        return tensors
+
+    def exact(self) -> dict[str, Tensor]:
+        """The server's own tensors after the last round, with what the codec has kept from the sites."""
+        return self.tensors(EXACT if (self.path / EXACT).is_file() else GLOBAL)
+
+    def model(self, checkpoint: Path | None, which: str = GLOBAL) -> Module:
+        """The run's model in evaluation mode: the initial one with the trained tensors put in.
+
+        Raises:
+            ValueError: the checkpoint is not the one that the run was trained from.
+        """
+        expected, found = self.description["checkpoint"]["sha256"], identity(checkpoint)
+        if found != expected:
+            raise ValueError(f"checkpoint {checkpoint} has SHA-256 {found}, the run was trained from {expected}")
+        model = build(self.run, checkpoint)
+        parameters = trainable(model)
+        for key, tensor in self.tensors(which).items():
+            parameters[key].data.copy_(tensor)
+        return model.eval()
+
+    def _append(self, name: str, text: str) -> None:
+        path = self.path / name
+        before = path.read_text() if path.exists() else ""
+        replace(path, lambda file: file.write_text(before + text))
+
+    def _update(self, **values: Any) -> None:
+        write_json(self.path / DESCRIPTION, self.description | values)
+
+
+def find_run(path: Path) -> RunFolder:
+    """The one run folder at or below ``path``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: there are several; the message lists them.
+    """
+    found = sorted(file.parent for file in path.rglob(DESCRIPTION)) if path.is_dir() else []
+    if not found:
+        raise FileNotFoundError(f"no {DESCRIPTION} at or below {path}; give the folder of a run, or a parent of one")
+    if len(found) > 1:
+        raise ValueError(f"{len(found)} runs below {path}, choose one of: {', '.join(map(str, found))}")
+    return RunFolder(found[0])
