@@ -37,10 +37,12 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(TESTS) -m "slow or not slow"
 
-# Style, the order of the rooms, and the committed jobs against their rows; seconds.
+# Style, types, the order of the layers, and the committed jobs against their registry entries; half a minute.
 check: $(INSTALLED)
 	$(BIN)/ruff check custom poc tests
-	$(BIN)/python -m pytest -q tests/test_rooms.py tests/spec
+	$(BIN)/ruff format --check custom poc tests
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layers.py tests/config
 
 check-all: check test-slow
 
@@ -60,5 +62,7 @@ bench-ham: $(INSTALLED)
 wheel: $(INSTALLED)
 	PYTHON=$(BIN)/python admin/wheels.sh
 
+# Leaves data, runs and kits alone: nothing that took time to make is deleted.
 clean:
-	rm -rf data/phantom runs poc/state .pytest_cache .ruff_cache
+	rm -rf poc/state .pytest_cache .ruff_cache .mypy_cache .hypothesis build custom/fedpeft.egg-info
+	find custom poc tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -49,7 +49,7 @@ def test_anybody_can_compute_it_with_sha256sum(package):
     [
         lambda package: (package / "config" / "run.py").write_text("edited"),
         lambda package: (package / "config" / "run.py").unlink(),
-        lambda package: (package / "config" / "run.py").rename(package / "spec" / "ran.py"),
+        lambda package: (package / "config" / "run.py").rename(package / "config" / "ran.py"),
         lambda package: (package / "models" / "weights" / "tiny.safetensors").write_bytes(b"others"),
         lambda package: (package / "more.py").write_text(""),
     ],
