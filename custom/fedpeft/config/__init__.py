@@ -1,1 +1,1 @@
-"""What can be run, as rows of frozen dataclasses. Standard library only: every room reads it."""
+"""What can be run: the fields of a run, and the registries of methods, backbones, data sets, codecs and jobs."""

@@ -1,8 +1,8 @@
-"""Backbones: the foundation models that can be adapted, as rows."""
+"""Backbones: the foundation models that can be adapted, as entries."""
 
 from dataclasses import dataclass
 
-from fedpeft.common.registry import find
+from fedpeft.common.registry import Registry
 
 # A checkpoint's tensors under these prefixes never fit: they depend on the number of classes and the upscaling factor.
 OUTPUT_HEAD = (
@@ -26,25 +26,26 @@ class Backbone:
         name: what commands, jobs and site files call it.
         family: "sam" or "vit", see ``fedpeft.models.networks``.
         tasks: what it can be adapted to.
-        side: default input side in pixels, a multiple of ``patch``.
-        published_side: side at which the published checkpoint was trained.
-        patch: patch side in pixels; SAM's mask decoder upscales by the same factor, back to the input's resolution.
+        image_size: default height and width of the input in pixels, a multiple of ``patch``.
+        published_image_size: image size at which the published checkpoint was trained.
+        patch: height and width of a patch in pixels; SAM's mask decoder upscales by the same factor, back to the
+            input's resolution.
         dim, depth, heads: the image encoder's width, number of blocks and attention heads.
-        window: SAM: side of an attention window in tokens (0: every block is global).
+        window: SAM: height and width of an attention window in tokens (0: every block is global).
         global_blocks: SAM: blocks that attend over the whole grid.
         neck: SAM: channels between image encoder and mask decoder.
         decoder_heads, decoder_mlp: SAM: attention heads and MLP width of the two-way transformer (depth 2).
         upscaling: SAM: channels after each transposed convolution (a factor 2 each) of the mask decoder.
-        colours: mean and standard deviation of red, green and blue, 0 to 1, by which pictures are normalised.
-        fresh: prefixes of tensors that are always drawn anew, whatever the checkpoint holds.
+        colours: mean and standard deviation of red, green and blue, 0 to 1, by which images are normalised.
+        fresh: prefixes of tensors that always start at random, whatever the checkpoint holds.
         resource: file name in ``fedpeft/models/weights`` for a backbone that is shipped with the package.
         rank: default adapter rank.
-        learning_rate: learning rate for adapters; a method's ``rate`` scales it.
+        learning_rate: for adapters; a method's ``rate`` scales it.
     """
 
     name: str
-    side: int
-    published_side: int
+    image_size: int
+    published_image_size: int
     patch: int
     dim: int
     depth: int
@@ -64,12 +65,26 @@ class Backbone:
     tasks: tuple[str, ...] = ("segmentation", "classification")
 
 
-_ROWS = (
-    # Kirillov et al. 2023, ViT-B; side, rank and learning rate of the FLAP-SAM paper's experiments.
+BACKBONES: Registry[Backbone] = Registry("backbone")
+
+
+def register_backbones(*entries: Backbone) -> None:
+    """Add backbones; ValueError if there is one of that name."""
+    for entry in entries:
+        BACKBONES.register(entry.name, entry)
+
+
+def backbone(name: str) -> Backbone:
+    """The entry called ``name``; ValueError if there is none."""
+    return BACKBONES.find(name)
+
+
+register_backbones(
+    # Kirillov et al. 2023, ViT-B; image size, rank and learning rate of the FLAP-SAM paper's experiments.
     Backbone(
         "sam_vit_b",
-        side=224,
-        published_side=1024,
+        image_size=224,
+        published_image_size=1024,
         patch=16,
         dim=768,
         depth=12,
@@ -83,11 +98,11 @@ _ROWS = (
         rank=32,
         learning_rate=8e-4,
     ),
-    # Small enough for two CPU cores; pretrained by pretrain on synthetic images alone.
+    # Small enough for two CPU cores; pretrained on synthetic images alone.
     Backbone(
         "sam_tiny",
-        side=96,
-        published_side=96,
+        image_size=96,
+        published_image_size=96,
         patch=8,
         dim=128,
         depth=4,
@@ -105,8 +120,8 @@ _ROWS = (
     # Dosovitskiy et al. 2021, ViT-B/16.
     Backbone(
         "vit_b16",
-        side=224,
-        published_side=224,
+        image_size=224,
+        published_image_size=224,
         patch=16,
         dim=768,
         depth=12,
@@ -118,11 +133,11 @@ _ROWS = (
         family="vit",
         tasks=("classification",),
     ),
-    # Small enough for two CPU cores; pretrained by pretrain on synthetic pictures alone.
+    # Small enough for two CPU cores; pretrained on synthetic images alone.
     Backbone(
         "vit_tiny",
-        side=64,
-        published_side=64,
+        image_size=64,
+        published_image_size=64,
         patch=8,
         dim=128,
         depth=6,
@@ -135,10 +150,3 @@ _ROWS = (
         tasks=("classification",),
     ),
 )
-
-BACKBONES: dict[str, Backbone] = {row.name: row for row in _ROWS}
-
-
-def backbone(name: str) -> Backbone:
-    """The row called ``name``; ValueError if there is none."""
-    return find(BACKBONES, name, "backbone")

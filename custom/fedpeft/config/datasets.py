@@ -1,25 +1,38 @@
 """Data sets: what their labels mean and how their volumes are normalised.
 
-A data set is a row. Where its files lie is the site's business (the site file), which cases it has is its
+Where its files lie is the site's business (the site file), which cases it has is its
 ``datalist.json``'s; nothing in the code branches on a data set's name.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
-from fedpeft.common.registry import find
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-SCOPES = ("site", "volume")
-SCALES = ("zscore", "minmax")
-
-
-def _rising(pair: tuple[float, float]) -> bool:
-    return len(pair) == 2 and pair[0] < pair[1]
+from fedpeft.common.registry import Registry
+from fedpeft.common.validation import one_line
 
 
-@dataclass(frozen=True)
-class Preprocessing:
+def _rising(pair: tuple[float, float] | None) -> tuple[float, float] | None:
+    if pair is not None and not pair[0] < pair[1]:
+        raise ValueError("a lower and a higher number, or None")
+    return pair
+
+
+def _orientation(axes: str) -> str:
+    if sorted(axes) != ["A", "R", "S"]:
+        raise ValueError("a permutation of R, A, S")
+    return axes
+
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+Voxels = Annotated[int, Field(gt=0, strict=True)]
+# JSON makes lists of tuples.
+Pair = Annotated[tuple[float, float], Field(strict=False), AfterValidator(_rising)]
+
+
+class Preprocessing(BaseModel):
     """From stored intensities to what the network sees; a step that is None is left out.
 
     In this order: the voxels that count are chosen (``foreground``); all intensities are clipped to percentiles of
@@ -28,53 +41,49 @@ class Preprocessing:
 
     A voxel is foreground if it exceeds ``min + foreground * (p - min)``, p being the volume's ``percentile``: robust
     against a few very bright voxels, as in MR.
-
-    Attributes:
-        orientation: axis codes that arrays are brought to; slices lie along the last axis.
-        scope: "site": percentiles, mean and so on are those of the site's own training cases together, as kept in its
-            datalist (a volume without them is normalised by its own); "volume": each volume by its own.
-        clip: lower and upper bound after scaling (standard deviations for "zscore"); None: no bound.
-        foreground: share of the robust intensity range above which a voxel counts; None: all voxels count.
-        percentile: upper end of the robust intensity range, in percent.
-        percentiles: lower and upper percentile to which intensities are clipped before scaling, in percent; None: they
-            are not.
-        scale: "zscore": (x - mean) / std; "minmax": (x - min) / (max - min), min and max being the two percentiles'
-            intensities where there are percentiles.
-        canvas: voxels along the first two axes, to which slices are padded on both sides with the volume's minimum,
-            before they are fitted to the network's input; a larger slice is an error. None: slices keep their size.
     """
 
-    orientation: str = "RAS"
-    scope: str = "site"
-    clip: tuple[float, float] | None = (-3.0, 6.0)
-    foreground: float | None = 0.05
-    percentile: float = 99.5
-    percentiles: tuple[float, float] | None = None
-    scale: str = "zscore"
-    canvas: tuple[int, int] | None = None
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    def __post_init__(self) -> None:
+    orientation: Annotated[str, AfterValidator(_orientation)] = Field(
+        "RAS", description="axis codes that arrays are brought to; slices lie along the last axis"
+    )
+    scope: Literal["site", "volume"] = Field(
+        "site",
+        description="whose intensities count: those of the site's own training cases together, as kept in its datalist "
+        "(a volume without them is normalised by its own), or each volume's own",
+    )
+    clip: Pair | None = Field(
+        (-3.0, 6.0), description="lower and upper bound after scaling, in standard deviations for zscore"
+    )
+    foreground: float | None = Field(
+        0.05, ge=0, lt=1, description="share of the robust intensity range above which a voxel counts; None: all count"
+    )
+    percentile: float = Field(99.5, gt=0, le=100, description="upper end of the robust intensity range, in percent")
+    percentiles: Annotated[tuple[Percent, Percent], Field(strict=False), AfterValidator(_rising)] | None = Field(
+        None, description="lower and upper percentile to which intensities are clipped before scaling, in percent"
+    )
+    scale: Literal["zscore", "minmax"] = Field(
+        "zscore",
+        description="zscore: (x - mean) / std; minmax: (x - min) / (max - min), min and max being the two percentiles' "
+        "intensities where there are percentiles",
+    )
+    canvas: Annotated[tuple[Voxels, Voxels], Field(strict=False)] | None = Field(
+        None,
+        description="voxels along the first two axes, to which slices are padded on both sides with the volume's "
+        "minimum before they are fitted to the network's input; a larger slice is an error",
+    )
+
+    def __init__(self, **values: Any) -> None:
         """Check the values.
 
         Raises:
-            ValueError: a value is out of range; the message names the field.
+            ValueError: a value has another type or is out of range; the message names the field.
         """
-        low_high, canvas = self.percentiles, self.canvas
-        checks = (
-            ("orientation", sorted(self.orientation) == ["A", "R", "S"], "a permutation of R, A, S"),
-            ("scope", self.scope in SCOPES, f"one of {', '.join(SCOPES)}"),
-            ("clip", self.clip is None or _rising(self.clip), "a lower and a higher bound, or None"),
-            ("foreground", self.foreground is None or 0 <= self.foreground < 1, "0 to below 1, or None"),
-            ("percentile", 0 < self.percentile <= 100, "above 0 up to 100"),
-            ("percentiles", low_high is None or (_rising(low_high) and low_high[0] >= 0 and low_high[1] <= 100),
-             "a lower and a higher percentage, 0 to 100, or None"),
-            ("scale", self.scale in SCALES, f"one of {', '.join(SCALES)}"),
-            ("canvas", canvas is None or (len(canvas) == 2 and all(isinstance(n, int) and n > 0 for n in canvas)),
-             "two positive whole numbers of voxels, or None"),
-        )  # fmt: skip
-        for name, valid, expected in checks:
-            if not valid:
-                raise ValueError(f"preprocessing: {name} is {getattr(self, name)!r}, expected {expected}")
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ValueError(one_line(error, "preprocessing", [*Preprocessing.model_fields])) from error
 
     @property
     def rule(self) -> str:
@@ -85,30 +94,27 @@ class Preprocessing:
         clipped = "" if self.percentiles is None else " clipped to p{:g} and p{:g}".format(*self.percentiles)
         return f"{'mean and std' if self.scale == 'zscore' else 'min and max'} of {voxels}{clipped}"
 
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, ready for JSON."""
+        return self.model_dump(mode="json")
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
-        """What ``dataclasses.asdict`` wrote, also after JSON has made lists of tuples.
+        """What ``to_dict`` wrote.
 
         Fields that an earlier version did not write have their defaults, which are what that version did.
 
         Raises:
             ValueError: a field is unknown, of another type or out of range.
         """
-        known = [item.name for item in fields(cls)]
         if not isinstance(values, Mapping):
-            raise ValueError(f"preprocessing is {values!r}, expected an object with {', '.join(known)}")
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise ValueError(f"preprocessing: unknown field {unknown[0]!r}; known: {', '.join(known)}")
-        try:
-            return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-        except TypeError as error:
-            raise ValueError(f"preprocessing: a field of {dict(values)} has a wrong type ({error})") from error
+            raise ValueError(f"preprocessing is {values!r}, expected an object with {', '.join(cls.model_fields)}")
+        return cls(**values)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A row of the data sets table.
+    """A data set's entry.
 
     Attributes:
         name: what commands, jobs and site files call it.
@@ -126,46 +132,52 @@ class Dataset:
     task: str = "segmentation"
 
 
-DATASETS: dict[str, Dataset] = {
-    row.name: row
-    for row in (
-        Dataset("phantom", "Synthetic organs with lesions", ((0, "background"), (1, "organ"), (2, "lesion"))),
-        # By the volume: nothing is known of the scanners, and one dark scan must not shift its whole site.
-        Dataset(
-            "folder",
-            "A tree of <site>/<case>/ folders prepared by fedpeft data prepare folder",
-            preprocessing=Preprocessing(scope="volume"),
-        ),
-        # The next three as FLAP-SAM's paper describes them. Its code clips Fed-KiTS to 0.5 and 99.5 instead.
-        Dataset(
-            "kits19",
-            "Fed-KiTS: kidneys with tumours in CT, six sites",
-            ((0, "background"), (1, "kidney"), (2, "tumour")),
-            Preprocessing(foreground=None, percentiles=(5.0, 95.0), clip=None),
-        ),
-        Dataset(
-            "ixi",
-            "Fed-IXI: the brain in small T1 MR volumes, three hospitals",
-            ((0, "background"), (1, "brain")),
-            Preprocessing(scope="volume", foreground=None, scale="minmax", clip=None, canvas=(64, 64)),
-        ),
-        Dataset(
-            "prostate",
-            "The prostate in T2 MR, six hospitals",
-            ((0, "background"), (1, "prostate")),
-            Preprocessing(foreground=None, clip=None),
-        ),
-        Dataset("images", "Pictures of one class each, from class folders or a table", task="classification"),
-        Dataset(
-            "isic2019",
-            "Fed-ISIC2019: skin lesions in dermoscopy, six centres",
-            tuple(enumerate(("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC"))),
-            task="classification",
-        ),
-    )
-}
+DATASETS: Registry[Dataset] = Registry("data set")
+
+
+def register_datasets(*entries: Dataset) -> None:
+    """Add data sets; ValueError if there is one of that name."""
+    for entry in entries:
+        DATASETS.register(entry.name, entry)
 
 
 def dataset(name: str) -> Dataset:
-    """The row called ``name``; ValueError if there is none."""
-    return find(DATASETS, name, "data set")
+    """The entry called ``name``; ValueError if there is none."""
+    return DATASETS.find(name)
+
+
+register_datasets(
+    Dataset("phantom", "Synthetic organs with lesions", ((0, "background"), (1, "organ"), (2, "lesion"))),
+    # By the volume: nothing is known of the scanners, and one dark scan must not shift its whole site.
+    Dataset(
+        "folder",
+        "A tree of <site>/<case>/ folders prepared by fedpeft data prepare folder",
+        preprocessing=Preprocessing(scope="volume"),
+    ),
+    # The next three as FLAP-SAM's paper describes them. Its code clips Fed-KiTS to 0.5 and 99.5 instead.
+    Dataset(
+        "kits19",
+        "Fed-KiTS: kidneys with tumours in CT, six sites",
+        ((0, "background"), (1, "kidney"), (2, "tumour")),
+        Preprocessing(foreground=None, percentiles=(5.0, 95.0), clip=None),
+    ),
+    Dataset(
+        "ixi",
+        "Fed-IXI: the brain in small T1 MR volumes, three hospitals",
+        ((0, "background"), (1, "brain")),
+        Preprocessing(scope="volume", foreground=None, scale="minmax", clip=None, canvas=(64, 64)),
+    ),
+    Dataset(
+        "prostate",
+        "The prostate in T2 MR, six hospitals",
+        ((0, "background"), (1, "prostate")),
+        Preprocessing(foreground=None, clip=None),
+    ),
+    Dataset("images", "Images of one class each, from class folders or a table", task="classification"),
+    Dataset(
+        "isic2019",
+        "Fed-ISIC2019: skin lesions in dermoscopy, six centres",
+        tuple(enumerate(("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC"))),
+        task="classification",
+    ),
+)

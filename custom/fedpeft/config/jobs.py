@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
+from fedpeft.common.registry import Registry
 from fedpeft.config.datasets import dataset
 from fedpeft.config.gpus import Gpus
-from fedpeft.config.methods import METHODS
-from fedpeft.config.presets import TRAININGS
-from fedpeft.config.run import Run
+from fedpeft.config.presets import RECIPES
+from fedpeft.config.run import RunConfig
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Job:
     """
 
     name: str
-    run: Run
+    run: RunConfig
     min_sites: int = 2
     round_seconds: int = 4 * 3600
     straggler_seconds: int = 1800
@@ -45,21 +45,37 @@ class Job:
                 raise ValueError(f"job {self.name}: {name} is {getattr(self, name)}, expected above 0")
 
 
-def _of_the_paper(method: str, name: str, sites: int) -> Job:
-    """A method on a data set of the FLAP-SAM paper, trained as the paper trains; every site must take part."""
-    training = TRAININGS["paper"]
-    classes = len(dataset(name).labels) - 1
-    rate = {"learning_rate": training.learning_rate}
-    run = Run(method, name, "sam_vit_b", classes=classes, **rate, **training.fields())
-    return Job(f"{method}_{name}", run, min_sites=sites)
+JOBS: Registry[Job] = Registry("job")
 
 
-_ROWS = (
-    # Half an epoch a round: sites that differ are averaged before they drift apart. The phantoms' learning rate was chosen
-    # on their validation cases; that of the folder is the backbone's default.
+def register_jobs(*entries: Job) -> None:
+    """Add jobs; ValueError if there is one of that name."""
+    for entry in entries:
+        JOBS.register(entry.name, entry)
+
+
+def _of_the_paper(name: str, sites: int) -> Job:
+    """FLAP-SAM on a data set of its paper, trained as the paper trains; every site must take part."""
+    run = RunConfig.of(method="flap_sam", dataset=name, classes=len(dataset(name).labels or ()) - 1)
+    return Job(f"flap_sam_{name}", run.with_(**RECIPES["paper"].fields), min_sites=sites)
+
+
+# One job for each data set; every other is rendered from one of these: fedpeft job render NAME --method M --name N.
+register_jobs(
+    # Half an epoch a round: sites that differ are averaged before they drift apart. The phantoms' learning rate was
+    # chosen on their validation cases; that of the folder is the backbone's default.
     Job(
         "flap_sam_phantom",
-        Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=10, local_epochs=0.5, batch=2, learning_rate=5e-3),
+        RunConfig.of(
+            method="flap_sam",
+            dataset="phantom",
+            backbone="sam_tiny",
+            classes=2,
+            rounds=10,
+            local_epochs=0.5,
+            batch=2,
+            base_learning_rate=5e-3,
+        ),
         min_sites=3,
         round_seconds=600,
         straggler_seconds=60,
@@ -67,23 +83,44 @@ _ROWS = (
     ),
     Job(
         "flap_sam_folder",
-        Run("flap_sam", "folder", "sam_tiny", labels=("target",), rounds=20, local_epochs=0.5, batch=2),
+        RunConfig.of(
+            method="flap_sam",
+            dataset="folder",
+            backbone="sam_tiny",
+            labels=("target",),
+            rounds=20,
+            local_epochs=0.5,
+            batch=2,
+        ),
     ),
-    *(_of_the_paper(name, "kits19", 6) for name, row in METHODS.items() if "segmentation" in row.tasks),
-    _of_the_paper("flap_sam", "ixi", 3),
-    _of_the_paper("flap_sam", "prostate", 6),
+    _of_the_paper("kits19", 6),
+    _of_the_paper("ixi", 3),
+    _of_the_paper("prostate", 6),
     Job(
         "lora_images",
-        Run("lora", "images", "vit_tiny", classes=2, rounds=20, local_epochs=1.0, batch=32, codec="bfloat16"),
+        RunConfig.of(
+            method="lora",
+            dataset="images",
+            backbone="vit_tiny",
+            classes=2,
+            rounds=20,
+            local_epochs=1.0,
+            batch=32,
+            codec="bfloat16",
+        ),
     ),
-    *(
-        Job(
-            f"{name}_isic2019",
-            Run(name, "isic2019", "vit_b16", classes=8, rounds=50, local_epochs=1.0, batch=64, codec="bfloat16"),
-            min_sites=6,
-        )
-        for name in ("lora", "vpt_deep", "dvpt", "sba", "lora_vpt", "full_ft")
+    Job(
+        "lora_isic2019",
+        RunConfig.of(
+            method="lora",
+            dataset="isic2019",
+            backbone="vit_b16",
+            classes=8,
+            rounds=50,
+            local_epochs=1.0,
+            batch=64,
+            codec="bfloat16",
+        ),
+        min_sites=6,
     ),
 )
-
-JOBS: dict[str, Job] = {row.name: row for row in _ROWS}

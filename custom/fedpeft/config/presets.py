@@ -1,10 +1,13 @@
 """Named choices of ``fedpeft compare``: what the FLAP-SAM paper's ablations vary, and whole training recipes.
 
-A preset is a row; nothing branches on its name. It gives defaults, what is asked for explicitly goes before it.
+A preset gives defaults; what is asked for explicitly goes before it.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from fedpeft.common.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,7 @@ class Ablation:
     Attributes:
         name: what the command calls it.
         note: what it shows, for people.
-        methods: names of rows.
+        methods: names of methods.
         settings: of "local", "federated", "centralized".
         ranks: adapter ranks; none means every method's own.
     """
@@ -27,38 +30,37 @@ class Ablation:
 
 
 @dataclass(frozen=True)
-class Training:
-    """A training recipe: the fields of a run that decide how long and how it trains and what it sends.
+class Recipe:
+    """How to train: a complete, named set of fields of a run.
 
     Attributes:
         name: what the command calls it.
         note: what it is, for people.
-        rounds, local_epochs, batch, stride, negatives, weights, codec, decay: as in ``Run``.
-        learning_rate: learning rate; 0 means the backbone's.
-        one_rate: whether every method takes that learning rate as it is; else each scales it by its row's factor.
+        fields: fields of a run by name. One that gives no ``learning_rate`` leaves each method its own.
     """
 
     name: str
     note: str
-    rounds: int
-    local_epochs: float
-    batch: int
-    stride: int
-    negatives: float
-    weights: str
-    codec: str
-    decay: str
-    learning_rate: float
-    one_rate: bool
-
-    def fields(self) -> dict[str, Any]:
-        """The fields of a run that it sets for every method alike, the learning rate apart."""
-        return {key: value for key, value in asdict(self).items() if key not in _NOT_FIELDS}
+    fields: Mapping[str, Any]
 
 
-_NOT_FIELDS = ("name", "note", "learning_rate", "one_rate")
+ABLATIONS: Registry[Ablation] = Registry("ablation")
+RECIPES: Registry[Recipe] = Registry("training recipe")
 
-_ABLATIONS = (
+
+def register_ablations(*entries: Ablation) -> None:
+    """Add ablations; ValueError if there is one of that name."""
+    for entry in entries:
+        ABLATIONS.register(entry.name, entry)
+
+
+def register_recipes(*entries: Recipe) -> None:
+    """Add recipes; ValueError if there is one of that name."""
+    for entry in entries:
+        RECIPES.register(entry.name, entry)
+
+
+register_ablations(
     Ablation(
         "rank",
         "FLAP-SAM at ranks 4, 16, 32, federated (the paper's tables 2 left and D)",
@@ -74,39 +76,39 @@ _ABLATIONS = (
     ),
 )
 
-_TRAININGS = (
-    # Where the paper's text is silent (rounds, learning rate, decay), what its published code does.
-    Training(
+register_recipes(
+    # Where the paper's text is silent (rounds, learning rate, schedule), what its published code does.
+    Recipe(
         "paper",
         "the FLAP-SAM paper's: sites weighted alike, 100 rounds of one epoch over all overlapping stacks, batch 32, "
-        "learning rate 8e-4 for every method, decay (1 - t)^7, float32 on the wire",
-        rounds=100,
-        local_epochs=1.0,
-        batch=32,
-        stride=1,
-        negatives=100.0,
-        weights="uniform",
-        codec="float32",
-        decay="power7",
-        learning_rate=8e-4,
-        one_rate=True,
+        "learning rate 8e-4 for every method, schedule (1 - t)^7, float32 on the wire",
+        {
+            "rounds": 100,
+            "local_epochs": 1.0,
+            "batch": 32,
+            "stride": 1,
+            "background_ratio": 100.0,
+            "site_weighting": "uniform",
+            "codec": "float32",
+            "lr_schedule": "power7",
+            "learning_rate": 8e-4,
+        },
     ),
-    Training(
+    Recipe(
         "efficient",
         "what we found better for its cost: sites weighted by cases, 20 rounds of half an epoch, each slice once, "
         "batch 2, the backbone's learning rate with each method's factor, cosine, bfloat16 on the wire",
-        rounds=20,
-        local_epochs=0.5,
-        batch=2,
-        stride=5,
-        negatives=0.5,
-        weights="cases",
-        codec="bfloat16",
-        decay="cosine",
-        learning_rate=0.0,
-        one_rate=False,
+        {
+            "rounds": 20,
+            "local_epochs": 0.5,
+            "batch": 2,
+            "stride": 5,
+            "background_ratio": 0.5,
+            "site_weighting": "cases",
+            "codec": "bfloat16",
+            "lr_schedule": "cosine",
+            "learning_rate": None,
+            "base_learning_rate": None,
+        },
     ),
 )
-
-ABLATIONS: dict[str, Ablation] = {row.name: row for row in _ABLATIONS}
-TRAININGS: dict[str, Training] = {row.name: row for row in _TRAININGS}

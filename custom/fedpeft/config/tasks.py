@@ -1,17 +1,17 @@
 """Tasks: what a model answers, and by which number models are selected and compared.
 
-A task is a row. What it trains on, its loss and its score are in ``fedpeft.tasks.base``, its networks in
-``fedpeft.models.networks``; nothing else depends on which task it is.
+A task's entry names its measures and its defaults; what it trains on, its loss, its prediction and its score are a
+class in ``fedpeft.tasks``, its networks are in ``fedpeft.models.networks``.
 """
 
 from dataclasses import dataclass
 
-from fedpeft.common.registry import find
+from fedpeft.common.registry import Registry
 
 
 @dataclass(frozen=True)
-class Task:
-    """A row of the tasks table.
+class TaskEntry:
+    """A task's entry.
 
     Attributes:
         name: what commands and data sets call it.
@@ -21,6 +21,7 @@ class Task:
         title: the metric for people.
         background: outputs of the model that stand for none of the classes.
         backbone: for which methods are listed if none is named.
+        dataset: the data set whose recipe and preprocessing serve data of any other name.
         classes: for which methods are listed if no number is given.
     """
 
@@ -31,28 +32,38 @@ class Task:
     title: str
     background: int
     backbone: str
+    dataset: str
     classes: int
 
 
-TASKS: dict[str, Task] = {
-    row.name: row
-    for row in (
-        # A case's score is 1 if its class was found, else 0.
-        Task(
-            "classification",
-            "correct",
-            "recall",
-            "balanced_accuracy",
-            "balanced accuracy",
-            background=0,
-            backbone="vit_b16",
-            classes=8,
-        ),
-        Task("segmentation", "dice", "dice", "dice", "Dice", background=1, backbone="sam_vit_b", classes=1),
-    )
-}
+TASKS: Registry[TaskEntry] = Registry("task")
 
 
-def task(name: str) -> Task:
-    """The row called ``name``; ValueError if there is none."""
-    return find(TASKS, name, "task")
+def register_tasks(*entries: TaskEntry) -> None:
+    """Add tasks; ValueError if there is one of that name."""
+    for entry in entries:
+        TASKS.register(entry.name, entry)
+
+
+def task(name: str) -> TaskEntry:
+    """The entry called ``name``; ValueError if there is none."""
+    return TASKS.find(name)
+
+
+register_tasks(
+    # A case's score is 1 if its class was found, else 0.
+    TaskEntry(
+        "classification",
+        "correct",
+        "recall",
+        "balanced_accuracy",
+        "balanced accuracy",
+        background=0,
+        backbone="vit_b16",
+        dataset="images",
+        classes=8,
+    ),
+    TaskEntry(
+        "segmentation", "dice", "dice", "dice", "Dice", background=1, backbone="sam_vit_b", dataset="folder", classes=1
+    ),
+)

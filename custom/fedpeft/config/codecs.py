@@ -1,0 +1,34 @@
+"""How tensors are encoded on the wire, by name; ``fedpeft.algebra.codecs`` has the encodings."""
+
+from dataclasses import dataclass
+
+from fedpeft.common.registry import Registry
+
+
+@dataclass(frozen=True)
+class Codec:
+    """A codec's entry.
+
+    Attributes:
+        name: what jobs and commands call it.
+        note: what it does to a number, for people.
+    """
+
+    name: str
+    note: str
+
+
+CODECS: Registry[Codec] = Registry("codec")
+
+
+def register_codecs(*entries: Codec) -> None:
+    """Add codecs; ValueError if there is one of that name."""
+    for entry in entries:
+        CODECS.register(entry.name, entry)
+
+
+register_codecs(
+    Codec("float32", "exactly, 4 bytes a number"),
+    Codec("bfloat16", "2 bytes a number"),
+    Codec("int8", "1 byte a number, and a scale for every 128 of them"),
+)

@@ -1,0 +1,185 @@
+"""The fields of a run, each declared once: type, help, range and default.
+
+These classes are complete: every field has a value. What a user sets is a ``RunConfig`` (``run.py``), whose sections
+are ``partial`` forms of the same classes, in which None means "not set". Command-line options, JSON schema, validation
+and the rendering of jobs derive from these declarations.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    create_model,
+)
+
+from fedpeft.common.registry import Registry
+from fedpeft.config.adapters import option_fields, with_options
+from fedpeft.config.backbones import BACKBONES
+from fedpeft.config.codecs import CODECS
+from fedpeft.config.methods import METHODS
+
+
+def _name_in(registry: Registry[Any]) -> Any:
+    """The type of a field that names an entry; the registry stands in the field's metadata, for lists of choices."""
+
+    def known(name: str) -> str:
+        if name not in registry:
+            raise ValueError(f"a {registry.kind}; known: {', '.join(registry)}")
+        return name
+
+    return Annotated[str, AfterValidator(known), registry]
+
+
+def _options(value: Any) -> Any:
+    """Options of adapters by name, as pairs in the order of their names: a run can be compared and hashed."""
+    if isinstance(value, tuple):
+        value = dict(value)
+    if not isinstance(value, Mapping):
+        raise ValueError("an object of options by name")
+    known = option_fields()
+    for name, option in value.items():
+        if name not in known:
+            raise ValueError(f"options among {', '.join(sorted(known))}; {name!r} is none")
+        kind, _ = known[name]
+        with_options(kind(), {name: option})
+    return tuple(sorted((name, option) for name, option in value.items() if option is not None))
+
+
+Options = Annotated[
+    tuple[tuple[str, Any], ...],
+    BeforeValidator(_options),
+    PlainSerializer(lambda pairs: None if pairs is None else dict(pairs)),
+    WithJsonSchema({"type": "object", "description": "options of the method's adapters by name"}),
+]
+
+
+class Section(BaseModel):
+    """Base of the sections: frozen, and nothing is converted to another type silently."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Model(Section):
+    """What is adapted, and how."""
+
+    method: _name_in(METHODS) = Field(description="fine-tuning method, see fedpeft methods")
+    backbone: _name_in(BACKBONES) = Field("sam_vit_b", description="foundation model")
+    initial: Literal["generic", "medical", "random"] = Field(
+        "generic",
+        description="weights to start from: the backbone's own (generic), others of the same shape that were trained "
+        "on medical images (medical), or none (random)",
+    )
+    image_size: int = Field(
+        gt=0,
+        description="height and width of the network's input in pixels, a multiple of the backbone's patch; default "
+        "the method's, or else the backbone's",
+    )
+    options: Options = Field((), description="options of the method's adapters")
+
+
+class Data(Section):
+    """What is trained on, and how it is cut into training samples."""
+
+    dataset: str = Field(description="data set, as the site files call it")
+    classes: int = Field(1, ge=1, description="classes to tell apart, in segmentation besides the background")
+    labels: tuple[str, ...] = Field(
+        strict=False,
+        description="names of the classes in the order of their numbers, the same at every site; default the data "
+        "set's own names, where it has as many",
+    )
+    stack: int = Field(5, ge=1, description="neighbouring slices in a stack (segmentation; FLAP-SAM's N)")
+    stride: int = Field(
+        5, ge=1, description="slices between the starts of two stacks, at most the stack: 1 in the paper, 5 is cheaper"
+    )
+    background_ratio: float = Field(
+        0.5, ge=0, allow_inf_nan=False, description="stacks without foreground, as a share of those with it"
+    )
+
+
+class Training(Section):
+    """How a site trains."""
+
+    seed: int = Field(0, ge=0, description="seed of the initial model, the order of the data and the augmentation")
+    local_epochs: float = Field(
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="passes over a site's data in a round; a fraction takes a share of the data, another each round",
+    )
+    batch: int = Field(4, ge=1, description="stacks of slices, or images, in a step")
+    learning_rate: float = Field(
+        gt=0,
+        allow_inf_nan=False,
+        description="peak learning rate of this method; default the base learning rate times the method's factor",
+    )
+    base_learning_rate: float = Field(
+        gt=0,
+        allow_inf_nan=False,
+        description="peak learning rate of adapters, from which every method derives its own; default the backbone's",
+    )
+    weight_decay: float = Field(
+        0.1, ge=0, allow_inf_nan=False, description="AdamW's weight decay, on tensors of two and more dimensions"
+    )
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of the run in which the learning rate grows linearly")
+    lr_schedule: Literal["cosine", "power7"] = Field(
+        "cosine",
+        description="course of the learning rate after the warm-up, down to zero: half a cosine, or (1 - t)^7 as in "
+        "FLAP-SAM's code",
+    )
+    dice_weight: float = Field(
+        0.8, ge=0, le=1, description="segmentation's loss is (1 - w) cross-entropy + w Dice (FLAP-SAM: 0.8)"
+    )
+    loss: Literal["balanced", "plain", "focal"] = Field(
+        "balanced",
+        description="classification's loss: cross-entropy whose classes weigh alike at each site (balanced) or as "
+        "often as they occur (plain), or focal loss",
+    )
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32",
+        description="of a step's products: bfloat16 needs a device that has it, auto uses it where the device does; "
+        "weights, loss and everything that travels stay float32",
+    )
+
+
+class Federation(Section):
+    """How long the sites train together, and what they exchange."""
+
+    rounds: int = Field(10, ge=1, description="rounds of the federation; local and centralized runs have as many")
+    patience: int = Field(
+        0, ge=0, description="end the run after this many rounds without a better mean validation score; 0: never"
+    )
+    site_weighting: Literal["cases", "uniform"] = Field(
+        "cases", description="weight of a site: its training cases, or the same for all (the paper's equation 2)"
+    )
+    codec: _name_in(CODECS) = Field(
+        "float32",
+        description="how tensors are encoded on the wire, both ways: exactly, in 2 bytes a number, or in 1 byte and a "
+        "scale for every 128 numbers; quantisation errors are sent with later rounds",
+    )
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "model": Model, "data": Data, "training": Training, "federation": Federation,
+}  # fmt: skip
+# Field -> the section that declares it: a name occurs once.
+SECTION_OF = {name: section for section, declared in SECTIONS.items() for name in declared.model_fields}
+
+
+def partial(section: type[Section]) -> type[Section]:
+    """The same section with every field optional: None is "not set"."""
+    fields: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        declared = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+        extra = {} if field.is_required() or name == "options" else {"default": field.default}
+        fields[name] = (
+            declared | None,
+            Field(None, description=field.description, json_schema_extra=extra),
+        )
+    return create_model(f"{section.__name__}Config", __base__=Section, __doc__=section.__doc__, **fields)
