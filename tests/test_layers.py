@@ -21,14 +21,14 @@ EDGES = {
     "flare": {"algebra", "config", "data", "models", "tasks", "training"},
     "deploy": {"algebra", "common", "config", "data", "flare", "models", "training"},
     "study": {"common", "config", "data", "flare", "models", "tasks", "training"},
-    "cli": {"config", "data", "deploy", "flare", "models", "study", "training"},
+    "cli": {"common", "config", "data", "deploy", "flare", "models", "study", "training"},
 }
 # From the first to the last: a layer imports earlier ones alone. models and data do not know each other.
 ORDER = ("common", "config", "algebra", "models", "data", "tasks", "training", "flare", "deploy", "study", "cli")
 # Layer -> third-party packages. The standard library is always allowed.
 PACKAGES = {
-    "common": {"torch", "safetensors"},
-    "config": set(),
+    "common": {"torch", "safetensors", "pydantic", "pydantic_core"},
+    "config": {"pydantic"},
     "algebra": {"torch"},
     # And segment_anything, which models/sam/parts.py loads without torchvision.
     "models": {"torch", "safetensors"},
@@ -38,7 +38,7 @@ PACKAGES = {
     "flare": {"torch", "nvflare"},
     "deploy": {"torch", "nvflare", "cryptography", "packaging"},
     "study": {"torch", "numpy", "matplotlib", "psutil"},
-    "cli": {"rich"},
+    "cli": {"rich", "pydantic"},
 }
 # A class or module path of ours inside a string: FLARE's configurations name what they build so.
 PATH = re.compile(r"^fedpeft(\.\w+)+$")

@@ -5,7 +5,7 @@ import torch
 
 from fedpeft.algebra.blockwise import BLOCK, SCALES, VALUES
 from fedpeft.algebra.codec import CODECS, decode, encode, encoded_bytes, is_encoded, nbytes, roundtrip
-from fedpeft.config.run import CODECS as NAMES
+from fedpeft.config.codecs import CODECS as NAMES
 
 NUMBERS = {
     "a": torch.randn(200, 30, generator=torch.Generator().manual_seed(0)),

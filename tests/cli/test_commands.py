@@ -167,7 +167,7 @@ def test_all_jobs_cannot_have_one_name(fedpeft, tmp_path):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--rounds", 0), ("--classes", 0), ("--side", 33), ("--min-sites", 0), ("--min-sites", -1), ("--stride", 9)],
+    [("--rounds", 0), ("--classes", 0), ("--image-size", 33), ("--min-sites", 0), ("--min-sites", -1), ("--stride", 9)],
 )
 def test_a_job_out_of_range_is_refused_by_field(fedpeft, tmp_path, option, value):
     code, out, err = fedpeft("job", "render", "flap_sam_folder", option, value, "--name", "mine", "--out", tmp_path)

@@ -1,10 +1,13 @@
 """What the options of ``fedpeft compare`` ask for, and how it shows that it works."""
 
+import argparse
 import io
 
 import pytest
 
 from fedpeft.cli import compare as cli
+from fedpeft.cli.run_options import add_run_options, given
+from fedpeft.config.presets import RECIPES
 from fedpeft.study.plan.experiments import Experiment, label
 from fedpeft.study.run.progress import Progress
 
@@ -32,7 +35,9 @@ def asked(fedpeft, small_phantom, tmp_path, monkeypatch):
 
 def test_without_options_it_is_the_jobs_recipe_in_all_settings(asked):
     runs, settings = asked()
-    assert [(label(run), run.seed, run.rounds, run.learning_rate) for run in runs] == [("flap_sam", 0, 10, 5e-3)]
+    assert [(label(run), run.training.seed, run.federation.rounds, run.training.learning_rate) for run in runs] == [
+        ("flap_sam", 0, 10, 5e-3)
+    ]
     assert settings == ["local", "federated", "centralized"]
 
 
@@ -57,7 +62,7 @@ def test_ablations_and_ranks(asked, options, labels, settings):
 
 
 def test_seeds_make_runs(asked):
-    assert [(label(run), run.seed) for run in asked("--methods", "flap_sam,dora", "--seed", "0,3")[0]] == [
+    assert [(label(run), run.training.seed) for run in asked("--methods", "flap_sam,dora", "--seed", "0,3")[0]] == [
         ("flap_sam", 0),
         ("flap_sam", 3),
         ("dora", 0),
@@ -80,39 +85,37 @@ def test_seeds_make_runs(asked):
 )
 def test_step_sizes(asked, options, expected):
     runs, _ = asked("--methods", "flap_sam,full_ft,dec_ft", *options)
-    assert [run.learning_rate for run in runs] == pytest.approx(expected)
+    assert [run.training.learning_rate for run in runs] == pytest.approx(expected)
 
 
-def test_a_training_gives_what_is_not_said(asked):
+def test_a_recipe_gives_what_is_not_said(asked):
     ((paper,), _), ((changed,), _), ((efficient,), _) = (
         asked("--training", "paper"),
-        asked("--training", "paper", "--rounds", 3, "--weights", "cases", "--negatives", 0.5, "--decay", "cosine"),
+        asked("--training", "paper", "--rounds", 3, "--site-weighting", "cases", "--lr-schedule", "cosine"),
         asked("--training", "efficient"),
     )
-    assert (paper.rounds, paper.batch, paper.stride, paper.weights, paper.negatives, paper.decay, paper.codec) == (
-        100,
-        32,
-        1,
-        "uniform",
-        100,
-        "power7",
-        "float32",
-    )
-    assert (changed.rounds, changed.batch, changed.stride, changed.weights, changed.negatives, changed.decay) == (
-        3,
-        32,
-        1,
-        "cases",
-        0.5,
-        "cosine",
-    )
-    assert (efficient.rounds, efficient.local_epochs, efficient.batch, efficient.stride, efficient.codec) == (
-        20,
-        0.5,
-        2,
-        5,
-        "bfloat16",
-    )
+    assert paper == asked()[0][0].with_(**RECIPES["paper"].fields)
+    assert changed == paper.with_(rounds=3, site_weighting="cases", lr_schedule="cosine")
+    assert efficient == asked()[0][0].with_(**RECIPES["efficient"].fields)
+
+
+def test_old_names_of_options_work_with_a_note(capsys):
+    parser = argparse.ArgumentParser()
+    add_run_options(parser)
+    old = ["--weights", "uniform", "--negatives", "0.25", "--decay", "power7", "--side", "32"]
+    new = ["--site-weighting", "uniform", "--background-ratio", "0.25", "--lr-schedule", "power7", "--image-size", "32"]
+    assert given(parser.parse_args(old)) == given(parser.parse_args(new))
+    notes = capsys.readouterr().err.splitlines()
+    renamed = zip(old[::2], new[::2], notes, strict=True)
+    assert all(f"{name} is called {other} now" in note for name, other, note in renamed)
+    assert len(notes) == 4 and not any(name in parser.format_help() for name in old[::2])
+
+
+@pytest.mark.parametrize("name", ["stack", "weight_decay", "warmup", "dice_weight"])
+def test_every_field_has_an_option(asked, name):
+    value = {"stack": 7}.get(name, 0.5)
+    ((run,), _) = asked(f"--{name.replace('_', '-')}", value)
+    assert run == asked()[0][0].with_(**{name: value})
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,11 @@ def test_compare_trains_in_processes_and_prints_nothing_but_json(compared):
     assert code == 0, err
     results = json.loads((out / "results.json").read_text())
     (entry,) = results["runs"]
-    assert (entry["run"]["rounds"], entry["run"]["side"], entry["run"]["seed"]) == (1, 32, 3)
+    assert (
+        entry["run"]["federation"]["rounds"],
+        entry["run"]["model"]["image_size"],
+        entry["run"]["training"]["seed"],
+    ) == (1, 32, 3)
     assert list(entry["models"]) == ["initial", "local/site-1"]
     assert json.loads(text) == results
     assert "flap_sam, seed 3, local site-1: round 1 of 1" in err

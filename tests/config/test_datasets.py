@@ -1,7 +1,6 @@
 """Rows of data sets: values are checked by field, and survive run.json."""
 
 import json
-from dataclasses import asdict
 
 import pytest
 
@@ -14,7 +13,7 @@ FIRST = {"orientation": "RAS", "scope": "site", "clip": [-3.0, 6.0], "foreground
 @pytest.mark.parametrize("name", DATASETS)
 def test_preprocessing_survives_json(name):
     preprocessing = dataset(name).preprocessing
-    assert Preprocessing.from_dict(json.loads(json.dumps(asdict(preprocessing)))) == preprocessing
+    assert Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict()))) == preprocessing
 
 
 def test_what_an_earlier_version_wrote_means_what_it_meant():
@@ -43,13 +42,13 @@ def test_the_papers_rows():
     ("scale", "softmax"), ("canvas", (64,)), ("canvas", (64, 0)), ("canvas", (64.0, 64.0)),
 ])  # fmt: skip
 def test_out_of_range_values_are_named(field, value):
-    with pytest.raises(ValueError, match=f"{field} is"):
+    with pytest.raises(ValueError, match=rf"{field}(\.\d)? is"):
         Preprocessing(**{field: value})
 
 
 @pytest.mark.parametrize(("values", "text"), [
-    (FIRST | {"colour": 1}, "unknown field 'colour'"), (FIRST | {"clip": 3}, "wrong type"), ([], "expected an object"),
-    (FIRST | {"clip": [2, 1]}, "clip is"), (FIRST | {"percentile": "99"}, "wrong type"),
+    (FIRST | {"colour": 1}, "unknown field 'colour'"), (FIRST | {"clip": 3}, "clip is 3, expected a list"), ([], "expected an object"),
+    (FIRST | {"clip": [2, 1]}, "clip is"), (FIRST | {"percentile": "99"}, "percentile is '99', expected a number"),
 ])  # fmt: skip
 def test_what_is_no_preprocessing_is_refused(values, text):
     with pytest.raises(ValueError, match=text):

@@ -224,7 +224,7 @@ def test_volumes_are_read_anew_when_anything_has_changed(
         path = getattr(case, changed)
         save_nifti(path, with_voxels(path, array))
     elif changed == "preprocessing":
-        preprocessing = replace(PLAIN, clip=(-0.1, 0.1))
+        preprocessing = PLAIN.model_copy(update={"clip": (-0.1, 0.1)})
     elif changed == "statistics":
         case = replace(case, statistics=STATISTICS)
     else:

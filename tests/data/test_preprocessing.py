@@ -75,7 +75,7 @@ def test_ixi_goes_from_zero_to_one_by_itself(images: list[np.ndarray]) -> None:
     ids=["plain", "clip", "minmax", "percentiles", "foreground", "all"],
 )  # fmt: skip
 def test_every_step_is_a_switch(changes: dict, expected: Callable, images: list[np.ndarray]) -> None:
-    preprocessing = replace(ALL, **changes)
+    preprocessing = ALL.model_copy(update=changes)
     found = normalise(images[0], statistics_of(images[:1], preprocessing), preprocessing)
     np.testing.assert_allclose(found, expected(images[0].astype(np.float64)), atol=1e-5)
 
@@ -149,9 +149,9 @@ def test_a_mask_comes_back_from_the_canvas(brain: Case, tmp_path: Path) -> None:
 
 
 def test_the_canvas_is_padded_with_the_minimum_and_a_larger_slice_is_refused(brain: Case) -> None:
-    padded = read_volume(brain, BRAIN, replace(PROSTATE, canvas=(45, 58)))
+    padded = read_volume(brain, BRAIN, PROSTATE.model_copy(update={"canvas": (45, 58)}))
     assert padded.content == (slice(0, 44), slice(1, 56)) and float(padded.image[44].unique()) == padded.image.min() < 0
-    plain = read_volume(brain, BRAIN, replace(IXI, canvas=None))
+    plain = read_volume(brain, BRAIN, IXI.model_copy(update={"canvas": None}))
     assert tuple(plain.image.shape) == (44, 55, 83)
     with pytest.raises(ValueError, match=r"image.nii.gz: slices have 44 x 55 voxels, the data set's canvas 64 x 54"):
-        read_volume(brain, BRAIN, replace(IXI, canvas=(64, 54)))
+        read_volume(brain, BRAIN, IXI.model_copy(update={"canvas": (64, 54)}))

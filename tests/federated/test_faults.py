@@ -7,9 +7,9 @@ import torch
 
 from fedpeft.common.files import read_tensors
 from fedpeft.config.jobs import Job
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 
-RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=1, side=48)
+RUN = make_run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=1, image_size=48)
 ALLOWED = ["misbehaving.executor.MisbehavingExecutor", "misbehaving.controller.CollectingRounds"]
 
 
@@ -39,7 +39,7 @@ def importable(request):
 def one_good_site(federation, tmp_path_factory):
     sites = ["good", "extra", "missing", "nan", "shape"]
     folder = tmp_path_factory.mktemp("faults")
-    return federation(folder, Job("test", RUN, min_sites=1), sites, 5, misbehave_and_submit, ALLOWED)
+    return federation(folder, Job("test", RUN.config, min_sites=1), sites, 5, misbehave_and_submit, ALLOWED)
 
 
 def test_the_round_goes_on_with_the_good_site(one_good_site):
@@ -57,7 +57,7 @@ def test_a_site_submits_its_own_trained_model(one_good_site):
     submitted = {site: read_tensors(folder.path / f"submitted-{site}.safetensors") for site in ("good", "nan")}
     final = folder.tensors()
     assert submitted["good"].keys() == final.keys()
-    means = [key for key in final if RUN.method_row.rule_of(key) == "mean"]
+    means = [key for key in final if RUN.method.rule_of(key) == "mean"]
     assert all(torch.allclose(submitted["good"][key], final[key], atol=1e-6) for key in means)
     assert not all(torch.allclose(submitted["nan"][key], final[key], atol=1e-6) for key in means)
 
@@ -79,7 +79,7 @@ def test_the_others_are_refused_with_site_key_and_shape(one_good_site, site, par
 
 
 def test_too_few_results_stop_the_job_with_every_reason(federation, tmp_path):
-    _, error = federation(tmp_path, Job("test", RUN, min_sites=2), ["good", "nan"], 2, misbehave, ALLOWED)
+    _, error = federation(tmp_path, Job("test", RUN.config, min_sites=2), ["good", "nan"], 2, misbehave, ALLOWED)
     assert isinstance(error, RuntimeError)
     assert "1 accepted results, 2 needed" in str(error) and "nan: " in str(error) and "not finite" in str(error)
     (description,) = tmp_path.rglob("run.json")
@@ -97,7 +97,7 @@ def test_a_job_that_would_start_processes_is_refused(federation, tmp_path):
                 "args": {"execution_mode": "external_process", "command": f"touch {marker}"},
             }
 
-    workspace, error = federation(tmp_path, Job("test", RUN, min_sites=1), ["site-1"], 1, external)
+    workspace, error = federation(tmp_path, Job("test", RUN.config, min_sites=1), ["site-1"], 1, external)
     assert isinstance(error, RuntimeError | TimeoutError)
     assert not marker.exists()
     logs = "".join(file.read_text() for file in workspace.rglob("log*.txt")) + (tmp_path / "workspace.log").read_text()

@@ -22,13 +22,13 @@ from nvflare.fuel.hci.client import file_transfer
 
 from fedpeft.cli.main import main
 from fedpeft.config.jobs import Job
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.data.datalist import read_site
 from fedpeft.flare.rendering import write
 from fedpeft.training.server.run_folder import find_run
 
 SITES = ["hospital-1", "hospital-2"]
-RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=2, side=48)
+RUN = make_run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=2, image_size=48)
 FOREIGN_CLASS = {
     "client": "nvflare.app_common.executors.client_api_executor.ClientAPIExecutor",
     "server": "nvflare.app_common.workflows.scatter_and_gather.ScatterAndGather",
@@ -44,7 +44,7 @@ def consortium(tmp_path_factory, small_phantom):
 
 
 def made(consortium, name, run=RUN):
-    return write(Job(name, run, min_sites=2, poll_seconds=0.1), consortium.folder / "jobs")
+    return write(Job(name, run.config, min_sites=2, poll_seconds=0.1), consortium.folder / "jobs")
 
 
 def with_code(job):
@@ -108,7 +108,7 @@ def jobs(consortium):
 
 @pytest.fixture(scope="module")
 def simulated(federation, tmp_path_factory):
-    job = Job("test", RUN, min_sites=2, poll_seconds=0.1)
+    job = Job("test", RUN.config, min_sites=2, poll_seconds=0.1)
     return federation(tmp_path_factory.mktemp("simulated"), job, SITES, threads=2)[1]
 
 
@@ -194,7 +194,7 @@ def test_the_console_shows_the_log_and_fetches_the_result(consortium, jobs):
 
 def test_the_console_aborts_a_job_that_waits(consortium, jobs):
     """For a third hospital, which is not there."""
-    job = consortium.submit(write(Job("waiting", RUN, min_sites=3), consortium.folder / "jobs"))
+    job = consortium.submit(write(Job("waiting", RUN.config, min_sites=3), consortium.folder / "jobs"))
     assert consortium.meta(job)["status"] == "SUBMITTED"
     consortium.console(f"abort_job {job}", "y")
     assert consortium.wait(job)["status"] == "FINISHED:ABORTED"

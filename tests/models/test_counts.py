@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 
 from fedpeft.cli import methods
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.models.initial import skeleton
 from fedpeft.models.payload import payload
 
@@ -28,7 +28,7 @@ PUBLISHED = {
 
 @cache
 def counted(method, backbone, classes, rank):
-    return methods.counted(Run(method, "folder", backbone, classes=classes, rank=rank))
+    return methods.counted(make_run(method, "folder", backbone, classes=classes, rank=rank))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def counted(method, backbone, classes, rank):
     [(method, classes, counts) for method, rows in PUBLISHED.items() for classes, counts in rows.items()],
 )
 def test_counts_of_the_paper(method, classes, expected):
-    row = counted(method, "sam_vit_b", classes, rank=0)
+    row = counted(method, "sam_vit_b", classes, rank=None)
     assert (row.trainable, row.total) == expected
     assert row.payload_bytes == 4 * expected[0]
 
@@ -93,21 +93,27 @@ def test_dora_and_mole_by_formula(rank):
 
 def test_a_row_becomes_what_the_backbone_can():
     """SAMed's 512 px are more than the small backbone was trained at."""
-    assert (Run("samed", "folder", "sam_vit_b").side, Run("samed", "folder", "sam_tiny").side) == (512, 96)
-    assert (Run("samed", "folder", "sam_vit_b").rank, Run("samed", "folder", "sam_tiny").rank) == (4, 4)
-    assert Run("samed", "folder", "sam_tiny").upscaling == (32, 16)
+    assert (
+        make_run("samed", "folder", "sam_vit_b").model.image_size,
+        make_run("samed", "folder", "sam_tiny").model.image_size,
+    ) == (512, 96)
+    assert (
+        make_run("samed", "folder", "sam_vit_b").option("rank"),
+        make_run("samed", "folder", "sam_tiny").option("rank"),
+    ) == (4, 4)
+    assert make_run("samed", "folder", "sam_tiny").upscaling == (32, 16)
 
 
 def test_a_further_class_costs_a_token_and_a_hyper_network():
     token, hyper_network, iou = 256, 2 * (256 * 256 + 256) + 256 * 8 + 8, 256 + 1
-    two, three = (counted("flap_sam", "sam_vit_b", classes, 0).trainable for classes in (2, 3))
+    two, three = (counted("flap_sam", "sam_vit_b", classes, None).trainable for classes in (2, 3))
     assert three - two == token + hyper_network
-    two, three = (counted("full_ft", "sam_vit_b", classes, 0).trainable for classes in (2, 3))
+    two, three = (counted("full_ft", "sam_vit_b", classes, None).trainable for classes in (2, 3))
     assert three - two == token + hyper_network + iou
 
 
 def test_what_does_not_travel_is_frozen():
-    run = Run("flap_sam", "phantom", "sam_tiny", classes=2)
+    run = make_run("flap_sam", "phantom", "sam_tiny", classes=2)
     declared = payload(run)
     for path, parameter in skeleton(run).named_parameters():
         assert parameter.requires_grad == (path in declared)
@@ -118,4 +124,4 @@ def test_what_does_not_travel_is_frozen():
 
 def test_a_round_outside_the_run_has_no_payload():
     with pytest.raises(ValueError, match="round 11"):
-        payload(Run("flap_sam", "phantom", "sam_tiny", rounds=10), 11)
+        payload(make_run("flap_sam", "phantom", "sam_tiny", rounds=10), 11)

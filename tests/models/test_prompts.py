@@ -7,18 +7,19 @@ import pytest
 import torch
 from torch import nn
 
+from fedpeft.config.adapters import LoRA
 from fedpeft.config.backbones import backbone
 from fedpeft.config.methods import Adapter
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.models.adapters.lora import LoRALinear, LowRank
 from fedpeft.models.adapters.prompts import LowRankPrompts, Prompts
 from fedpeft.models.initial import build
 from fedpeft.models.sam.attention import GridAttention, SequenceAttention
 from fedpeft.models.sam.parts import Block, encoder
 
-RUN = Run("vpt_deep", "images", "vit_tiny", classes=3)
+RUN = make_run("vpt_deep", "images", "vit_tiny", classes=3)
 SMALL = replace(backbone("vit_tiny"), dim=8)
-FUSED = Adapter("lora", "*", slots=("q", "v"), of=("q", "k", "v"))
+FUSED = Adapter(LoRA(), "*", slots=("q", "v"), of=("q", "k", "v"))
 
 
 def filled(module):
@@ -116,7 +117,7 @@ def test_shallow_prompts_need_a_sequence():
         build(RUN.with_(method="vpt_shallow", backbone="sam_tiny"), None)
 
 
-@pytest.mark.parametrize(("method", "rank"), [("vpt_shallow", 0), ("vpt_deep", 0), ("dvpt", 1), ("dvpt", 4)])
+@pytest.mark.parametrize(("method", "rank"), [("vpt_shallow", None), ("vpt_deep", None), ("dvpt", 1), ("dvpt", 4)])
 def test_prompts_begin_with_the_variance_of_vpts(method, rank):
     model = build(RUN.with_(method=method, prompts=64, rank=rank), None)
     tokens = torch.stack([module() for module in model.modules() if isinstance(module, Prompts | LowRankPrompts)])

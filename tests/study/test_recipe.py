@@ -5,43 +5,46 @@ import json
 import pytest
 
 from fedpeft.config.methods import METHODS
-from fedpeft.config.run import Run
+from fedpeft.config.run import RunConfig, make_run
 from fedpeft.study.plan.experiments import Experiment, label
-from fedpeft.study.plan.recipe import learning_rates, recipe, variations
+from fedpeft.study.plan.recipe import recipe, variations
 
-START = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=10, learning_rate=5e-3)
+START = RunConfig.of(
+    method="flap_sam", dataset="phantom", backbone="sam_tiny", classes=2, rounds=10, base_learning_rate=5e-3
+)
 
 
 def test_the_recipe_is_the_data_sets_with_its_classes(small_phantom, tmp_path):
-    assert (recipe(small_phantom).dataset, recipe(small_phantom).classes) == ("phantom", 2)
+    assert (recipe(small_phantom).data.dataset, recipe(small_phantom).data.classes) == ("phantom", 2)
     site = tmp_path / "north"
     site.mkdir()
     labels = {"0": "background", "1": "a", "2": "b", "3": "c"}
     (site / "datalist.json").write_text(json.dumps({"name": "scans", "labels": labels}))
-    assert (recipe(tmp_path).dataset, recipe(tmp_path).classes) == ("folder", 3)
+    assert (recipe(tmp_path).data.dataset, recipe(tmp_path).data.classes) == ("folder", 3)
 
 
 def test_a_run_for_each_method_rank_and_seed():
     runs = variations(START, ["flap_sam", "pdec_ft"], [0, 7], [4, 8], {}, {})
-    assert [(label(run), run.rank, run.seed) for run in runs] == [
+    assert [(label(run), run.option("rank"), run.training.seed) for run in runs] == [
         ("flap_sam-r4", 4, 0),
         ("flap_sam-r4", 4, 7),
         ("flap_sam", 8, 0),
         ("flap_sam", 8, 7),
         # No adapters, no rank.
-        ("pdec_ft", 8, 0),
-        ("pdec_ft", 8, 7),
+        ("pdec_ft", None, 0),
+        ("pdec_ft", None, 7),
     ]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_row_of_the_methods_table_can_be_compared_by_its_name(method):
     row = METHODS[method]
-    start = START if "segmentation" in row.tasks else Run("lora", "images", "vit_tiny", classes=3, learning_rate=5e-3)
+    images = RunConfig.of(dataset="images", backbone="vit_tiny", classes=3, base_learning_rate=5e-3)
+    start = START if "segmentation" in row.tasks else images
     (run,) = variations(start, [method], [0], [], {}, {})
     assert label(run) == method
-    assert run.rank == (row.rank or start.backbone_row.rank)
-    assert run.learning_rate == pytest.approx(5e-3 * row.rate)
+    assert dict(run.model.options).keys() == {name for name in row.options if name != "alpha"}
+    assert run.training.learning_rate == pytest.approx(5e-3 * row.rate)
 
 
 @pytest.mark.parametrize(
@@ -55,32 +58,37 @@ def test_every_row_of_the_methods_table_can_be_compared_by_its_name(method):
     ],
 )
 def test_the_label_names_a_rank_that_is_not_the_methods_own(method, backbone, rank, expected, tmp_path):
-    run = Run(method, "phantom", backbone, rank=rank, seed=3)
+    run = make_run(method, "phantom", backbone, rank=rank, seed=3)
     assert label(run) == expected
     assert Experiment(run, "local", "north").folder(tmp_path) == tmp_path / expected / "seed-3" / "local" / "north"
     assert Experiment(run, "local", "north").name == f"{expected}, seed 3, local north"
 
 
-def test_fields_go_before_what_a_row_brings():
-    fields = {"backbone": "sam_vit_b", "side": 224, "rounds": 3}
+def test_fields_go_before_what_a_method_brings():
+    fields = {"backbone": "sam_vit_b", "image_size": 224, "rounds": 3}
     plain, samed = variations(START, ["flap_sam", "samed"], [0], [], fields, {})
-    assert (plain.side, samed.side, samed.rounds) == (224, 224, 3)
+    assert (plain.model.image_size, samed.model.image_size, samed.federation.rounds) == (224, 224, 3)
     (own,) = variations(START, ["samed"], [0], [], {"backbone": "sam_vit_b"}, {})
-    assert (own.side, own.rank) == (512, 4)
+    assert (own.model.image_size, own.option("rank")) == (512, 4)
 
 
-def test_step_sizes_scale_by_the_row_or_are_the_same_for_all():
+def test_learning_rates_scale_by_the_method_or_are_the_same_for_all():
     methods = ["flap_sam", "full_ft", "dec_ft"]
 
-    def rates(found):
-        return [run.learning_rate for run in variations(START, methods, [0], [], {}, found)]
+    def rates(fields, own):
+        return [run.training.learning_rate for run in variations(START, methods, [0], [], fields, own)]
 
-    assert rates({}) == pytest.approx([5e-3, 7.5e-4, 2.5e-3])
-    assert rates(learning_rates(methods, 1e-2, False)) == pytest.approx([1e-2, 1.5e-3, 5e-3])
-    assert rates(learning_rates(methods, 8e-4, True)) == [8e-4, 8e-4, 8e-4]
+    assert rates({}, {}) == pytest.approx([5e-3, 7.5e-4, 2.5e-3])
+    assert rates({"base_learning_rate": 1e-2}, {}) == pytest.approx([1e-2, 1.5e-3, 5e-3])
+    assert rates({"learning_rate": 8e-4}, {}) == [8e-4, 8e-4, 8e-4]
     # The backbone's, 2e-3.
-    assert rates(learning_rates(methods, 0.0, False)) == pytest.approx([2e-3, 3e-4, 1e-3])
-    assert rates({"full_ft": 1e-5}) == pytest.approx([5e-3, 1e-5, 2.5e-3])
+    assert rates({"base_learning_rate": None}, {}) == pytest.approx([2e-3, 3e-4, 1e-3])
+    assert rates({}, {"full_ft": 1e-5}) == pytest.approx([5e-3, 1e-5, 2.5e-3])
+
+
+def test_an_option_that_no_method_has_is_refused():
+    with pytest.raises(ValueError, match="prompts is 5, but flap_sam, full_ft has no such option"):
+        variations(START, ["flap_sam", "full_ft"], [0], [], {"prompts": 5}, {})
 
 
 def test_the_same_run_asked_for_twice_is_one():

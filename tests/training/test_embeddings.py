@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fedpeft.config import methods
 from fedpeft.config.methods import METHODS, Method
-from fedpeft.config.run import Run
+from fedpeft.config.methods.flap_sam import LORA_EVERYWHERE
+from fedpeft.config.run import make_run
 from fedpeft.data.cache import MEMORY, Cache
 from fedpeft.data.datalist import read_site
 from fedpeft.models.checkpoints.reading import shipped
@@ -29,9 +29,17 @@ def sites(site, small_pictures):
     pictures = read_site(sorted(small_pictures.iterdir())[0])
     site = replace(site, splits=site.splits | {"training": site.splits["training"][:1]})
     return {
-        "dec_ft": (Run("dec_ft", "phantom", "sam_tiny", classes=2, rounds=ROUNDS, side=32, batch=2), site),
+        "dec_ft": (make_run("dec_ft", "phantom", "sam_tiny", classes=2, rounds=ROUNDS, image_size=32, batch=2), site),
         "linear_probe": (
-            Run("linear_probe", "images", "vit_tiny", classes=len(pictures.labels), rounds=ROUNDS, side=32, batch=5),
+            make_run(
+                "linear_probe",
+                "images",
+                "vit_tiny",
+                classes=len(pictures.labels),
+                rounds=ROUNDS,
+                image_size=32,
+                batch=5,
+            ),
             pictures,
         ),
     }
@@ -45,7 +53,7 @@ def encodings(trainer):
 
 
 def trainer_of(run, site, state, **more):
-    return SiteTrainer(run, site, build(run, shipped(run.backbone_row)), state, **more)
+    return SiteTrainer(run, site, build(run, shipped(run.backbone)), state, **more)
 
 
 def trained(trainer, base=None, rounds=range(ROUNDS)):
@@ -71,7 +79,7 @@ def test_the_rows_with_a_frozen_encoder_are_those_whose_globs_leave_it_alone():
         for task in row.tasks
         if encoder_is_frozen(
             skeleton(
-                Run(
+                make_run(
                     row.name,
                     {"segmentation": "phantom", "classification": "images"}[task],
                     "vit_tiny" if row.name == "vpt_shallow" else "sam_tiny",
@@ -87,10 +95,11 @@ def test_a_row_is_judged_by_what_it_trains_and_adapts(monkeypatch):
     rows = (
         Method("one", "One", ("mask_decoder.iou_token.*",), "decoder alone"),
         Method("two", "Two", ("mask_decoder.*", "image_encoder.neck.*"), "and the neck"),
-        Method("three", "Three", ("mask_decoder.*",), "an adapter that does not train", adapters=methods.LORA_ADAPTERS),
+        Method("three", "Three", ("mask_decoder.*",), "an adapter that does not train", adapters=LORA_EVERYWHERE),
     )
-    monkeypatch.setattr(methods, "METHODS", METHODS | {row.name: row for row in rows})
-    found = [encoder_is_frozen(skeleton(Run(row.name, "phantom", "sam_tiny", classes=2))) for row in rows]
+    for row in rows:
+        monkeypatch.setitem(METHODS._entries, row.name, row)
+    found = [encoder_is_frozen(skeleton(make_run(row.name, "phantom", "sam_tiny", classes=2))) for row in rows]
     assert found == [True, False, False]
 
 
@@ -180,7 +189,7 @@ def test_a_short_run_is_that_of_a_row_without_groups(sites, tmp_path, monkeypatc
     ],
 )
 def test_epochs_repeat_in_turn(sites, rounds, local_epochs, expected):
-    run = replace(sites["dec_ft"][0], rounds=rounds, local_epochs=local_epochs)
+    run = sites["dec_ft"][0].with_(rounds=rounds, local_epochs=local_epochs)
     a_round = len(expected) // rounds
     assert [repeated(run, divmod(number, a_round)) for number in range(len(expected))] == expected
     assert groups(run, 0) == sorted(set(expected))

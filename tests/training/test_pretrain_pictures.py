@@ -10,7 +10,7 @@ import torch
 
 from fedpeft.common.files import read_tensors
 from fedpeft.config.backbones import BACKBONES
-from fedpeft.config.run import Run
+from fedpeft.config.run import Run, make_run
 from fedpeft.models.checkpoints.reading import sha256_of, shipped
 from fedpeft.models.initial import build, skeleton
 from pretrain.descent import descend, write
@@ -29,7 +29,7 @@ from pretrain.places import STEEPNESS, places
 from pretrain.probe import probe
 
 ROW = BACKBONES["vit_tiny"]
-TASK = Run("lora", "images", backbone="vit_tiny", classes=3)
+TASK = make_run("lora", "images", backbone="vit_tiny", classes=3)
 
 
 def labels_of(count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -114,7 +114,7 @@ class TestPlaces:
 class TestTraining:
     def test_the_loss_is_the_mean_over_attributes(self) -> None:
         label = labels_of(5)[1]
-        logits = torch.zeros(5, 65, recipe().classes)
+        logits = torch.zeros(5, 65, recipe().data.classes)
         uniform = sum(torch.tensor(sizes).log().mean() for sizes in (SIZES, PLACE))
         assert torch.isclose(loss(logits, label), uniform)
         # Certain of everything: the class token of the picture, the others of their places.

@@ -14,11 +14,12 @@ from rich.live import Live
 from rich.text import Text
 
 from fedpeft.cli.checkpoint_options import add_checkpoint_options, checkpoint_of
-from fedpeft.cli.options import add_run_options, given, method_list, print_wide, subparser
-from fedpeft.config.presets import ABLATIONS, TRAININGS
+from fedpeft.cli.options import method_list, print_wide, subparser
+from fedpeft.cli.run_options import add_run_options, given
+from fedpeft.config.presets import ABLATIONS, RECIPES
 from fedpeft.config.run import SETTINGS, Run
 from fedpeft.study.plan.experiments import Plan
-from fedpeft.study.plan.recipe import learning_rates, recipe, variations
+from fedpeft.study.plan.recipe import recipe, variations
 from fedpeft.study.plots.charts import draw_charts
 from fedpeft.study.plots.overview import draw_first
 from fedpeft.study.results.table import Table, table
@@ -26,7 +27,7 @@ from fedpeft.study.run.compare import Report, compare
 from fedpeft.study.run.progress import Progress
 
 # Options of a run that a comparison takes in a form of its own.
-VARIED = ("rank", "learning_rate")
+VARIED = ("rank", "learning_rate", "base_learning_rate")
 
 
 def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
@@ -59,8 +60,8 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--training",
-        choices=TRAININGS,
-        help=_notes("defaults for how to train, instead of the recipe of the data set's job", TRAININGS),
+        choices=RECIPES,
+        help=_notes("defaults for how to train, instead of the recipe of the data set's job", RECIPES),
     )
     parser.add_argument("--split", choices=("test", "validation"), default="test", help="cases of the table")
     parser.add_argument("--minutes", type=float, default=600, help="limit for one run of the simulator (default 600)")
@@ -108,20 +109,22 @@ def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
     Raises:
         ValueError: a learning rate is given for a method that is not compared, or a field is out of range.
     """
-    ablation, training = ABLATIONS.get(args.ablation), TRAININGS.get(args.training)
+    ablation = ABLATIONS[args.ablation] if args.ablation else None
+    fields = dict(RECIPES[args.training].fields) if args.training else {}
     start = recipe(args.data)
-    methods = args.methods or (list(ablation.methods) if ablation else [start.method])
+    methods = args.methods or (list(ablation.methods) if ablation else [start.model.method])
     settings = args.settings or list(ablation.settings if ablation else SETTINGS)
     ranks = args.ranks or (ablation.ranks if ablation else ())
-    rates = learning_rates(methods, training.learning_rate, training.one_rate) if training else {}
+    rates: dict[str, float] = {}
     if isinstance(args.learning_rate, float):
-        rates = learning_rates(methods, args.learning_rate, bool(training and training.one_rate))
+        # A recipe in which every method has the same rate keeps that; else each method derives its own.
+        alike = fields.get("learning_rate") is not None
+        fields |= {"learning_rate" if alike else "base_learning_rate": args.learning_rate}
     elif args.learning_rate:
         if odd := args.learning_rate.keys() - set(methods):
             raise ValueError(f"--learning-rate names {sorted(odd)[0]}, --methods only {', '.join(methods)}")
-        rates |= args.learning_rate
-    fields = (training.fields() if training else {}) | given(args, VARIED)
-    return variations(start, methods, args.seed, ranks, fields, rates), settings
+        rates = args.learning_rate
+    return variations(start, methods, args.seed, ranks, fields | given(args, VARIED), rates), settings
 
 
 class _Line:

@@ -1,4 +1,4 @@
-"""``fedpeft job``: FLARE job definitions, rendered from rows; the other half, jobs at a server, is job_server.py."""
+"""``fedpeft job``: FLARE jobs, listed and rendered; what the server does with them is in job_server.py."""
 
 import argparse
 import json
@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from fedpeft.cli.job_parsers import add_server_parsers
-from fedpeft.cli.options import add_run_options, changed, print_table, subparser
+from fedpeft.cli.options import print_table, subparser
+from fedpeft.cli.run_options import add_run_options, given
+from fedpeft.config.adapters import option_fields
 from fedpeft.config.gpus import Gpus
 from fedpeft.config.jobs import JOBS
 from fedpeft.config.methods import METHODS
-from fedpeft.config.run import Run
+from fedpeft.config.run import RunConfig
 from fedpeft.flare.rendering import write
 
 
@@ -19,18 +21,23 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     """Add the subcommand and its own subcommands."""
     parser = subparser(subparsers, "job", help_, "fedpeft job list")
     commands = parser.add_subparsers(dest="job_command", required=True)
-    listing = subparser(commands, "list", "list the jobs that are rows", "fedpeft job list --json")
+    listing = subparser(commands, "list", "list the jobs that come with the package", "fedpeft job list --json")
     listing.add_argument("--json", action="store_true", help="print JSON")
+    subparser(
+        commands, "schema", "print the JSON schema of a run: every field, its help, range and default",
+        "fedpeft job schema > run.schema.json",
+    )  # fmt: skip
     rendering = subparser(
         commands,
         "render",
-        "write a job's folder, from its row or with changes",
+        "write a job's folder, as it is or with changes",
         "fedpeft job render flap_sam_folder --labels kidney,tumour --rounds 50 --name flap_sam_kidneys --out jobs",
     )
-    rendering.add_argument("job", nargs="?", choices=sorted(JOBS), help="row to start from (default: all, unchanged)")
+    rendering.add_argument("job", nargs="?", choices=sorted(JOBS), help="job to start from (default: all, unchanged)")
     rendering.add_argument("--out", type=Path, default=Path("jobs"), help="parent folder (default jobs)")
     rendering.add_argument("--name", help="name of the rendered job; needed as soon as anything is changed")
-    rendering.add_argument("--method", choices=sorted(METHODS), help="method")
+    rendering.add_argument("--method", choices=sorted(METHODS), metavar="METHOD", help="see fedpeft methods")
+    rendering.add_argument("--dataset", help="data set, as the site files call it")
     names = rendering.add_mutually_exclusive_group()
     names.add_argument("--labels", type=lambda text: tuple(text.split(",")), help="names of the classes, from 1 on")
     names.add_argument("--classes", type=int, help="number of classes, where sites may name them as they like")
@@ -60,34 +67,59 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([{"name": job.name, "run": job.run.to_dict()} for job in JOBS.values()], indent=2))
         return 0
-    experiments = [
-        [job.name, job.run.method, job.run.dataset, job.run.backbone, str(job.run.rounds), str(job.min_sites)]
-        for job in JOBS.values()
+    runs = {job: job.run.resolve() for job in JOBS.values()}
+    lines = [
+        [
+            job.name,
+            run.model.method,
+            run.data.dataset,
+            run.model.backbone,
+            str(run.federation.rounds),
+            str(job.min_sites),
+        ]
+        for job, run in runs.items()
     ]
-    print_table(["job", "method", "data set", "backbone", "rounds", "sites needed"], experiments)
+    print_table(["job", "method", "data set", "backbone", "rounds", "sites needed"], lines)
+    return 0
+
+
+def _schema(args: argparse.Namespace) -> int:
+    print(json.dumps(RunConfig.model_json_schema(), indent=2))
     return 0
 
 
 def _render(args: argparse.Namespace) -> int:
     if args.name and not args.job:
         raise ValueError(f"--name {args.name} without a job to start from; name one of {', '.join(JOBS)}")
-    rows = [JOBS[args.job]] if args.job else list(JOBS.values())
-    for row in rows:
-        needed = row.min_sites if args.min_sites is None else args.min_sites
+    for job in [JOBS[args.job]] if args.job else list(JOBS.values()):
+        needed = job.min_sites if args.min_sites is None else args.min_sites
         gpus = Gpus(args.gpus, args.gpu_memory, args.gpu_sites)
-        new = replace(row, run=_changed(row.run, args), min_sites=needed, gpus=gpus)
-        if new != row and not args.name:
-            raise ValueError(f"the job is no longer the row {row.name}: give it a name of its own with --name")
+        new = replace(job, run=_changed(job.run, args), min_sites=needed, gpus=gpus)
+        if new != job and not args.name:
+            raise ValueError(f"the job is no longer {job.name}: give it a name of its own with --name")
         print(write(new if not args.name else replace(new, name=args.name), args.out))
     return 0
 
 
-def _changed(run: Run, args: argparse.Namespace) -> Run:
-    names = ("method", "labels", "classes", "seed")
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if "labels" in given:
-        given["classes"] = len(given["labels"])
-    return changed(run.with_(**given), args)
+def _changed(run: RunConfig, args: argparse.Namespace) -> RunConfig:
+    """The job's run with the options that were given.
+
+    Raises:
+        ValueError: the method has no such option, or values do not fit one another.
+    """
+    names = ("method", "dataset", "labels", "classes", "seed")
+    changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if {"dataset", "classes"} & changes.keys():
+        changes.setdefault("labels", None)
+    if changes.get("labels"):
+        changes["classes"] = len(changes["labels"])
+    changes |= given(args)
+    new = run.with_(**changes)
+    resolved = new.resolve()
+    for name in option_fields().keys() & changes.keys():
+        if name not in resolved.method.options:
+            raise ValueError(f"{name} is {changes[name]!r}, but method {resolved.model.method} has no such option")
+    return new
 
 
-OWN = {"list": _list, "render": _render}
+OWN = {"list": _list, "render": _render, "schema": _schema}

@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fedpeft.cli.options import print_table, subparser
+from fedpeft.cli.run_options import add_run_options, given
 from fedpeft.config.backbones import BACKBONES
 from fedpeft.config.methods import METHODS
-from fedpeft.config.run import Run
+from fedpeft.config.run import Run, make_run
+from fedpeft.config.sections import SECTION_OF
 from fedpeft.config.tasks import TASKS
 from fedpeft.models.payload import counts, exchanged
-from fedpeft.study.plan.recipe import PLAIN
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,7 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     parser.add_argument("--task", choices=sorted(TASKS), help="only methods of this task")
     parser.add_argument("--classes", type=int, help="classes, background not counted (default 1; classification 8)")
     parser.add_argument("--backbone", choices=sorted(BACKBONES), help="default sam_vit_b; classification vit_b16")
-    parser.add_argument("--rank", type=int, default=0, help="adapter rank (default: the backbone's)")
-    parser.add_argument("--prompts", type=int, default=0, help="prompt tokens (default: the method's)")
-    parser.add_argument("--blocks", type=int, default=0, help="blocks that a round draws (default: the method's)")
+    add_run_options(parser, without={"backbone", *SECTION_OF})
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -72,14 +71,12 @@ def _rows(name: str, args: argparse.Namespace) -> tuple[list[tuple[Run, Row]], l
     rows, left_out = [], []
     for method in METHODS.values():
         if name in method.tasks:
-            run = Run(
+            run = make_run(
                 method.name,
-                PLAIN[name],
+                TASKS[name].dataset,
                 backbone,
                 classes=classes,
-                rank=args.rank,
-                prompts=args.prompts,
-                blocks=args.blocks,
+                **given(args, without={"backbone", *SECTION_OF}),
             )
             try:
                 rows.append((run, counted(run)))
@@ -91,9 +88,9 @@ def _rows(name: str, args: argparse.Namespace) -> tuple[list[tuple[Run, Row]], l
 def _print(name: str, rows: list[tuple[Run, Row]]) -> None:
     experiments = [
         [
-            run.method,
-            run.method_row.title,
-            run.method_row.note,
+            run.model.method,
+            run.method.title,
+            run.method.note,
             *_on(run),
             f"{row.trainable:,}",
             f"{row.total:,}",
@@ -102,19 +99,19 @@ def _print(name: str, rows: list[tuple[Run, Row]]) -> None:
         for run, row in rows
     ]
     first = rows[0][0]
-    title = f"{name}, {first.backbone}, {first.classes} class{'es' if first.classes > 1 else ''}"
+    title = f"{name}, {first.model.backbone}, {first.data.classes} class{'es' if first.data.classes > 1 else ''}"
     head = ["method", "in its paper", "what trains", "rank", "px", "more", "trainable", "total", "upload a round"]
     print_table(head, experiments, title)
 
 
 def _on(run: Run) -> list[str]:
     """What the row becomes on the backbone: rank of its adapters, input side, and what only some rows have."""
-    more = [f"decoder {2 ** len(run.upscaling)}x"] if run.upscaling and run.task_row.background else []
-    more += [f"{value} {name}" for name, value in (("prompts", run.prompts), ("blocks", run.blocks)) if value]
-    return [str(run.rank) if run.method_row.ranked else "", str(run.side), ", ".join(more)]
+    more = [f"decoder {2 ** len(run.upscaling)}x"] if run.upscaling and run.task.background else []
+    more += [f"{value} {name}" for name, value in (("prompts", run.option("prompts")), ("blocks", run.blocks)) if value]
+    return [str(run.option("rank") or ""), str(run.model.image_size), ", ".join(more)]
 
 
 def counted(run: Run) -> Row:
     """A run's counts."""
     trainable, total = counts(run)
-    return Row(run.method, run.task, trainable, total, 4 * exchanged(run))
+    return Row(run.model.method, run.task.name, trainable, total, 4 * exchanged(run))

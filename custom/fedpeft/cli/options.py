@@ -1,39 +1,13 @@
-"""What several subcommands share: their parsers' form, and options that change a run."""
+"""What several subcommands share: the form of their parsers, lists of methods, and tables for a terminal."""
 
 import argparse
 import sys
-from collections.abc import Collection
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from fedpeft.config.backbones import BACKBONES
 from fedpeft.config.methods import METHODS
-from fedpeft.config.run import CODECS, DECAYS, INITIALS, LOSSES, PRECISIONS, WEIGHTS, Run
-
-# Option -> (type, help). Options that are not given leave the recipe as it is.
-RUN_OPTIONS: dict[str, tuple[type, str]] = {
-    "rounds": (int, "rounds of the federation; local and centralized runs have as many"),
-    "local_epochs": (float, "passes over a site's data in a round, may be a fraction"),
-    "rank": (int, "adapter rank"),
-    "side": (int, "input side in pixels"),
-    "batch": (int, "stacks of slices, or pictures, in a step"),
-    "stride": (int, "slices between stacks, 1 is the paper's"),
-    "negatives": (float, "stacks without foreground, as a share of those with it"),
-    "prompts": (int, "prompt tokens, of methods that have some"),
-    "blocks": (int, "blocks that a round draws, of methods that draw some"),
-    "patience": (int, "end the run after so many rounds without a better validation"),
-    "learning_rate": (float, "peak learning rate"),
-}
-CHOICES: dict[str, tuple[tuple[str, ...], str]] = {
-    "weights": (WEIGHTS, "how sites are weighted"),
-    "codec": (CODECS, "how tensors are encoded on the wire"),
-    "initial": (INITIALS, "weights to start from: the backbone's own, medical ones, or none"),
-    "loss": (LOSSES, "of classification"),
-    "decay": (DECAYS, "of the learning rate, to zero at the run's end"),
-    "precision": (PRECISIONS, "of a step's products; auto: bfloat16 where the processor computes it"),
-}
 
 
 def subparser(subparsers: Any, name: str, help_: str, example: str) -> argparse.ArgumentParser:
@@ -45,27 +19,6 @@ def subparser(subparsers: Any, name: str, help_: str, example: str) -> argparse.
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-
-
-def add_run_options(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
-    """Options that override fields of a run, but for those that the subcommand takes in another form."""
-    parser.add_argument("--backbone", choices=sorted(BACKBONES), help="foundation model")
-    for name, (type_, text) in RUN_OPTIONS.items():
-        if name not in without:
-            parser.add_argument(f"--{name.replace('_', '-')}", type=type_, help=text)
-    for name, (choices, text) in CHOICES.items():
-        parser.add_argument(f"--{name}", choices=choices, help=text)
-
-
-def given(args: argparse.Namespace, without: Collection[str] = ()) -> dict[str, Any]:
-    """Field of a run -> value, of the options that were given."""
-    names = {"backbone", *RUN_OPTIONS, *CHOICES} - set(without)
-    return {name: getattr(args, name) for name in sorted(names) if getattr(args, name) is not None}
-
-
-def changed(run: Run, args: argparse.Namespace) -> Run:
-    """The run with the options that were given."""
-    return run.with_(**given(args))
 
 
 def method_list(text: str) -> list[str]:

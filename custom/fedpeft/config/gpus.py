@@ -42,7 +42,7 @@ class Gpus:
         """``resource_spec`` of a job's meta.json."""
         if not self.count:
             return {}
-        asked = {"num_of_gpus": self.count}
+        asked: dict[str, float] = {"num_of_gpus": self.count}
         if self.memory:
             asked["mem_per_gpu_in_GiB"] = self.memory
         return {site: dict(asked) for site in self.sites or ("@default",)}

@@ -17,17 +17,24 @@ from fedpeft.common.validation import one_line
 from fedpeft.config.adapters import option_fields
 from fedpeft.config.backbones import BACKBONES, Backbone
 from fedpeft.config.datasets import DATASETS
+from fedpeft.config.defaults import fill
 from fedpeft.config.methods import METHODS, Adapter, Method
 from fedpeft.config.migrate import is_flat, nested
 from fedpeft.config.sections import SECTION_OF, SECTIONS, Data, Federation, Model, Training, partial
+from fedpeft.config.seeds import seed_of
 from fedpeft.config.tasks import TASKS, TaskEntry
 
 SETTINGS = ("local", "federated", "centralized")
 
 if TYPE_CHECKING:
-    ModelConfig = DataConfig = TrainingConfig = FederationConfig = Any
+    ModelConfig = Any
+    DataConfig = Any
+    TrainingConfig = Any
+    FederationConfig = Any
 else:
-    ModelConfig, DataConfig, TrainingConfig, FederationConfig = map(partial, SECTIONS.values())
+    ModelConfig, DataConfig, TrainingConfig, FederationConfig = (
+        partial(section, __name__) for section in SECTIONS.values()
+    )
 
 
 class RunConfig(BaseModel):
@@ -124,7 +131,7 @@ class Run:
                 raise ValueError(f"run: {name} is not set")
         method = METHODS[values["model"]["method"]]
         backbone = BACKBONES[values["model"].setdefault("backbone", Model.model_fields["backbone"].default)]
-        _fill(values, method, backbone)
+        fill(values, method, backbone)
         for section, declared in SECTIONS.items():
             object.__setattr__(self, section, declared(**values[section]))
         self._check()
@@ -239,39 +246,6 @@ def make_run(method: str, dataset: str, backbone: str = "sam_vit_b", **fields: A
     return RunConfig.of(method=method, dataset=dataset, backbone=backbone, **fields).resolve()
 
 
-def _fill(values: dict[str, dict[str, Any]], method: Method, backbone: Backbone) -> None:
-    """Set what is not set and what the entries give."""
-    model, data, training = values["model"], values["data"], values["training"]
-    size = min(method.image_size, backbone.published_image_size) or backbone.image_size
-    model.setdefault("image_size", size)
-    model["options"] = _options(model.get("options", {}), method, backbone)
-    labels = _names(data["dataset"], data.get("classes", Data.model_fields["classes"].default))
-    data["labels"] = tuple(data.get("labels", labels))
-    training.setdefault("base_learning_rate", backbone.learning_rate)
-    training.setdefault("learning_rate", training["base_learning_rate"] * method.rate)
-
-
-def _options(given: Mapping[str, Any], method: Method, backbone: Backbone) -> dict[str, Any]:
-    """The method's own options: what is set, else its entry's, else the backbone's; those of others are left."""
-    found = method.options | {name: value for name, value in given.items() if name in method.options}
-    for name in ("rank", "width"):
-        if name in found and found[name] is None:
-            found[name] = backbone.rank
-    if "blocks" in found and "blocks" not in given:
-        # A shallow backbone may have fewer blocks than a method selects.
-        found["blocks"] = min(found["blocks"], backbone.depth)
-    return found
-
-
-def _names(dataset: str, classes: int) -> tuple[str, ...]:
-    """The data set's own names of its classes, where it has as many."""
-    entry = DATASETS.get(dataset)
-    if not entry or not entry.labels:
-        return ()
-    names = tuple(name for index, name in entry.labels if index >= TASKS[entry.task].background)
-    return names if len(names) == classes else ()
-
-
 def _located(error: ValidationError) -> str:
     """What pydantic found, with the field's own name: names of fields are unique over the sections."""
     text = one_line(error, "run", [*SECTION_OF])
@@ -290,12 +264,3 @@ def selected_blocks(run: Run, round_: int) -> tuple[int, ...]:
     """
     order = sorted(range(run.backbone.depth), key=lambda block: seed_of(run.training.seed, "blocks", round_, block))
     return tuple(sorted(order[: run.blocks]))
-
-
-def seed_of(*parts: object) -> int:
-    """A 63-bit seed from any parts, the same on every machine and in every process.
-
-    A site's seed is ``seed_of(run.training.seed, site, round)``; a tensor's is ``seed_of(run.training.seed, path)``.
-    """
-    hashed = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(hashed[:8], "big") >> 1

@@ -6,7 +6,7 @@ and the rendering of jobs derive from these declarations.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -35,6 +35,14 @@ def _name_in(registry: Registry[Any]) -> Any:
         return name
 
     return Annotated[str, AfterValidator(known), registry]
+
+
+if TYPE_CHECKING:
+    MethodName = str
+    BackboneName = str
+    CodecName = str
+else:
+    MethodName, BackboneName, CodecName = map(_name_in, (METHODS, BACKBONES, CODECS))
 
 
 def _options(value: Any) -> Any:
@@ -69,8 +77,8 @@ class Section(BaseModel):
 class Model(Section):
     """What is adapted, and how."""
 
-    method: _name_in(METHODS) = Field(description="fine-tuning method, see fedpeft methods")
-    backbone: _name_in(BACKBONES) = Field("sam_vit_b", description="foundation model")
+    method: MethodName = Field(description="fine-tuning method, see fedpeft methods")
+    backbone: BackboneName = Field("sam_vit_b", description="foundation model")
     initial: Literal["generic", "medical", "random"] = Field(
         "generic",
         description="weights to start from: the backbone's own (generic), others of the same shape that were trained "
@@ -158,7 +166,7 @@ class Federation(Section):
     site_weighting: Literal["cases", "uniform"] = Field(
         "cases", description="weight of a site: its training cases, or the same for all (the paper's equation 2)"
     )
-    codec: _name_in(CODECS) = Field(
+    codec: CodecName = Field(
         "float32",
         description="how tensors are encoded on the wire, both ways: exactly, in 2 bytes a number, or in 1 byte and a "
         "scale for every 128 numbers; quantisation errors are sent with later rounds",
@@ -172,14 +180,21 @@ SECTIONS: dict[str, type[Section]] = {
 SECTION_OF = {name: section for section, declared in SECTIONS.items() for name in declared.model_fields}
 
 
-def partial(section: type[Section]) -> type[Section]:
-    """The same section with every field optional: None is "not set"."""
+def partial(section: type[Section], module: str) -> type[Section]:
+    """The same section with every field optional: None is "not set".
+
+    Args:
+        section: the complete one.
+        module: in which the new class stands under its name, ``<section>Config``.
+    """
     fields: dict[str, Any] = {}
     for name, field in section.model_fields.items():
-        declared = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+        declared: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
         extra = {} if field.is_required() or name == "options" else {"default": field.default}
         fields[name] = (
             declared | None,
             Field(None, description=field.description, json_schema_extra=extra),
         )
-    return create_model(f"{section.__name__}Config", __base__=Section, __doc__=section.__doc__, **fields)
+    return create_model(
+        f"{section.__name__}Config", __base__=Section, __module__=module, __doc__=section.__doc__, **fields
+    )

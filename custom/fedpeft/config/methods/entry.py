@@ -5,7 +5,7 @@ Nothing in the code branches on a method's name. Tensors are named by their para
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -74,6 +74,10 @@ def encoder_qv(options: AdapterOptions) -> Adapter:
     return Adapter(options, "image_encoder.blocks.*.attn.qkv", slots=("q", "v"), of=("q", "k", "v"))
 
 
+# Fields that people read, and those that ``to_dict`` writes in another form.
+_NOT_COMPUTED_WITH = ("title", "note", "adapters", "selection")
+
+
 @dataclass(frozen=True)
 class Method:
     """A method's entry.
@@ -129,6 +133,14 @@ class Method:
         parts: tuple[AdapterOptions, ...] = tuple(adapter.options for adapter in self.adapters)
         parts += (self.selection,) if self.selection else ()
         return {name: value for part in reversed(parts) for name, value in part.model_dump().items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that the method computes with, ready for JSON: two equal ones train the same."""
+        adapters = [
+            {"kind": item.kind, "layer": item.layer, "slots": item.slots, "of": item.of} for item in self.adapters
+        ]
+        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _NOT_COMPUTED_WITH}
+        return values | {"adapters": adapters, "options": self.options}
 
     def trains_tensor(self, path: str) -> bool:
         """Whether the parameter at ``path`` trains (and travels)."""

@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from glob import escape
@@ -20,7 +20,7 @@ from typing import Any
 
 from fedpeft.common.files import read_json, write_json
 from fedpeft.config.datasets import DATASETS
-from fedpeft.config.run import SETTINGS, Run
+from fedpeft.config.run import SETTINGS, Run, make_run
 from fedpeft.data.datalist import DATALIST, SPLITS, Site, read_sites
 from fedpeft.models.checkpoints.start import identity
 from fedpeft.study.run.simulate import end_simulation
@@ -30,8 +30,6 @@ from fedpeft.training.server.run_folder import DESCRIPTION, RunFolder
 LOCAL, FEDERATED, CENTRALIZED = SETTINGS
 INITIAL = "initial"
 MADE_FROM, TIMES, LOCK, WORKSPACE = "made_from.json", "times.json", ".lock", "workspace"
-# Fields of a method's row that people read and nothing is computed from.
-WORDS = ("title", "note")
 # A draft of ``train.files``: .<name>.<random><ending>, the ending being the name's.
 LEFT = re.compile(r"\.[\w-]+(\.json|\.csv|\.md|\.png)\.\w{8}\1")
 
@@ -62,11 +60,11 @@ class Plan:
 
 
 def label(run: Run) -> str:
-    """What tables, plots and folders call a run: its method, with rank, prompts and blocks that are not its own."""
-    own = Run(run.method, run.dataset, run.backbone, classes=run.classes)
-    marks = {"rank": "r", "prompts": "p", "blocks": "b"}
-    values = {mark: getattr(run, name) for name, mark in marks.items() if getattr(run, name) != getattr(own, name)}
-    return "-".join([run.method, *(f"{mark}{value}" for mark, value in values.items())])
+    """What tables, plots and folders call a run: its method, with the options that are not the method's own."""
+    own = make_run(run.model.method, run.data.dataset, run.model.backbone, classes=run.data.classes)
+    marks = {"rank": "r", "prompts": "p", "blocks": "b", "width": "w"}
+    others = [(name, value) for name, value in run.model.options if own.option(name) != value]
+    return "-".join([run.model.method, *(f"{marks.get(name, name)}{value}" for name, value in others)])
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class Experiment:
 
     def folder(self, out: Path) -> Path:
         """Where the experiment's files are."""
-        return out / label(self.run) / f"seed-{self.run.seed}" / self.setting / self.site
+        return out / label(self.run) / f"seed-{self.run.training.seed}" / self.setting / self.site
 
     @property
     def model(self) -> str:
@@ -92,7 +90,7 @@ class Experiment:
     @property
     def name(self) -> str:
         """For people."""
-        return f"{label(self.run)}, seed {self.run.seed}, {self.setting}{f' {self.site}' if self.site else ''}"
+        return f"{label(self.run)}, seed {self.run.training.seed}, {self.setting}{f' {self.site}' if self.site else ''}"
 
 
 def experiments_of(runs: Sequence[Run], settings: Sequence[str], sites: Sequence[Site]) -> list[Experiment]:
@@ -103,8 +101,10 @@ def experiments_of(runs: Sequence[Run], settings: Sequence[str], sites: Sequence
     """
     named: dict[tuple[str, int], Run] = {}
     for run in runs:
-        if named.setdefault((label(run), run.seed), run) != run:
-            raise ValueError(f"two runs are called {label(run)}, seed {run.seed}; give each comparison its own folder")
+        if named.setdefault((label(run), run.training.seed), run) != run:
+            raise ValueError(
+                f"two runs are called {label(run)}, seed {run.training.seed}; give each comparison its own folder"
+            )
     return [
         Experiment(run, setting, site)
         for run in named.values()
@@ -159,30 +159,28 @@ def refuse_replacing(plan: Plan, experiments: Sequence[Experiment], source: dict
                 )
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Names of what differs, fields of the run by their own names."""
-    return [
-        name
-        for key in new
-        for name in (
-            _differences(old[key], new[key])
-            if key == "run" and isinstance(old.get(key), dict)
-            else [key]
-            if old.get(key) != new[key]
-            else []
-        )
-    ]
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Names of what differs; fields of the run by their own names, method and preprocessing as a whole."""
+    found = []
+    for key, value in new.items():
+        if isinstance(value, dict) and isinstance(old.get(key), dict) and key not in ("method", "preprocessing"):
+            found += _differences(old[key], value)
+        elif old.get(key) != value:
+            found.append(key)
+    return found
 
 
 def made_from(experiment: Experiment, source: dict[str, str]) -> dict[str, Any]:
     """Everything that an experiment's outcome depends on, the code apart, in JSON's values.
 
-    The rows are part of it: a changed row of the method or of the data set's preprocessing makes another experiment.
+    The entries are part of it: a changed method or preprocessing of the data set makes another experiment.
     """
     run = experiment.run
-    row = {name: value for name, value in asdict(run.method_row).items() if name not in WORDS}
-    rows = {"preprocessing": asdict(DATASETS[run.dataset].preprocessing), "method_row": row}
-    return json.loads(json.dumps(source | rows | {"run": run.to_dict()}))
+    entries = {
+        "preprocessing": DATASETS[run.data.dataset].preprocessing.to_dict(),
+        "method": run.method.to_dict(),
+    }
+    return json.loads(json.dumps(source | entries | {"run": run.to_dict()}))
 
 
 @contextmanager

@@ -1,37 +1,38 @@
-"""Which runs a comparison is made of: a recipe, varied by method, rank and seed."""
+"""The runs of a comparison: a recipe, varied by method, rank and seed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedpeft.config.adapters import option_fields
 from fedpeft.config.datasets import DATASETS
 from fedpeft.config.jobs import JOBS
 from fedpeft.config.methods import method
-from fedpeft.config.run import Run
+from fedpeft.config.run import Run, RunConfig
+from fedpeft.config.tasks import TASKS
 from fedpeft.data.datalist import read_sites
 
-# Task -> the data set of a folder whose own name is no row.
-PLAIN = {"segmentation": "folder", "classification": "images"}
 
+def recipe(data: Path) -> RunConfig:
+    """What a folder of sites starts from: the run of its data set's job, with the data's own name and classes.
 
-def recipe(data: Path) -> Run:
-    """The run that a folder of sites starts from: the recipe of its data set's job, with the data's classes.
+    A data set without a job has the recipe of plain data of its task.
 
     Raises:
-        ValueError: the folder's data set has no job.
+        ValueError: there is no site in the folder.
     """
     site = read_sites(data)[0]
-    known = site.dataset in DATASETS and DATASETS[site.dataset].task == site.task
-    name = site.dataset if known else PLAIN[site.task]
-    for row in JOBS.values():
-        if row.run.dataset == name:
-            labels = tuple(site.labels.values())[row.run.task_row.background :]
-            return row.run.with_(classes=site.classes, labels=labels)
-    raise ValueError(f"{data}: no job has the data set {name!r}; known: {', '.join(JOBS)}")
+    entry = DATASETS.get(site.dataset)
+    known = entry is not None and entry.task == site.task
+    plain = TASKS[site.task].dataset
+    by_dataset = {job.run.data.dataset: job.run for job in JOBS.values()}
+    start = by_dataset.get(site.dataset if known else plain, by_dataset[plain])
+    labels = tuple(site.labels.values())[TASKS[site.task].background :]
+    return start.with_(dataset=site.dataset if known else plain, classes=site.classes, labels=labels)
 
 
 def variations(
-    start: Run,
+    start: RunConfig,
     methods: Sequence[str],
     seeds: Sequence[int],
     ranks: Sequence[int],
@@ -42,28 +43,28 @@ def variations(
 
     Args:
         start: the recipe.
-        methods: names of rows.
+        methods: names of methods.
         seeds: of the runs.
         ranks: adapter ranks; none means every method's own. A method whose adapters have none is run once.
-        fields: of the run that are changed for every method; they go before what a method's row brings.
-        rates: method -> learning rate, 0 for the backbone's times the row's factor; other methods scale the recipe's.
+        fields: of the run that are set for every method.
+        rates: method -> its learning rate; the others derive theirs from the base learning rate.
+
+    Raises:
+        ValueError: no method has an option that ``fields`` set, or values do not fit one another.
     """
+    _refuse_unused(fields, methods)
     runs = [
-        start.with_(**dict(fields), **rank, **rate, method=name, seed=seed)
+        start.with_(**dict(fields) | rank | rate | {"method": name, "seed": seed}).resolve()
         for name in methods
-        for rank in [{"rank": rank} for rank in ranks if method(name).ranked] or [{}]
+        for rank in [{"rank": rank} for rank in ranks if "rank" in method(name).options] or [{}]
         for rate in [{"learning_rate": rates[name]} if name in rates else {}]
         for seed in seeds
     ]
     return list(dict.fromkeys(runs))
 
 
-def learning_rates(methods: Sequence[str], rate: float, one_rate: bool) -> dict[str, float]:
-    """Method -> learning rate, from one number.
-
-    Args:
-        methods: names of rows.
-        rate: learning rate of adapters; 0 means the backbone's.
-        one_rate: whether every method takes it as it is; else each scales it by its row's factor.
-    """
-    return {name: rate if one_rate else rate * method(name).rate for name in methods}
+def _refuse_unused(fields: Mapping[str, Any], methods: Sequence[str]) -> None:
+    """Refuse an option that none of the methods has: it would be set and change nothing."""
+    for name in option_fields().keys() & fields.keys():
+        if not any(name in method(item).options for item in methods):
+            raise ValueError(f"{name} is {fields[name]!r}, but {', '.join(methods)} has no such option")

@@ -8,7 +8,6 @@ round before a codec that rounds has rounded them, for the server to go on from;
 
 import json
 import platform
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -56,12 +55,12 @@ class RunFolder:
         write_json(
             self.path / DESCRIPTION,
             {
-                "version": 1,
+                "version": 2,
                 "run": run.to_dict(),
                 "setting": setting,
-                "checkpoint": {"backbone": run.backbone, "sha256": checkpoint_sha256},
+                "checkpoint": {"backbone": run.model.backbone, "sha256": checkpoint_sha256},
                 "model_sha256": model_sha256,
-                "preprocessing": asdict(DATASETS[run.dataset].preprocessing),
+                "preprocessing": DATASETS[run.data.dataset].preprocessing.to_dict(),
                 "versions": {"fedpeft": __version__, "python": platform.python_version()}
                 | {name: version(name) for name in PACKAGES},
                 "status": "running",
@@ -127,7 +126,7 @@ class RunFolder:
             for site, values in sorted(scores.items())
             for label, value in values.items()
         ]
-        head = f"rounds,site,split,label,{self.run.task_row.of_class}\n"
+        head = f"rounds,site,split,label,{self.run.task.of_class}\n"
         head = "" if (self.path / METRICS).exists() else head
         self._append(METRICS, head + "".join(rows))
 
@@ -151,7 +150,7 @@ class RunFolder:
     @property
     def measure(self) -> str:
         """What run.json calls the measure that the best model was chosen by."""
-        return f"validation_{self.run.task_row.metric}"
+        return f"validation_{self.run.task.metric}"
 
     @property
     def preprocessing(self) -> Preprocessing:
