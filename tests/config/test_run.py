@@ -3,7 +3,7 @@ import json
 import pytest
 
 from fedpeft.config.run import Run, seed_of
-from fedpeft.training.engine.optimiser import learning_rate_at
+from fedpeft.training.engine.schedule import learning_rate_at
 
 
 def test_defaults_come_from_the_rows():

@@ -55,7 +55,7 @@ def trained(trainer, base=None, rounds=range(ROUNDS)):
     for round_ in rounds:
         scores = [(item.case, item.value, item.probabilities) for item in trainer.validate(base, round_)]
         update = trainer.train(base, round_)
-        base = {key: base[key] + update.difference[key] for key in base}
+        base = {key: base[key] + update.tensors[key] for key in base}
         record.append((update.loss, scores))
     return record, base
 

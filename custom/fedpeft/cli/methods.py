@@ -11,7 +11,7 @@ from fedpeft.config.methods import METHODS
 from fedpeft.config.run import Run
 from fedpeft.config.tasks import TASKS
 from fedpeft.models.payload import counts, exchanged
-from fedpeft.study.plan.recipe import PLAIN
+from fedpeft.tasks.registry import find_task, task_of
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _rows(name: str, args: argparse.Namespace) -> tuple[list[tuple[Run, Row]], l
         if name in method.tasks:
             run = Run(
                 method.name,
-                PLAIN[name],
+                find_task(name).dataset,
                 backbone,
                 classes=classes,
                 rank=args.rank,
@@ -109,7 +109,7 @@ def _print(name: str, rows: list[tuple[Run, Row]]) -> None:
 
 def _on(run: Run) -> list[str]:
     """What the row becomes on the backbone: rank of its adapters, input side, and what only some rows have."""
-    more = [f"decoder {2 ** len(run.upscaling)}x"] if run.upscaling and run.task_row.background else []
+    more = task_of(run).notes(run)
     more += [f"{value} {name}" for name, value in (("prompts", run.prompts), ("blocks", run.blocks)) if value]
     return [str(run.rank) if run.method_row.ranked else "", str(run.side), ", ".join(more)]
 

@@ -9,9 +9,7 @@ from fedpeft.config.jobs import JOBS
 from fedpeft.config.methods import method
 from fedpeft.config.run import Run
 from fedpeft.data.datalist import read_sites
-
-# Task -> the data set of a folder whose own name is no row.
-PLAIN = {"segmentation": "folder", "classification": "images"}
+from fedpeft.tasks.registry import find_task
 
 
 def recipe(data: Path) -> Run:
@@ -22,7 +20,7 @@ def recipe(data: Path) -> Run:
     """
     site = read_sites(data)[0]
     known = site.dataset in DATASETS and DATASETS[site.dataset].task == site.task
-    name = site.dataset if known else PLAIN[site.task]
+    name = site.dataset if known else find_task(site.task).dataset
     for row in JOBS.values():
         if row.run.dataset == name:
             labels = tuple(site.labels.values())[row.run.task_row.background :]
