@@ -175,7 +175,7 @@ class Task(ABC, Generic[Data, Cases]):
             ValueError: a case has no label.
             Stopped: ``should_stop`` said so.
         """
-        for case in self.unlabelled(cases):
+        if (case := next(self.unlabelled(cases), None)) is not None:
             raise ValueError(f"site {where[0]}: case {case} has no label; it can be inferred, not scored")
         with _evaluating(model):
             return self.score_labelled(model, cases, run, labels, where, should_stop)
