@@ -40,16 +40,16 @@ def test_an_empty_split_has_no_score(model, classifying, photos):
 
 
 def scores_of(truth, probabilities):
-    rows = zip(truth, probabilities, strict=True)
+    pairs = zip(truth, probabilities, strict=True)
     return [
-        CaseScore("s", "test", str(index), LABELS[label], float(np.argmax(row) == label), tuple(row))
-        for index, (label, row) in enumerate(rows)
+        CaseScore("s", "test", str(index), LABELS[label], float(np.argmax(values) == label), tuple(values))
+        for index, (label, values) in enumerate(pairs)
     ]
 
 
 def test_measures_by_hand():
-    rows = [[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.3, 0.6, 0.1], [0.5, 0.4, 0.1]]
-    scores = scores_of([0, 0, 0, 1, 1], rows)
+    probabilities = [[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.3, 0.6, 0.1], [0.5, 0.4, 0.1]]
+    scores = scores_of([0, 0, 0, 1, 1], probabilities)
     assert class_means(scores) == {"a": pytest.approx(2 / 3), "b": 0.5}
     assert mean_score(scores) == pytest.approx(7 / 12)
     found = measures(scores, LABELS)

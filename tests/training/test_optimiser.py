@@ -4,9 +4,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+import pytest
 import torch
 from toy_parameters import RUN, SHAPES, copied, steps, toy
 
+from fedpeft.config.methods import METHODS, Method
 from fedpeft.training.engine.optimiser import factor_of, make_optimiser
 
 
@@ -59,28 +61,34 @@ def test_decay_is_for_matrices_only(parameters):
         torch.testing.assert_close(parameter.detach(), factor * before[key].detach())
 
 
-@dataclass
-class Paced:
-    """A run whose method has factors on the learning rate, as LoRA+ has."""
+@dataclass(frozen=True)
+class Paced(Method):
+    """A method with factors on the learning rate, as LoRA+ has."""
 
-    rates: tuple[tuple[str, float], ...]
-    learning_rate: float = RUN.learning_rate
-    weight_decay: float = RUN.weight_decay
-
-    @property
-    def method_row(self):
-        return self
+    rates: tuple[tuple[str, float], ...] = ()
 
 
-def test_the_first_glob_that_matches_decides_the_factor():
-    run = Paced((("*.lora.B", 16.0), ("m.*", 0.5), ("*.B", 3.0)))
+@pytest.fixture
+def paced(monkeypatch):
+    """A function that makes ``RUN`` with factors on the learning rate."""
+
+    def made(*rates):
+        fields = vars(RUN.method_row) | {"name": "paced", "rates": rates}
+        monkeypatch.setitem(METHODS, "paced", Paced(**fields))
+        return RUN.with_(method="paced")
+
+    return made
+
+
+def test_the_first_glob_that_matches_decides_the_factor(paced):
+    run = paced(("*.lora.B", 16.0), ("m.*", 0.5), ("*.B", 3.0))
     assert [factor_of(run, path) for path in ("m.lora.B", "m.lora.A", "n.B", "head.weight")] == [16.0, 0.5, 3.0, 1.0]
     assert {factor_of(RUN, path) for path in SHAPES} == {1.0}
 
 
-def test_each_group_has_its_factor_times_the_learning_rate():
+def test_each_group_has_its_factor_times_the_learning_rate(paced):
     parameters = toy()
-    optimiser = make_optimiser(Paced((("*.lora.B", 16.0), ("head.bias", 2.0))), parameters)
+    optimiser = make_optimiser(paced(("*.lora.B", 16.0), ("head.bias", 2.0)), parameters)
     for learning_rate in (RUN.learning_rate, 3e-3):
         optimiser.set_learning_rate(learning_rate)
         found = {
@@ -94,19 +102,18 @@ def test_each_group_has_its_factor_times_the_learning_rate():
         }
 
 
-def test_a_factor_changes_the_steps_of_its_tensors_alone_and_is_a_learning_rate_of_its_own(parameters):
+def test_a_factor_changes_the_steps_of_its_tensors_alone_and_is_a_learning_rate_of_its_own(paced, parameters):
     plain, other = copied(parameters), copied(parameters)
     steps(make_optimiser(RUN, plain), plain, range(1))
-    run = Paced((("*.lora.B", 4.0),))
-    steps(make_optimiser(run, other), other, range(1))
-    steps(make_optimiser(Paced((), learning_rate=4 * RUN.learning_rate), parameters), parameters, range(1))
+    steps(make_optimiser(paced(("*.lora.B", 4.0)), other), other, range(1))
+    steps(make_optimiser(RUN.with_(learning_rate=4 * RUN.learning_rate), parameters), parameters, range(1))
     for path, tensor in other.items():
         assert torch.equal(tensor, parameters[path] if path.endswith(".lora.B") else plain[path])
         assert not torch.equal(plain[path], parameters[path])
 
 
-def test_factors_of_one_change_no_bit(parameters):
+def test_factors_of_one_change_no_bit(paced, parameters):
     plain, other = copied(parameters), copied(parameters)
     steps(make_optimiser(RUN, plain), plain, range(3))
-    steps(make_optimiser(Paced((("*.lora.*", 1.0),)), other), other, range(3))
+    steps(make_optimiser(paced(("*.lora.*", 1.0)), other), other, range(3))
     assert all(torch.equal(plain[path], other[path]) for path in plain)

@@ -47,7 +47,7 @@ def test_the_same_seed_gives_the_same_update_bit_for_bit(trainer):
 
 
 @pytest.mark.parametrize(("name", "seed", "round_"), [("elsewhere", 0, 0), ("site-1", 1, 0), ("site-1", 0, 1)])
-def test_another_name_seed_or_round_draws_other_batches(trainer, site, name, seed, round_):
+def test_another_name_seed_or_round_has_other_batches(trainer, site, name, seed, round_):
     # With steps of next to nothing the losses differ by the batches alone.
     first = trainer("one", learning_rate=1e-20)
     base = received(first)
