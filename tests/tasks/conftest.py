@@ -2,18 +2,18 @@
 
 import pytest
 
-from fedpeft.config.run import Run
+from fedpeft.config.run import Run, make_run
 from fedpeft.data.datalist import Site, read_site
 
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    return Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=2, side=32)
+    return make_run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=2, image_size=32)
 
 
 @pytest.fixture(scope="session")
 def classifying() -> Run:
-    return Run("lora", "images", "vit_tiny", classes=3, rounds=4, side=32, batch=4, initial="random")
+    return make_run("lora", "images", "vit_tiny", classes=3, rounds=4, image_size=32, batch=4, initial="random")
 
 
 @pytest.fixture(scope="session")

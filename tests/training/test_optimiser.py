@@ -15,10 +15,13 @@ from fedpeft.training.engine.optimiser import factor_of, make_optimiser
 def test_steps_are_those_of_torchs_own_class_bit_for_bit(parameters):
     theirs = copied(parameters)
     groups = [
-        {"params": [p for p in theirs.values() if (p.ndim > 1) == matrix], "weight_decay": RUN.weight_decay * matrix}
+        {
+            "params": [p for p in theirs.values() if (p.ndim > 1) == matrix],
+            "weight_decay": RUN.training.weight_decay * matrix,
+        }
         for matrix in (True, False)
     ]
-    steps(torch.optim.AdamW(groups, lr=RUN.learning_rate, fused=True), theirs, range(3))
+    steps(torch.optim.AdamW(groups, lr=RUN.training.learning_rate, fused=True), theirs, range(3))
     steps(make_optimiser(RUN, parameters), parameters, range(3))
     assert all(torch.equal(parameters[key], theirs[key]) for key in parameters)
 
@@ -37,10 +40,10 @@ def test_a_parameter_without_gradient_stays_as_it_is_and_gradients_are_forgotten
 def test_a_step_does_not_load_torchs_compiler():
     code = """
 import sys, torch
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.training.engine.optimiser import make_optimiser
 parameter = torch.nn.Parameter(torch.ones(2, 2))
-optimiser = make_optimiser(Run("flap_sam", "phantom", "sam_tiny", classes=2), {"a": parameter})
+optimiser = make_optimiser(make_run("flap_sam", "phantom", "sam_tiny", classes=2), {"a": parameter})
 (parameter ** 2).sum().backward()
 optimiser.step()
 assert float(parameter[0, 0].detach()) < 1
@@ -57,7 +60,7 @@ def test_decay_is_for_matrices_only(parameters):
         parameter.grad = torch.zeros_like(parameter)
     optimiser.step()
     for key, parameter in parameters.items():
-        factor = 1 - 0.5 * RUN.learning_rate if parameter.ndim > 1 else 1
+        factor = 1 - 0.5 * RUN.training.learning_rate if parameter.ndim > 1 else 1
         torch.testing.assert_close(parameter.detach(), factor * before[key].detach())
 
 
@@ -73,7 +76,7 @@ def paced(monkeypatch):
     """A function that makes ``RUN`` with factors on the learning rate."""
 
     def made(*rates):
-        fields = vars(RUN.method_row) | {"name": "paced", "rates": rates}
+        fields = vars(RUN.method) | {"name": "paced", "rates": rates}
         monkeypatch.setitem(METHODS, "paced", Paced(**fields))
         return RUN.with_(method="paced")
 
@@ -89,16 +92,16 @@ def test_the_first_glob_that_matches_decides_the_factor(paced):
 def test_each_group_has_its_factor_times_the_learning_rate(paced):
     parameters = toy()
     optimiser = make_optimiser(paced(("*.lora.B", 16.0), ("head.bias", 2.0)), parameters)
-    for learning_rate in (RUN.learning_rate, 3e-3):
+    for learning_rate in (RUN.training.learning_rate, 3e-3):
         optimiser.set_learning_rate(learning_rate)
         found = {
             id(p): (group["lr"], group["weight_decay"]) for group in optimiser.param_groups for p in group["params"]
         }
         assert {path: found[id(p)] for path, p in parameters.items()} == {
-            "head.weight": (learning_rate, RUN.weight_decay),
+            "head.weight": (learning_rate, RUN.training.weight_decay),
             "head.bias": (2 * learning_rate, 0.0),
-            "m.lora.A": (learning_rate, RUN.weight_decay),
-            "m.lora.B": (16 * learning_rate, RUN.weight_decay),
+            "m.lora.A": (learning_rate, RUN.training.weight_decay),
+            "m.lora.B": (16 * learning_rate, RUN.training.weight_decay),
         }
 
 
@@ -106,7 +109,7 @@ def test_a_factor_changes_the_steps_of_its_tensors_alone_and_is_a_learning_rate_
     plain, other = copied(parameters), copied(parameters)
     steps(make_optimiser(RUN, plain), plain, range(1))
     steps(make_optimiser(paced(("*.lora.B", 4.0)), other), other, range(1))
-    steps(make_optimiser(RUN.with_(learning_rate=4 * RUN.learning_rate), parameters), parameters, range(1))
+    steps(make_optimiser(RUN.with_(learning_rate=4 * RUN.training.learning_rate), parameters), parameters, range(1))
     for path, tensor in other.items():
         assert torch.equal(tensor, parameters[path] if path.endswith(".lora.B") else plain[path])
         assert not torch.equal(plain[path], parameters[path])

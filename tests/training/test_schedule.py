@@ -22,7 +22,7 @@ from fedpeft.training.engine.schedule import SCHEDULES, learning_rate_at
 )
 def test_the_learning_rate_warms_up_to_the_peak_and_ends_at_zero(warmup, progress, share):
     run = RUN.with_(warmup=warmup)
-    assert learning_rate_at(run, progress) == pytest.approx(share * run.learning_rate, abs=1e-15)
+    assert learning_rate_at(run, progress) == pytest.approx(share * run.training.learning_rate, abs=1e-15)
 
 
 def test_every_schedule_that_a_run_may_name_is_there():

@@ -9,7 +9,7 @@ from fedpeft.training.engine.optimiser import make_optimiser
 
 
 def rules(parameters):
-    return {key: RUN.method_row.rule_of(key) for key in parameters}
+    return {key: RUN.method.rule_of(key) for key in parameters}
 
 
 def test_the_state_comes_back_from_disk_exactly(parameters, tmp_path):

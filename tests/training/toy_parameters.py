@@ -2,9 +2,9 @@
 
 import torch
 
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 
-RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, side=32)
+RUN = make_run("flap_sam", "phantom", "sam_tiny", classes=2, image_size=32)
 SHAPES = {"head.weight": (3, 4), "head.bias": (3,), "m.lora.A": (2, 7), "m.lora.B": (6, 2)}
 
 

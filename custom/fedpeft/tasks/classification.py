@@ -73,10 +73,10 @@ class ClassificationTask(Task[PictureData, ImageCases]):
         """The images of a site's training cases; see `Task.training_data`."""
         return PictureData(
             site.splits["training"],
-            run.classes,
-            run.side,
-            run.backbone_row.colours,
-            batch=run.batch,
+            run.data.classes,
+            run.model.image_size,
+            run.backbone.colours,
+            batch=run.training.batch,
             before_read=before_read,
             cache=cache,
         )
@@ -90,7 +90,7 @@ class ClassificationTask(Task[PictureData, ImageCases]):
         Returns:
             A function of logits (B, classes) and classes (B,) int64.
         """
-        return LOSSES[run.loss](data.counts)
+        return LOSSES[run.training.loss](data.counts)
 
     def read(
         self,
@@ -104,8 +104,8 @@ class ClassificationTask(Task[PictureData, ImageCases]):
         """A split's images, fitted to the network's input; ``preprocessing`` is of volumes. See `Task.read`."""
         cases = site.splits[split]
         if not cases:
-            return ImageCases((), torch.empty(0, 3, run.side, run.side, dtype=torch.uint8))
-        return ImageCases(tuple(cases), read_pictures(cases, run.side, before_read, cache))
+            return ImageCases((), torch.empty(0, 3, run.model.image_size, run.model.image_size, dtype=torch.uint8))
+        return ImageCases(tuple(cases), read_pictures(cases, run.model.image_size, before_read, cache))
 
     def unlabelled(self, cases: ImageCases) -> Iterator[str]:
         """The names of the cases without a class."""
@@ -130,7 +130,7 @@ class ClassificationTask(Task[PictureData, ImageCases]):
 
     def predict(self, model: nn.Module, image: Path, run: Run, preprocessing: Preprocessing) -> ClassPrediction:
         """The class of a JPEG or PNG file; see `Task.predict`."""
-        values = class_probabilities(model, read_pictures([Case(image.name, image)], run.side), run)[0]
+        values = class_probabilities(model, read_pictures([Case(image.name, image)], run.model.image_size), run)[0]
         return ClassPrediction(image, dict(zip(run.label_table.values(), values.tolist(), strict=True)))
 
     def measures(self, scores: Sequence[CaseScore], labels: Sequence[str]) -> dict[str, Any]:
@@ -191,5 +191,5 @@ def class_probabilities(
     for chunk in pixels.split(CHUNK) if len(pixels) else ():
         if should_stop():
             raise Stopped("stopped while predicting")
-        found.append(model(normalised(chunk, run.backbone_row.colours).to(device)).float().softmax(dim=1).cpu())
+        found.append(model(normalised(chunk, run.backbone.colours).to(device)).float().softmax(dim=1).cpu())
     return torch.cat(found)

@@ -33,7 +33,7 @@ def find_task(name: str) -> Task[Any, Any]:
 
 def task_of(run: Run) -> Task[Any, Any]:
     """The task of a run."""
-    return find_task(run.task)
+    return find_task(run.task.name)
 
 
 register(SegmentationTask())

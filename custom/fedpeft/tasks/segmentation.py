@@ -64,13 +64,13 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
         return StackData(
             site.splits["training"],
             site.labels,
-            DATASETS[run.dataset].preprocessing,
-            run.side,
-            batch=run.batch,
-            stack=run.stack,
-            stride=run.stride,
-            negatives=run.negatives,
-            whole=run.method_row.mixes_slices,
+            DATASETS[run.data.dataset].preprocessing,
+            run.model.image_size,
+            batch=run.training.batch,
+            stack=run.data.stack,
+            stride=run.data.stride,
+            negatives=run.data.background_ratio,
+            whole=run.method.mixes_slices,
             before_read=before_read,
             cache=cache,
         )
@@ -112,7 +112,9 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
         return [
             CaseScore(*where, case, labels[index + 1], value)
             for case, volume in cases
-            for index, value in enumerate(dice_of(predict_mask(model, volume, run, should_stop), volume, run.classes))
+            for index, value in enumerate(
+                dice_of(predict_mask(model, volume, run, should_stop), volume, run.data.classes)
+            )
         ]
 
     def predict(self, model: nn.Module, image: Path, run: Run, preprocessing: Preprocessing) -> MaskPrediction:
@@ -145,8 +147,8 @@ def make_loss(run: Run) -> Loss:
         batch=True,
         smooth_nr=1e-5,
         smooth_dr=1e-5,
-        lambda_dice=run.dice_weight,
-        lambda_ce=1 - run.dice_weight,
+        lambda_dice=run.training.dice_weight,
+        lambda_ce=1 - run.training.dice_weight,
     )
     return lambda logits, labels: loss(logits, labels.unsqueeze(1))
 

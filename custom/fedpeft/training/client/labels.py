@@ -10,15 +10,15 @@ def check_labels(run: Run, site: Site) -> None:
     Raises:
         ValueError: they are not, or a case has none; the message names the site.
     """
-    if site.task != run.task:
-        raise ValueError(f"site {site.name}: its datalist is for {site.task}, the run is {run.task}")
+    if site.task != run.task.name:
+        raise ValueError(f"site {site.name}: its datalist is for {site.task}, the run is {run.task.name}")
     if len(site.labels) != run.outputs:
-        besides = " besides background" if run.task_row.background else ""
+        besides = " besides background" if run.task.background else ""
         raise ValueError(
-            f"site {site.name}: its datalist has the labels {site.labels}, the run expects {run.classes} classes"
+            f"site {site.name}: its datalist has the labels {site.labels}, the run expects {run.data.classes} classes"
             f"{besides}; use the data set that the job names, or render the job with --classes"
         )
-    if run.labels and site.labels != run.label_table:
+    if run.data.labels and site.labels != run.label_table:
         raise ValueError(
             f"site {site.name}: its datalist has the labels {site.labels}, the run has {run.label_table}; the same "
             f"number must mean the same class at every site"

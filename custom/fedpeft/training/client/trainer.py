@@ -19,7 +19,8 @@ from fedpeft.algebra.feedback import fed_back
 from fedpeft.common.devices import usable
 from fedpeft.common.precision import computing
 from fedpeft.config.datasets import DATASETS
-from fedpeft.config.run import Run, seed_of
+from fedpeft.config.run import Run
+from fedpeft.config.seeds import seed_of
 from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import Site
 from fedpeft.models.frozen import encoder_is_frozen
@@ -90,7 +91,7 @@ class SiteTrainer:
         check_labels(run, site)
         self.run, self.site, self.should_stop = run, site, should_stop
         self.model = model.to(usable(device)).train()
-        self._computing = partial(computing, run.precision, torch.device(device))
+        self._computing = partial(computing, run.training.precision, torch.device(device))
         # A device that lacks the precision is refused here, not after an hour of reading.
         self._computing()
         self.parameters = trainable(self.model)
@@ -122,12 +123,12 @@ class SiteTrainer:
         before = self.state.before(round_)
         residual: dict[str, Tensor] = {}
         if before is not None:
-            rules = {path: self.run.method_row.rule_of(path) for path in parameters}
+            rules = {path: self.run.method.rule_of(path) for path in parameters}
             before.restore(optimiser, parameters, rules)
             residual = before.pending(parameters, rules)
         losses = self._epochs(optimiser, parameters.values(), round_)
         update = {path: tensor.detach().cpu() - self._global.tensors[path] for path, tensor in parameters.items()}
-        sent, residual = fed_back(update, residual, self.run.codec)
+        sent, residual = fed_back(update, residual, self.run.federation.codec)
         state = replace(OptimiserState.of(optimiser, parameters), residual=residual)
         self.state.keep(round_, state.after(before))
         return Update(sent, len(self.site.splits["training"]), fmean(losses), time.monotonic() - started)
@@ -147,7 +148,7 @@ class SiteTrainer:
         """
         self.load(received, round_)
         if split not in self._read:
-            preprocessing = DATASETS[self.run.dataset].preprocessing
+            preprocessing = DATASETS[self.run.data.dataset].preprocessing
             self._read[split] = self._task.read(self.run, self.site, split, preprocessing, self._go_on, self._cache)
         cases, where = self._read[split], (self.site.name, split)
         with self._computing():
@@ -176,18 +177,18 @@ class SiteTrainer:
 
     def _epochs(self, optimiser: AdamW, parameters: Iterable[Parameter], round_: int) -> list[float]:
         """The round's steps; returns the loss of each."""
-        steps = ceil(self.run.local_epochs * self._data.steps())
+        steps = ceil(self.run.training.local_epochs * self._data.steps())
         rate_at = partial(self._learning_rate_at, round_, steps)
         with self._computing():
             self._sampler.encode(round_, self._go_on)
-        dropout = _seeded(seed_of(self.run.seed, self.site.name, round_, "dropout"), parameters)
+        dropout = _seeded(seed_of(self.run.training.seed, self.site.name, round_, "dropout"), parameters)
         with closing(prefetch(islice(self._sampler.batches(round_), steps))) as batches, dropout:
             return train_epoch(
-                self._network, optimiser, self._loss, batches, rate_at, self.should_stop, self.run.precision
+                self._network, optimiser, self._loss, batches, rate_at, self.should_stop, self.run.training.precision
             )
 
     def _learning_rate_at(self, round_: int, steps: int, index: int) -> float:
-        return learning_rate_at(self.run, (round_ + (index + 0.5) / steps) / self.run.rounds)
+        return learning_rate_at(self.run, (round_ + (index + 0.5) / steps) / self.run.federation.rounds)
 
     @cached_property
     def _data(self) -> TrainingData:

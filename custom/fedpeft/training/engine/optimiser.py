@@ -83,19 +83,19 @@ def make_optimiser(run: Run, parameters: dict[str, nn.Parameter]) -> AdamW:
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for path, parameter in parameters.items():
-        weight_decay = run.weight_decay if parameter.ndim > 1 else 0.0
+        weight_decay = run.training.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((weight_decay, factor_of(run, path)), []).append(parameter)
     return AdamW(
         [
             {"params": mine, "weight_decay": weight_decay, "factor": factor}
             for (weight_decay, factor), mine in groups.items()
         ],
-        run.learning_rate,
+        run.training.learning_rate,
     )
 
 
 def factor_of(run: Run, path: str) -> float:
     """The factor on the learning rate of the parameter at ``path``: of the method's first glob that matches, else 1."""
     # A method without the field has no factors.
-    rates = getattr(run.method_row, "rates", ())
+    rates = getattr(run.method, "rates", ())
     return next((factor for pattern, factor in rates if fnmatchcase(path, pattern)), 1.0)

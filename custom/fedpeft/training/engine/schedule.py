@@ -28,6 +28,6 @@ def learning_rate_at(run: Run, progress: float) -> float:
         progress: (round + share of the round done) / rounds, 0 to 1. It counts the run, not a site's own steps, so
             that every site and setting is at the same place of the schedule.
     """
-    if progress < run.warmup:
-        return run.learning_rate * progress / run.warmup
-    return run.learning_rate * SCHEDULES[run.decay](progress, run.warmup)
+    if progress < run.training.warmup:
+        return run.training.learning_rate * progress / run.training.warmup
+    return run.training.learning_rate * SCHEDULES[run.training.lr_schedule](progress, run.training.warmup)
