@@ -21,7 +21,7 @@ EDGES = {
     "flare": {"algebra", "config", "data", "models", "tasks", "training"},
     "deploy": {"algebra", "common", "config", "data", "flare", "models", "training"},
     "study": {"common", "config", "data", "flare", "models", "tasks", "training"},
-    "cli": {"common", "config", "data", "deploy", "flare", "models", "study", "training"},
+    "cli": {"common", "config", "data", "deploy", "flare", "models", "study", "tasks", "training"},
 }
 # From the first to the last: a layer imports earlier ones alone. models and data do not know each other.
 ORDER = ("common", "config", "algebra", "models", "data", "tasks", "training", "flare", "deploy", "study", "cli")

@@ -16,7 +16,8 @@ from fedpeft.models.initial import named_tensors
 from fedpeft.models.payload import trainable
 from fedpeft.tasks.types import Batch, Loss
 from fedpeft.training.engine.loop import train_epoch
-from fedpeft.training.engine.optimiser import learning_rate_at, make_optimiser
+from fedpeft.training.engine.optimiser import make_optimiser
+from fedpeft.training.engine.schedule import learning_rate_at
 
 # Every CHUNK steps the averaged weights keep the share KEEP of themselves: a memory of about a hundred steps.
 CHUNK = 10

@@ -35,7 +35,7 @@ from fedpeft.data.datalist import Site, read_site  # noqa: E402
 from fedpeft.data.phantom.sites import write_phantom  # noqa: E402
 from fedpeft.models.initial import build  # noqa: E402
 from fedpeft.models.payload import trainable  # noqa: E402
-from fedpeft.tasks.segmentation import make_loss, read_volumes, stacks  # noqa: E402
+from fedpeft.tasks.segmentation import SegmentationTask, make_loss  # noqa: E402
 from fedpeft.tasks.types import Batch
 from fedpeft.training.engine.embeddings import FrozenEncoder  # noqa: E402
 from fedpeft.training.engine.loop import train_epoch  # noqa: E402
@@ -85,8 +85,9 @@ def our_way(run: Run, network: torch.nn.Module, batches: Callable[[], Iterator[B
 
 def measure(run: Run, site: Site, folder: Path, repeats: int, frozen: bool) -> dict[str, Any]:
     """Return one row: slices of an epoch, seconds of a slice and of an epoch, both ways, and ratios."""
-    volumes = [volume for _, volume in read_volumes(site, "training", PREPROCESSING)]
-    samples, data = PlainStacks(volumes, folder, run), stacks(run, site, lambda: None, Cache())
+    task = SegmentationTask()
+    volumes = [volume for _, volume in task.read(run, site, "training", PREPROCESSING)]
+    samples, data = PlainStacks(volumes, folder, run), task.training_data(run, site, lambda: None, Cache())
     model = build(run, None)
     network = FrozenEncoder(model, Cache()) if frozen else model
     ours = our_way(run, network, lambda: islice(data.epoch(0), min(3, data.steps())))

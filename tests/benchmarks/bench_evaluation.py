@@ -27,7 +27,7 @@ from fedpeft.common.precision import computing, native_bfloat16  # noqa: E402
 from fedpeft.config.run import Run, make_run  # noqa: E402
 from fedpeft.data.volumes.volume import Volume  # noqa: E402 (runs from a checkout, installed or not)
 from fedpeft.models.initial import build  # noqa: E402
-from fedpeft.tasks.volume_masks import predict  # noqa: E402
+from fedpeft.tasks.volume_masks import predict_mask  # noqa: E402
 
 NATIVE = 256
 
@@ -52,7 +52,7 @@ def measure(run: Run, depth: int, repeats: int) -> dict[str, Any]:
         times["plain"].append(spent)
         for precision in precisions:
             with computing(precision, device):
-                masks[precision], spent = timed(lambda: predict(model, volume, run))
+                masks[precision], spent = timed(lambda: predict_mask(model, volume, run))
             times[precision].append(spent)
     stack = run.with_(batch=1)
     with torch.no_grad():

@@ -40,7 +40,7 @@ from fedpeft.data.datalist import SPLITS, read_sites
 from fedpeft.data.prepare.image_writing import Picture, write_pictures
 from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.models.payload import exchanged
-from fedpeft.tasks.base import score_site
+from fedpeft.tasks.registry import task_of
 from fedpeft.tasks.scores import CaseScore
 from pretrain import self_supervised
 
@@ -167,7 +167,7 @@ def train(task: Task) -> list[CaseScore]:
             for site in sites
             for split in splits_
             if site.splits[split]
-            for score in score_site(model, site, split, task.run, preprocessing)
+            for score in task_of(task.run).score_site(model, site, split, task.run, preprocessing)
         ]
         write_json(task.file, {"scores": [asdict(score) for score in found]})
     return [CaseScore(**item) for item in read_json(task.file)["scores"]]

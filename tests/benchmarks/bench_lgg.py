@@ -32,7 +32,7 @@ from fedpeft.data.datalist import read_sites
 from fedpeft.data.sources.folder import Tree, prepare_folder
 from fedpeft.data.table import Columns
 from fedpeft.models.checkpoints.reading import shipped
-from fedpeft.tasks.base import score_site
+from fedpeft.tasks.registry import task_of
 from fedpeft.tasks.scores import mean_score
 
 MAIN = "flap_sam,lora_dec_ft,full_ft,pdec_ft,ma_sam"
@@ -103,7 +103,7 @@ def attempt(item: Try) -> None:
     run = make_run(item.method, "folder", "sam_tiny", labels=("target",), learning_rate=item.rate, **RECIPE)
     model = federate(run, sites, shipped(run.backbone), item.file.with_suffix(".state"))
     preprocessing = DATASETS[run.data.dataset].preprocessing
-    values = [mean_score(score_site(model, site, "test", run, preprocessing)) for site in sites]
+    values = [mean_score(task_of(run).score_site(model, site, "test", run, preprocessing)) for site in sites]
     write_json(item.file, {"dice": fmean(values), "sites": values})
 
 

@@ -15,7 +15,7 @@ from fedpeft.config.datasets import DATASETS
 from fedpeft.config.run import Run
 from fedpeft.data.datalist import read_sites
 from fedpeft.models.checkpoints.reading import shipped
-from fedpeft.tasks.base import score_site
+from fedpeft.tasks.registry import task_of
 from fedpeft.tasks.scores import mean_score
 
 # Multiples of a row's own learning rate.
@@ -72,5 +72,6 @@ def _attempt(item: Try) -> None:
     run, sites = item.run, read_sites(item.data)
     model = federate(run, sites, shipped(run.backbone), item.file.with_suffix(".state"))
     preprocessing = DATASETS[run.data.dataset].preprocessing
-    scores = [score for site in sites for score in score_site(model, site, "validation", run, preprocessing)]
+    task = task_of(run)
+    scores = [score for site in sites for score in task.score_site(model, site, "validation", run, preprocessing)]
     write_json(item.file, {"balanced_accuracy": mean_score(scores)})

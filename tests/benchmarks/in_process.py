@@ -47,7 +47,7 @@ def federated(
         received = {key: tensors[key] for key in download(run, round_)}
         there = [trainer for trainer in trainers if (trainer.site.name, round_) not in away]
         updates = [trainer.train(received, round_) for trainer in there]
-        differences = [roundtrip(update.difference, run.federation.codec) for update in updates]
+        differences = [roundtrip(update.tensors, run.federation.codec) for update in updates]
         weights = normalised([update.cases for update in updates])
         exact |= averaged(exact, tensors, differences, weights, run.method.rule_of)[0]
         tensors = decoded(run, exact, round_ + 1)

@@ -9,7 +9,7 @@ from fedpeft.config.methods import METHODS
 from fedpeft.config.run import Run, RunConfig, make_run
 from fedpeft.config.sections import SECTION_OF, SECTIONS
 from fedpeft.config.seeds import seed_of
-from fedpeft.training.engine.optimiser import learning_rate_at
+from fedpeft.training.engine.schedule import learning_rate_at
 
 # As commit 959c00f wrote it into run.json.
 FIRST = {

@@ -11,7 +11,8 @@ from fedpeft.config.run import make_run, selected_blocks
 from fedpeft.data.datalist import read_sites
 from fedpeft.models.initial import build
 from fedpeft.models.payload import BLOCK, download, payload, trainable, whole
-from fedpeft.training.client.trainer import SiteTrainer, StaleSiteError
+from fedpeft.training.client.global_tensors import StaleSiteError
+from fedpeft.training.client.trainer import SiteTrainer
 
 RUN = make_run("sba", "images", "vit_tiny", classes=3, rounds=6, image_size=32, batch=4, blocks=2, initial="random")
 
@@ -70,8 +71,8 @@ def follow(small_pictures, tmp_path):
                 except StaleSiteError as error:
                     answers.append(str(error))
             update = leader.train(received, round_)
-            base = {key: tensors[key] for key in update.difference}
-            tensors |= average_payload(base, [update.difference], [1.0], RUN.method.rule_of)[0]
+            base = {key: tensors[key] for key in update.tensors}
+            tensors |= average_payload(base, [update.tensors], [1.0], RUN.method.rule_of)[0]
         return answers
 
     return run

@@ -9,7 +9,7 @@ import torch
 from fedpeft.models.checkpoints.reading import sha256_of
 from fedpeft.models.initial import build, fingerprint
 from fedpeft.models.payload import trainable
-from fedpeft.training.engine.optimiser import OptimiserState, StateFolder
+from fedpeft.training.client.state import OptimiserState, StateFolder
 from fedpeft.training.server.alone import train_alone
 from fedpeft.training.server.run_folder import BEST, DESCRIPTION, GLOBAL, METRICS, RunFolder
 

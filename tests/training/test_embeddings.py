@@ -1,4 +1,4 @@
-"""Rows with a frozen encoder: which they are, and that keeping embeddings changes nothing but the time."""
+"""Methods with a frozen encoder: which they are, and that keeping embeddings changes nothing but the time."""
 
 import logging
 from dataclasses import replace
@@ -63,7 +63,7 @@ def trained(trainer, base=None, rounds=range(ROUNDS)):
     for round_ in rounds:
         scores = [(item.case, item.value, item.probabilities) for item in trainer.validate(base, round_)]
         update = trainer.train(base, round_)
-        base = {key: base[key] + update.difference[key] for key in base}
+        base = {key: base[key] + update.tensors[key] for key in base}
         record.append((update.loss, scores))
     return record, base
 
@@ -72,17 +72,17 @@ def same(mine, theirs):
     return mine[0] == theirs[0] and all(torch.equal(mine[1][key], theirs[1][key]) for key in mine[1])
 
 
-def test_the_rows_with_a_frozen_encoder_are_those_whose_globs_leave_it_alone():
+def test_the_methods_with_a_frozen_encoder_are_those_whose_globs_leave_it_alone():
     frozen = {
-        row.name
-        for row in METHODS.values()
-        for task in row.tasks
+        entry.name
+        for entry in METHODS.values()
+        for task in entry.tasks
         if encoder_is_frozen(
             skeleton(
                 make_run(
-                    row.name,
+                    entry.name,
                     {"segmentation": "phantom", "classification": "images"}[task],
-                    "vit_tiny" if row.name == "vpt_shallow" else "sam_tiny",
+                    "vit_tiny" if entry.name == "vpt_shallow" else "sam_tiny",
                     classes=2,
                 )
             )
@@ -91,15 +91,15 @@ def test_the_rows_with_a_frozen_encoder_are_those_whose_globs_leave_it_alone():
     assert frozen == {"dec_ft", "pdec_ft", "linear_probe"}
 
 
-def test_a_row_is_judged_by_what_it_trains_and_adapts(monkeypatch):
-    rows = (
+def test_a_method_is_judged_by_what_it_trains_and_adapts(monkeypatch):
+    made = (
         Method("one", "One", ("mask_decoder.iou_token.*",), "decoder alone"),
         Method("two", "Two", ("mask_decoder.*", "image_encoder.neck.*"), "and the neck"),
         Method("three", "Three", ("mask_decoder.*",), "an adapter that does not train", adapters=LORA_EVERYWHERE),
     )
-    for row in rows:
-        monkeypatch.setitem(METHODS._entries, row.name, row)
-    found = [encoder_is_frozen(skeleton(make_run(row.name, "phantom", "sam_tiny", classes=2))) for row in rows]
+    for entry in made:
+        monkeypatch.setitem(METHODS._entries, entry.name, entry)
+    found = [encoder_is_frozen(skeleton(make_run(entry.name, "phantom", "sam_tiny", classes=2))) for entry in made]
     assert found == [True, False, False]
 
 
@@ -168,7 +168,7 @@ def test_encoding_stops_when_asked(sites, tmp_path):
     assert len(computed) < 4
 
 
-def test_a_short_run_is_that_of_a_row_without_groups(sites, tmp_path, monkeypatch):
+def test_a_short_run_is_that_of_a_method_without_groups(sites, tmp_path, monkeypatch):
     run, site = sites["dec_ft"]
     run = run.with_(rounds=GROUPS)
     grouped = trained(trainer_of(run, site, tmp_path / "one"), rounds=range(GROUPS))
@@ -198,11 +198,11 @@ def test_epochs_repeat_in_turn(sites, rounds, local_epochs, expected):
 
 def test_repeated_batches_come_in_another_order(sites, tmp_path):
     run, site = sites["dec_ft"]
-    selects = trainer_of(run.with_(rounds=20, batch=1), site, tmp_path)._sampler
-    steps = selects._data.steps()
+    sampler = trainer_of(run.with_(rounds=20, batch=1), site, tmp_path)._sampler
+    steps = sampler._data.steps()
 
     def round_(number):
-        return [images for images, _ in (pair for pair, _ in zip(selects.batches(number), range(steps), strict=False))]
+        return [images for images, _ in (pair for pair, _ in zip(sampler.batches(number), range(steps), strict=False))]
 
     first, later = round_(0), [round_(GROUPS), round_(2 * GROUPS), round_(3 * GROUPS)]
     for batches in later:
@@ -236,11 +236,11 @@ def test_embeddings_are_those_of_the_network_bit_for_bit(encoder, tmp_path):
         assert torch.equal(frozen.encode(images), frozen.network.encode(images))
 
 
-def test_another_encoder_picture_or_precision_is_encoded_anew(encoder, tmp_path):
+def test_another_encoder_image_or_precision_is_encoded_anew(encoder, tmp_path):
     images = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(1))
     first = encoder(Cache(tmp_path)).encode(images)
     computed = []
-    for scale, pictures, reduced in (
+    for scale, given, reduced in (
         (1.0, images, False),
         (1.5, images, False),
         (1.0, images + 1e-6, False),
@@ -250,8 +250,8 @@ def test_another_encoder_picture_or_precision_is_encoded_anew(encoder, tmp_path)
         frozen = encoder(Cache(tmp_path), scale)
         before = len(list(tmp_path.iterdir()))
         with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
-            found = frozen.encode(pictures)
-            assert torch.equal(found, frozen.network.encode(pictures))
+            found = frozen.encode(given)
+            assert torch.equal(found, frozen.network.encode(given))
         computed.append(len(list(tmp_path.iterdir())) - before)
     assert computed == [0, 1, 1, 1, 1]
     assert torch.equal(encoder(Cache(tmp_path)).encode(images), first)

@@ -9,8 +9,8 @@ from fedpeft.algebra.codec import roundtrip
 from fedpeft.common.files import read_tensors
 from fedpeft.models.initial import build
 from fedpeft.models.payload import trainable
+from fedpeft.training.client.state import OptimiserState
 from fedpeft.training.client.trainer import SiteTrainer
-from fedpeft.training.engine.optimiser import OptimiserState
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def played(run, site, checkpoint, tmp_path_factory):
         after = {key: p.detach().clone() for key, p in trainable(trainer.model).items()}
         kept = read_tensors(state / site.name / f"round-{round_:05d}.safetensors")
         residual = {key.removeprefix("residual/"): value for key, value in kept.items() if key.startswith("residual/")}
-        return SimpleNamespace(received=received, sent=update.difference, after=after, residual=residual)
+        return SimpleNamespace(received=received, sent=update.tensors, after=after, residual=residual)
 
     base = roundtrip({key: p.detach() for key, p in trainable(build(here, checkpoint)).items()}, "int8")
     first = trained(base, 0)

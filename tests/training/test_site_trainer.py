@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fedpeft.common.devices import usable
 from fedpeft.models.initial import build
 from fedpeft.models.payload import payload, trainable
 from fedpeft.tasks.types import Stopped
-from fedpeft.training.client.trainer import SiteTrainer, usable
+from fedpeft.training.client.trainer import SiteTrainer
 
 
 @pytest.fixture
@@ -35,18 +36,18 @@ def two_rounds(trainer):
     updates = []
     for round_ in range(2):
         updates.append(trainer.train(base, round_))
-        base = {key: base[key] + updates[-1].difference[key] for key in base}
+        base = {key: base[key] + updates[-1].tensors[key] for key in base}
     return updates
 
 
 def test_the_same_seed_gives_the_same_update_bit_for_bit(trainer):
     for mine, theirs in zip(two_rounds(trainer("one")), two_rounds(trainer("two")), strict=True):
-        assert equal(mine.difference, theirs.difference)
+        assert equal(mine.tensors, theirs.tensors)
         assert mine.loss == theirs.loss
 
 
 @pytest.mark.parametrize(("name", "seed", "round_"), [("elsewhere", 0, 0), ("site-1", 1, 0), ("site-1", 0, 1)])
-def test_another_name_seed_or_round_draws_other_batches(trainer, site, name, seed, round_):
+def test_another_name_seed_or_round_has_other_batches(trainer, site, name, seed, round_):
     # With steps of next to nothing the losses differ by the batches alone.
     first = trainer("one", learning_rate=1e-20)
     base = received(first)
@@ -61,10 +62,10 @@ def test_the_update_is_the_declared_payload_and_everything_moved(trainer, run, s
     mine = trainer()
     base = received(mine)
     update = mine.train(base, 0)
-    assert {key: tuple(tensor.shape) for key, tensor in update.difference.items()} == payload(run)
-    assert all(t.dtype == torch.float32 and t.isfinite().all() and t.any() for t in update.difference.values())
+    assert {key: tuple(tensor.shape) for key, tensor in update.tensors.items()} == payload(run)
+    assert all(t.dtype == torch.float32 and t.isfinite().all() and t.any() for t in update.tensors.values())
     after = received(mine)
-    assert all(torch.equal(update.difference[key], after[key] - base[key]) for key in base)
+    assert all(torch.equal(update.tensors[key], after[key] - base[key]) for key in base)
     assert update.cases == len(site.splits["training"]) == 2
     assert update.loss > 0 and update.seconds > 0
 
@@ -82,16 +83,16 @@ def test_a_round_trained_again_gives_the_same_update(trainer):
     mine = trainer(rounds=3)
     base = received(mine)
     updates = [mine.train(base, round_) for round_ in (0, 1, 1, 2, 2)]
-    assert equal(updates[1].difference, updates[2].difference)
-    assert equal(updates[3].difference, updates[4].difference)
-    assert not equal(updates[0].difference, updates[1].difference)
+    assert equal(updates[1].tensors, updates[2].tensors)
+    assert equal(updates[3].tensors, updates[4].tensors)
+    assert not equal(updates[0].tensors, updates[1].tensors)
 
 
 def test_moments_of_the_round_before_are_used(trainer):
     mine, fresh = trainer("one", rounds=3), trainer("two", rounds=3)
     base = received(mine)
     mine.train(base, 0)
-    assert not equal(mine.train(base, 1).difference, fresh.train(base, 1).difference)
+    assert not equal(mine.train(base, 1).tensors, fresh.train(base, 1).tensors)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ def test_an_aborted_round_stops_within_a_step_and_keeps_nothing(trainer, tmp_pat
     # The round that is trained again is the one that would have been.
     expected = trainer("undisturbed", batch=1)
     expected.train(base, 0)
-    assert equal(mine.train(base, 1).difference, expected.train(base, 1).difference)
+    assert equal(mine.train(base, 1).tensors, expected.train(base, 1).tensors)
 
 
 def test_validation_scores_every_class_of_every_case_and_changes_nothing(trainer, site):
@@ -179,5 +180,5 @@ def test_dropout_is_the_sites_own_and_leaves_torchs_generator_alone(trainer):
     torch.manual_seed(2)
     second = trainer("two", **changes)
     again = second.train(received(second), 0)
-    assert equal(update.difference, again.difference)
+    assert equal(update.tensors, again.tensors)
     assert torch.equal(torch.rand(1), drawn)

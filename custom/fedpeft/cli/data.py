@@ -12,7 +12,6 @@ from fedpeft.cli import prepare
 from fedpeft.cli.options import print_table
 from fedpeft.data.check import Report, SiteSummary, check
 from fedpeft.data.datalist import Site, read_sites
-from fedpeft.data.entries import CLASSIFICATION
 from fedpeft.data.images.check import PictureSummary
 from fedpeft.data.phantom.sites import write_phantom
 from fedpeft.study.plots.partition import draw_partition
@@ -83,7 +82,7 @@ def _phantom(args: argparse.Namespace) -> int:
 def _prepare(args: argparse.Namespace) -> int:
     prepared = prepare.prepare(args)
     notes = list(prepared.notes)
-    if prepared.sites[0].task == CLASSIFICATION:
+    if any(case.target is not None for site in prepared.sites for case in site.splits["training"]):
         notes.append(f"who has what: {draw_partition(prepared.sites, args.out / PARTITION_PLOT)}")
     return _made(args, args.dataset, prepared.sites, notes)
 

@@ -13,6 +13,7 @@ from fedpeft.config.run import Run, make_run
 from fedpeft.config.sections import SECTION_OF
 from fedpeft.config.tasks import TASKS
 from fedpeft.models.payload import counts, exchanged
+from fedpeft.tasks.registry import task_of
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _print(name: str, rows: list[tuple[Run, Row]]) -> None:
 
 def _on(run: Run) -> list[str]:
     """What the row becomes on the backbone: rank of its adapters, input side, and what only some rows have."""
-    more = [f"decoder {2 ** len(run.upscaling)}x"] if run.upscaling and run.task.background else []
+    more = task_of(run).notes(run)
     more += [f"{value} {name}" for name, value in (("prompts", run.option("prompts")), ("blocks", run.blocks)) if value]
     return [str(run.option("rank") or ""), str(run.model.image_size), ", ".join(more)]
 

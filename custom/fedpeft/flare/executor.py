@@ -25,9 +25,10 @@ from fedpeft.models.initial import build, fingerprint
 from fedpeft.models.payload import check
 from fedpeft.tasks.scores import class_means
 from fedpeft.tasks.types import Stopped
+from fedpeft.training.client.global_tensors import StaleSiteError
 from fedpeft.training.client.site_cache import site_cache
 from fedpeft.training.client.site_file import NAME, RUN_KEY, SiteFile, read_site_file, run_state
-from fedpeft.training.client.trainer import SiteTrainer, StaleSiteError
+from fedpeft.training.client.trainer import SiteTrainer
 from fedpeft.training.engine.acceleration import checkpoint_activations, compile_forward
 
 
@@ -89,7 +90,7 @@ class SiteExecutor(Executor):
         """The model as received is validated first, so that every round's curve comes without another exchange."""
         scores = class_means(trainer.validate(dxo.data, round_))
         update = trainer.train(dxo.data, round_)
-        answer = DXO(DataKind.WEIGHT_DIFF, data=update.difference)
+        answer = DXO(DataKind.WEIGHT_DIFF, data=update.tensors)
         report = {"cases": update.cases, "loss": update.loss, "seconds": update.seconds}
         answer.set_meta_prop(META, report | {trainer.run.task.of_class: scores})
         return answer

@@ -1,1 +1,1 @@
-"""Tasks: what a model is trained on, its loss, its prediction and its score."""
+"""Tasks: one class a task holds its training data, loss, predictions and scores."""

@@ -1,72 +1,164 @@
-"""What a classifier of pictures trains on, its loss and its score."""
+"""Classification: images of one class each; the score of a case is 1 if its class is the most probable one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from monai.losses import FocalLoss
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from fedpeft.common.files import write_json
+from fedpeft.config.datasets import Preprocessing
 from fedpeft.config.run import Run
+from fedpeft.config.tasks import TASKS
 from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import Case, Site
 from fedpeft.data.images.images import PictureData, normalised, read_pictures
+from fedpeft.tasks.base import Prediction, Task, Written
+from fedpeft.tasks.measures import TITLES, measures
 from fedpeft.tasks.scores import CaseScore
 from fedpeft.tasks.types import Loss, Stopped
 
-# Pictures in a forward pass without gradients.
+# Images in a forward pass without gradients.
 CHUNK = 64
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """A split's pictures in memory.
+class ImageCases:
+    """A split's images in memory.
 
     Attributes:
         cases: in the datalist's order.
-        pixels: (N, 3, side, side) uint8.
+        pixels: (N, 3, size, size) uint8.
     """
 
     cases: tuple[Case, ...]
     pixels: Tensor
 
 
-def pictures(run: Run, site: Site, before_read: Callable[[], None], cache: Cache) -> PictureData:
-    """The pictures of a site's training cases; ``before_read`` is called before each is read."""
-    return PictureData(
-        site.splits["training"],
-        run.data.classes,
-        run.model.image_size,
-        run.backbone.colours,
-        batch=run.training.batch,
-        before_read=before_read,
-        cache=cache,
-    )
+@dataclass(frozen=True)
+class ClassPrediction(Prediction):
+    """The probabilities of one image's classes.
 
-
-def make_loss(run: Run, data: PictureData) -> Loss:
-    """The run's loss at a site.
-
-    "balanced": cross-entropy in which every class that occurs at the site weighs the same in an epoch, n / (k n_c) for
-    n cases of k classes. The counts stay at the site. "plain": unweighted. "focal": Lin et al. 2017, gamma 2.
-
-    Returns:
-        A function of logits (B, classes) and classes (B,) int64.
+    Attributes:
+        image: the file.
+        probabilities: name of the class -> probability, in the order of the model's outputs.
     """
-    if run.training.loss == "focal":
-        focal = FocalLoss(use_softmax=True, to_onehot_y=True, include_background=True, gamma=2.0)
-        return lambda logits, classes: focal(logits, classes[:, None])
-    if run.training.loss == "plain":
-        return cross_entropy
-    return partial(_balanced, class_weights(data.counts))
+
+    image: Path
+    probabilities: dict[str, float]
+
+    def write(self, out: Path) -> Written:
+        """Write the most probable class and the probabilities of all as JSON."""
+        ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
+        best = ranked[0][0]
+        values = {"image": str(self.image), "class": best, "probabilities": self.probabilities}
+        write_json(out, values)
+        return Written(values, f"{out}: {best}; {', '.join(f'{name} {value:.3f}' for name, value in ranked)}")
 
 
-def _balanced(weights: Tensor, logits: Tensor, classes: Tensor) -> Tensor:
-    # Not torch's own weighted mean: that divides by the batch's weights, so that a batch of one class has weight 1.
-    values = cross_entropy(logits, classes, reduction="none")
-    return (weights.to(logits.device)[classes] * values).mean()
+class ClassificationTask(Task[PictureData, ImageCases]):
+    """One class of each image."""
+
+    entry = TASKS["classification"]
+    endings = (".json",)
+    figure = "confusions"
+    measure_titles = TITLES
+
+    def training_data(self, run: Run, site: Site, before_read: Callable[[], None], cache: Cache) -> PictureData:
+        """The images of a site's training cases; see `Task.training_data`."""
+        return PictureData(
+            site.splits["training"],
+            run.data.classes,
+            run.model.image_size,
+            run.backbone.colours,
+            batch=run.training.batch,
+            before_read=before_read,
+            cache=cache,
+        )
+
+    def loss(self, run: Run, data: PictureData) -> Loss:
+        """Cross-entropy or focal loss, as the run says.
+
+        "balanced": cross-entropy in which every class that occurs at the site weighs the same in an epoch, n / (k n_c)
+        for n cases of k classes. The counts stay at the site. "plain": unweighted. "focal": Lin et al. 2017, gamma 2.
+
+        Returns:
+            A function of logits (B, classes) and classes (B,) int64.
+        """
+        return LOSSES[run.training.loss](data.counts)
+
+    def read(
+        self,
+        run: Run,
+        site: Site,
+        split: str,
+        preprocessing: Preprocessing,
+        before_read: Callable[[], None] = lambda: None,
+        cache: Cache | None = None,
+    ) -> ImageCases:
+        """A split's images, fitted to the network's input; ``preprocessing`` is of volumes. See `Task.read`."""
+        cases = site.splits[split]
+        if not cases:
+            return ImageCases((), torch.empty(0, 3, run.model.image_size, run.model.image_size, dtype=torch.uint8))
+        return ImageCases(tuple(cases), read_pictures(cases, run.model.image_size, before_read, cache))
+
+    def unlabelled(self, cases: ImageCases) -> Iterator[str]:
+        """The names of the cases without a class."""
+        return (case.case for case in cases.cases if case.target is None)
+
+    def score_labelled(
+        self,
+        model: nn.Module,
+        cases: ImageCases,
+        run: Run,
+        labels: Mapping[int, str],
+        where: tuple[str, str],
+        should_stop: Callable[[], bool],
+    ) -> list[CaseScore]:
+        """1 for a case whose class is the most probable one, else 0; the probabilities beside it. See `Task.score`."""
+        probabilities = class_probabilities(model, cases.pixels, run, should_stop)
+        targets = [case.target for case in cases.cases if case.target is not None]
+        return [
+            CaseScore(*where, case.case, labels[target], float(values.argmax() == target), tuple(values.tolist()))
+            for case, target, values in zip(cases.cases, targets, probabilities, strict=True)
+        ]
+
+    def predict(self, model: nn.Module, image: Path, run: Run, preprocessing: Preprocessing) -> ClassPrediction:
+        """The class of a JPEG or PNG file; see `Task.predict`."""
+        values = class_probabilities(model, read_pictures([Case(image.name, image)], run.model.image_size), run)[0]
+        return ClassPrediction(image, dict(zip(run.label_table.values(), values.tolist(), strict=True)))
+
+    def measures(self, scores: Sequence[CaseScore], labels: Sequence[str]) -> dict[str, Any]:
+        """Accuracy, macro F1, AUROC and the confusion matrix; see ``fedpeft.tasks.measures``."""
+        return measures(scores, labels)
+
+
+def _balanced(counts: Tensor) -> Loss:
+    weights = class_weights(counts)
+
+    def loss(logits: Tensor, classes: Tensor) -> Tensor:
+        # Not torch's own weighted mean, which divides by the batch's weights: a batch of one class has weight 1 there.
+        values = cross_entropy(logits, classes, reduction="none")
+        return (weights.to(logits.device)[classes] * values).mean()
+
+    return loss
+
+
+def _focal(counts: Tensor) -> Loss:
+    focal = FocalLoss(use_softmax=True, to_onehot_y=True, include_background=True, gamma=2.0)
+    return lambda logits, classes: focal(logits, classes[:, None])
+
+
+# Name -> (cases of each class at the site, (classes,) int64) -> the loss.
+LOSSES: dict[str, Callable[[Tensor], Loss]] = {
+    "balanced": _balanced,
+    "plain": lambda counts: cross_entropy,
+    "focal": _focal,
+}
 
 
 def class_weights(counts: Tensor) -> Tensor:
@@ -75,24 +167,16 @@ def class_weights(counts: Tensor) -> Tensor:
     return torch.where(occurs, counts.sum() / (occurs.sum() * counts.clamp(min=1)), 1.0).float()
 
 
-def read(
-    site: Site, split: str, run: Run, before_read: Callable[[], None] = lambda: None, cache: Cache | None = None
-) -> Pictures:
-    """A split's pictures, fitted to the network's input; kept in ``cache``, if there is one."""
-    cases = site.splits[split]
-    if not cases:
-        return Pictures((), torch.empty(0, 3, run.model.image_size, run.model.image_size, dtype=torch.uint8))
-    return Pictures(tuple(cases), read_pictures(cases, run.model.image_size, before_read, cache))
-
-
 @torch.inference_mode()
-def predict(model: nn.Module, pixels: Tensor, run: Run, should_stop: Callable[[], bool] = lambda: False) -> Tensor:
+def class_probabilities(
+    model: nn.Module, pixels: Tensor, run: Run, should_stop: Callable[[], bool] = lambda: False
+) -> Tensor:
     """Probabilities of all classes.
 
     Args:
         model: in evaluation mode.
-        pixels: (N, 3, side, side) uint8.
-        run: its backbone's colours normalise the pictures.
+        pixels: (N, 3, size, size) uint8.
+        run: its backbone's colours normalise the images.
         should_stop: asked before every forward pass.
 
     Returns:
@@ -108,40 +192,3 @@ def predict(model: nn.Module, pixels: Tensor, run: Run, should_stop: Callable[[]
             raise Stopped("stopped while predicting")
         found.append(model(normalised(chunk, run.backbone.colours).to(device)).float().softmax(dim=1).cpu())
     return torch.cat(found)
-
-
-def score(
-    model: nn.Module,
-    items: Pictures,
-    run: Run,
-    labels: dict[int, str],
-    where: tuple[str, str],
-    should_stop: Callable[[], bool] = lambda: False,
-) -> list[CaseScore]:
-    """1 for a case whose class is the most probable one, else 0; probabilities beside it.
-
-    Args:
-        model: put into evaluation mode and back into the mode it was in.
-        items: pictures with their classes.
-        run: as in ``predict``.
-        labels: index -> name.
-        where: (site, split), kept in the scores.
-        should_stop: as in ``predict``.
-
-    Raises:
-        ValueError: a case has no class.
-    """
-    site, split = where
-    for case in items.cases:
-        if case.target is None:
-            raise ValueError(f"site {site}: case {case.case} has no label; it can be inferred, not scored")
-    mode = model.training
-    model.eval()
-    try:
-        probabilities = predict(model, items.pixels, run, should_stop)
-    finally:
-        model.train(mode)
-    return [
-        CaseScore(site, split, case.case, labels[case.target], float(row.argmax() == case.target), tuple(row.tolist()))
-        for case, row in zip(items.cases, probabilities, strict=True)
-    ]

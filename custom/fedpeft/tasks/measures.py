@@ -1,4 +1,4 @@
-"""Measures of a classifier that only a whole set of cases has."""
+"""Measures of a classifier that belong to a set of cases, not to one case."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -24,7 +24,7 @@ def measures(scores: Sequence[CaseScore], labels: Sequence[str]) -> dict[str, An
 
     Returns:
         "accuracy"; "macro_f1", the mean F1 of the classes that occur; "auroc", each class against the rest, the mean of
-        the classes that occur, None if only one does; "confusion": (classes, classes) counts, a row a true class.
+        the classes that occur, None if only one does; "confusion": counts[true class][predicted class].
 
     Raises:
         ValueError: there is no score.
@@ -43,7 +43,7 @@ def measures(scores: Sequence[CaseScore], labels: Sequence[str]) -> dict[str, An
 
 
 def confusion(truth: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """Counts (classes, classes): row true, column predicted."""
+    """Counts (classes, classes), [true class][predicted class]."""
     return torch.bincount(truth * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 

@@ -11,8 +11,8 @@ class CaseScore:
 
     Attributes:
         site, split, case, label: what was scored; ``label`` is the class's name.
-        value: 0 to 1, see ``fedpeft.config.tasks``.
-        probabilities: of all classes, in classification; their order is that of the run's labels.
+        value: 0 to 1; its name is in ``fedpeft.config.tasks``.
+        probabilities: of all classes in the order of the run's labels; empty for a task without.
     """
 
     site: str
@@ -24,7 +24,7 @@ class CaseScore:
 
 
 def class_means(scores: Iterable[CaseScore]) -> dict[str, float]:
-    """Mean score over the cases of every class, by the class's name; empty where no case was scored."""
+    """Name of the class -> mean score of its cases; empty where no case was scored."""
     per_class: dict[str, list[float]] = {}
     for item in scores:
         per_class.setdefault(item.label, []).append(item.value)

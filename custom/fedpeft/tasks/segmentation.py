@@ -1,34 +1,133 @@
-"""What a segmentation model trains on, and its loss."""
+"""Segmentation: stacks of slices are trained on, masks of whole volumes are predicted and scored by Dice."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from monai.losses import DiceCELoss
+from torch import Tensor, nn
 
 from fedpeft.config.datasets import DATASETS, Preprocessing
 from fedpeft.config.run import Run
+from fedpeft.config.tasks import TASKS
 from fedpeft.data.cache import Cache
-from fedpeft.data.datalist import Site
+from fedpeft.data.datalist import Case, Site
 from fedpeft.data.volumes.stacks import StackData
-from fedpeft.data.volumes.volume import Volume, read_volume
+from fedpeft.data.volumes.volume import Volume, read_volume, save_mask
+from fedpeft.tasks.base import Prediction, Task, Written
+from fedpeft.tasks.scores import CaseScore
 from fedpeft.tasks.types import Loss
+from fedpeft.tasks.volume_masks import dice_of, predict_mask
+
+# The name of a case and its volume.
+NamedVolume = tuple[str, Volume]
 
 
-def stacks(run: Run, site: Site, before_read: Callable[[], None], cache: Cache) -> StackData:
-    """The stacks of a site's training cases; ``before_read`` is called before each case is read."""
-    return StackData(
-        site.splits["training"],
-        site.labels,
-        DATASETS[run.data.dataset].preprocessing,
-        run.model.image_size,
-        batch=run.training.batch,
-        stack=run.data.stack,
-        stride=run.data.stride,
-        negatives=run.data.background_ratio,
-        whole=run.method.mixes_slices,
-        before_read=before_read,
-        cache=cache,
-    )
+@dataclass(frozen=True)
+class MaskPrediction(Prediction):
+    """The mask of one volume.
+
+    Attributes:
+        mask: uint8 labels (H, W, D) on the grid of ``volume``.
+        volume: what the mask belongs to.
+        labels: index -> name, background included.
+    """
+
+    mask: Tensor
+    volume: Volume
+    labels: dict[int, str]
+
+    def write(self, out: Path) -> Written:
+        """Write the mask as NIfTI on the input file's own grid, and count the voxels of each class."""
+        out.parent.mkdir(parents=True, exist_ok=True)
+        save_mask(out, self.mask, self.volume)
+        inside = self.mask[self.volume.content]
+        voxels = {name: int((inside == index).sum()) for index, name in self.labels.items() if index}
+        counts = ", ".join(f"{name} {count:,}" for name, count in voxels.items())
+        scope = self.volume.normalised
+        return Written(
+            {"mask": str(out), "voxels": voxels, "normalised_by": scope},
+            f"{out}: {counts} voxels of {inside.numel():,}; normalised by the {scope}'s own statistics",
+        )
+
+
+class SegmentationTask(Task[StackData, list[NamedVolume]]):
+    """Masks of volumes; the score of a case and class is its Dice."""
+
+    entry = TASKS["segmentation"]
+    endings = (".nii", ".nii.gz")
+    figure = "masks"
+
+    def training_data(self, run: Run, site: Site, before_read: Callable[[], None], cache: Cache) -> StackData:
+        """The stacks of a site's training volumes; see `Task.training_data`."""
+        return StackData(
+            site.splits["training"],
+            site.labels,
+            DATASETS[run.data.dataset].preprocessing,
+            run.model.image_size,
+            batch=run.training.batch,
+            stack=run.data.stack,
+            stride=run.data.stride,
+            negatives=run.data.background_ratio,
+            whole=run.method.mixes_slices,
+            before_read=before_read,
+            cache=cache,
+        )
+
+    def loss(self, run: Run, data: StackData) -> Loss:
+        """See `make_loss`; it is the same at every site."""
+        return make_loss(run)
+
+    def read(
+        self,
+        run: Run,
+        site: Site,
+        split: str,
+        preprocessing: Preprocessing,
+        before_read: Callable[[], None] = lambda: None,
+        cache: Cache | None = None,
+    ) -> list[NamedVolume]:
+        """A split's volumes by case, normalised; the cache bounds how much memory they take. See `Task.read`."""
+        volumes, cache = [], cache or Cache()
+        for case in site.splits[split]:
+            before_read()
+            volumes.append((case.case, _bounded(read_volume(case, site.labels, preprocessing), cache)))
+        return volumes
+
+    def unlabelled(self, cases: list[NamedVolume]) -> Iterator[str]:
+        """The names of the cases whose volume has no label."""
+        return (case for case, volume in cases if volume.label is None)
+
+    def score_labelled(
+        self,
+        model: nn.Module,
+        cases: list[NamedVolume],
+        run: Run,
+        labels: Mapping[int, str],
+        where: tuple[str, str],
+        should_stop: Callable[[], bool],
+    ) -> list[CaseScore]:
+        """Dice per case and class, the background left out; see `Task.score`."""
+        return [
+            CaseScore(*where, case, labels[index + 1], value)
+            for case, volume in cases
+            for index, value in enumerate(
+                dice_of(predict_mask(model, volume, run, should_stop), volume, run.data.classes)
+            )
+        ]
+
+    def predict(self, model: nn.Module, image: Path, run: Run, preprocessing: Preprocessing) -> MaskPrediction:
+        """The mask of a NIfTI file, which is normalised by its own statistics; see `Task.predict`."""
+        volume = read_volume(Case(image.name, image), run.label_table, preprocessing)
+        return MaskPrediction(predict_mask(model, volume, run), volume, run.label_table)
+
+    def normalised_by(self, cases: list[NamedVolume]) -> str:
+        """Whose statistics normalised the volumes; ``cases`` are of one site, at least one."""
+        return cases[0][1].normalised
+
+    def notes(self, run: Run) -> list[str]:
+        """How far the mask decoder scales the embedding up."""
+        return [f"decoder {2 ** len(run.upscaling)}x"] if run.upscaling else []
 
 
 def make_loss(run: Run) -> Loss:
@@ -38,7 +137,7 @@ def make_loss(run: Run) -> Loss:
     whole batch.
 
     Returns:
-        A function of logits (B, classes + 1, side, side) and labels (B, side, side) int64.
+        A function of logits (B, classes + 1, size, size) and labels (B, size, size) int64.
     """
     loss = DiceCELoss(
         to_onehot_y=True,
@@ -53,26 +152,9 @@ def make_loss(run: Run) -> Loss:
     return lambda logits, labels: loss(logits, labels.unsqueeze(1))
 
 
-def read_volumes(
-    site: Site,
-    split: str,
-    preprocessing: Preprocessing,
-    before_read: Callable[[], None] = lambda: None,
-    cache: Cache | None = None,
-) -> list[tuple[str, Volume]]:
-    """A split's volumes by case, normalised as the data set says.
-
-    Args:
-        site: whose.
-        split: which of its cases.
-        preprocessing: the data set's.
-        before_read: called before each case is read.
-        cache: holds their voxels within its bounds; None: a new one.
-    """
-    volumes, cache = [], cache or Cache()
-    for case in site.splits[split]:
-        before_read()
-        volume = read_volume(case, site.labels, preprocessing)
-        voxels = {name: getattr(volume, name) for name in ("image", "label") if getattr(volume, name) is not None}
-        volumes.append((case.case, replace(volume, **cache.hold(voxels))))
-    return volumes
+def _bounded(volume: Volume, cache: Cache) -> Volume:
+    """The same volume with its voxels where the cache has room for them."""
+    if volume.label is None:
+        return replace(volume, image=cache.hold({"image": volume.image})["image"])
+    voxels = cache.hold({"image": volume.image, "label": volume.label})
+    return replace(volume, image=voxels["image"], label=voxels["label"])

@@ -1,12 +1,14 @@
-"""What tasks and the training loop share: the form of a batch and of a loss, and how work is stopped."""
+"""The types that tasks and the training loop share: a batch, a loss, and the exception that stops work."""
 
 from collections.abc import Callable
 
 from torch import Tensor
 
+# Images and labels, in the forms that the task says.
 Batch = tuple[Tensor, Tensor]
+# (output of the model, labels) -> a number.
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Stopped(Exception):
-    """Training was asked to stop; what it had computed is not to be used."""
+    """The work was asked to stop; its results so far are incomplete and must not be used."""

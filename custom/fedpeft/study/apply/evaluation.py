@@ -10,7 +10,7 @@ from typing import Any
 from fedpeft.common.files import replace, write_json
 from fedpeft.config.run import Run
 from fedpeft.data.datalist import read_sites
-from fedpeft.tasks.base import WORK
+from fedpeft.tasks.registry import task_of
 from fedpeft.tasks.scores import CaseScore, class_means, mean_score
 from fedpeft.training.server.run_folder import RunFolder
 
@@ -41,7 +41,7 @@ class Evaluation:
         """Means and per-case values, ready for JSON."""
         metric = self.run.task.metric
         found = {site: self._site(site) for site in dict.fromkeys(item.site for item in self.scores)}
-        pooled = WORK[self.run.task.name].measures(self.scores, list(self.run.label_table.values()))
+        pooled = task_of(self.run).measures(self.scores, list(self.run.label_table.values()))
         return {
             "run": self.folder,
             "payload": self.which,
@@ -59,7 +59,7 @@ class Evaluation:
             "classes": class_means(scores),
             "cases": len({item.case for item in scores}),
             **normalised,
-        } | WORK[run.task.name].measures(scores, list(run.label_table.values()))
+        } | task_of(run).measures(scores, list(run.label_table.values()))
 
     def cases(self) -> list[dict[str, Any]]:
         """One row a case and class."""
@@ -102,7 +102,7 @@ def evaluate(folder: RunFolder, data: Path, split: str, checkpoint: Path | None,
     Raises:
         ValueError: the data's classes are not the run's, a site has no labelled case in the split, or a file is faulty.
     """
-    run, model, work = folder.run, folder.model(checkpoint, which), WORK[folder.run.task.name]
+    run, model, task = folder.run, folder.model(checkpoint, which), task_of(folder.run)
     scores, normalised = [], {}
     for site in read_sites(data):
         if (
@@ -112,10 +112,10 @@ def evaluate(folder: RunFolder, data: Path, split: str, checkpoint: Path | None,
         ):
             raise ValueError(f"site {site.name} has the labels {site.labels}, the run has {run.label_table}")
         site.cases(split)
-        cases = work.read(run, site, split, folder.preprocessing, lambda: None)
-        if (scope := work.normalised(cases)) is not None:
+        cases = task.read(run, site, split, folder.preprocessing)
+        if (scope := task.normalised_by(cases)) is not None:
             normalised[site.name] = scope
-        scores += work.score(model, cases, run, site.labels, (site.name, split), lambda: False)
+        scores += task.score(model, cases, run, site.labels, (site.name, split))
     return Evaluation(str(folder.path), run, which, normalised, scores)
 
 

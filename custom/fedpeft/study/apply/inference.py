@@ -1,67 +1,38 @@
-"""One image through a run's model: what is written, and what is said about it."""
+"""One image through a run's model."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from torch.nn import Module
-
-from fedpeft.common.files import write_json
-from fedpeft.data.datalist import Case
-from fedpeft.data.images.images import read_pictures
-from fedpeft.data.volumes.volume import read_volume, save_mask
-from fedpeft.tasks import classification
-from fedpeft.tasks import volume_masks as evaluate
-from fedpeft.training.server.run_folder import RunFolder
+from fedpeft.config.run import Run
+from fedpeft.tasks.base import Written
+from fedpeft.tasks.registry import task_of
+from fedpeft.training.server.run_folder import GLOBAL, RunFolder
 
 
-@dataclass(frozen=True)
-class Found:
-    """What was found: plain values, and a sentence for people."""
+def check_ending(run: Run, out: Path) -> None:
+    """Check that ``out`` has a name that the run's task writes.
 
-    values: dict[str, Any]
-    sentence: str
+    Raises:
+        ValueError: it has not; the message lists the endings.
+    """
+    endings = task_of(run).endings
+    if not out.name.endswith(endings):
+        raise ValueError(f"--out is {out}, expected a name that ends in {' or '.join(endings)}")
 
 
-def segment(model: Module, folder: RunFolder, image: Path, out: Path) -> Found:
-    """Write the mask of a volume, on the volume's own grid, and count each class's voxels; ``out``'s folder is made."""
+def infer(folder: RunFolder, image: Path, out: Path, checkpoint: Path | None, which: str = GLOBAL) -> Written:
+    """Write what a run's model finds in one image.
+
+    Args:
+        folder: of the run.
+        image: NIfTI volume, or JPEG or PNG, as the run's task takes.
+        out: the file to write, see ``check_ending``; its folder is made.
+        checkpoint: the one that the run started from; None where it started from random weights.
+        which: the run's last model or its best one.
+
+    Raises:
+        FileNotFoundError, ValueError: the image is missing or faulty, or the checkpoint is another one.
+    """
     run = folder.run
-    # One volume stands alone: it is normalised by its own statistics.
-    volume = read_volume(Case(image.name, image), run.label_table, folder.preprocessing)
-    mask = evaluate.predict(model, volume, run)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_mask(out, mask, volume)
-    inside = mask[volume.content]
-    voxels = {name: int((inside == index).sum()) for index, name in run.label_table.items() if index}
-    counts = ", ".join(f"{name} {count:,}" for name, count in voxels.items())
-    return Found(
-        {"mask": str(out), "voxels": voxels, "normalised_by": volume.normalised},
-        f"{out}: {counts} voxels of {inside.numel():,}; normalised by the {volume.normalised}'s own statistics",
-    )
-
-
-def classify(model: Module, folder: RunFolder, image: Path, out: Path) -> Found:
-    """Write a picture's class and the probabilities of all."""
-    run = folder.run
-    row = classification.predict(model, read_pictures([Case(image.name, image)], run.model.image_size), run)[0]
-    probabilities = dict(zip(run.label_table.values(), row.tolist(), strict=True))
-    best = max(probabilities, key=probabilities.get)
-    values = {"image": str(image), "class": best, "probabilities": probabilities}
-    write_json(out, values)
-    ranked = sorted(probabilities.items(), key=lambda item: -item[1])
-    return Found(values, f"{out}: {best}; {', '.join(f'{name} {value:.3f}' for name, value in ranked)}")
-
-
-@dataclass(frozen=True)
-class Inference:
-    """A task's inference, and the endings that its output file may have."""
-
-    infer: Callable[[Module, RunFolder, Path, Path], Found]
-    endings: tuple[str, ...]
-
-
-INFERENCES: dict[str, Inference] = {
-    "segmentation": Inference(segment, (".nii", ".nii.gz")),
-    "classification": Inference(classify, (".json",)),
-}
+    check_ending(run, out)
+    model = folder.model(checkpoint, which)
+    return task_of(run).predict(model, image, run, folder.preprocessing).write(out)

@@ -17,8 +17,8 @@ from fedpeft.data.volumes.volume import Volume
 from fedpeft.study.plots.style import COLOURS as LINES
 from fedpeft.study.plots.style import Axes, Line2D, plt, title_of
 from fedpeft.study.results.history import mean_curve
-from fedpeft.tasks.segmentation import read_volumes
-from fedpeft.tasks.volume_masks import dice_of, predict
+from fedpeft.tasks.segmentation import SegmentationTask
+from fedpeft.tasks.volume_masks import dice_of, predict_mask
 
 # Okabe and Ito's colours, told apart with every colour vision: one for each class.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
@@ -45,11 +45,13 @@ def draw(
     draw_curves(left.subplots(), results)
     grid = right.subplots(rows, columns, squeeze=False)
     for row, site in zip(grid, sites, strict=True):
-        _, volume = max(read_volumes(site, split, DATASETS[run.data.dataset].preprocessing), key=_foreground)
+        _, volume = max(
+            SegmentationTask().read(run, site, split, DATASETS[run.data.dataset].preprocessing), key=_foreground
+        )
         index = _telling_slice(volume)
         _overlay(row[0], volume, volume.label, index, f"{site.name}: truth")
         for axes, (title, by_site) in zip(row[1:], models.items(), strict=True):
-            mask = predict(by_site[site.name].eval(), volume, run)
+            mask = predict_mask(by_site[site.name].eval(), volume, run)
             score = fmean(dice_of(mask, volume, run.data.classes))
             _overlay(axes, volume, mask, index, f"{title}: {score:.2f}")
     names = list(sites[0].labels.values())[1:]

@@ -22,7 +22,7 @@ from fedpeft.study.results.contrasts import write_differences
 from fedpeft.study.results.history import history
 from fedpeft.study.results.summary import summarise
 from fedpeft.study.results.table import write_table
-from fedpeft.tasks.base import WORK
+from fedpeft.tasks.registry import task_of
 from fedpeft.tasks.scores import CaseScore, class_means, mean_score
 from fedpeft.training.server.run_folder import RunFolder
 
@@ -91,7 +91,7 @@ def _pooled(run: Run, scores: Mapping[Experiment, Sequence[CaseScore]]) -> dict[
 def measured(items: Sequence[CaseScore], run: Run) -> dict[str, Any]:
     """The task's metric of a set of cases, and what other measures the task has."""
     labels = list(run.label_table.values())
-    return {run.task.metric: mean_score(items)} | WORK[run.task.name].measures(items, labels)
+    return {run.task.metric: mean_score(items)} | task_of(run).measures(items, labels)
 
 
 def per_site(items: Sequence[CaseScore], run: Run) -> dict[str, Any]:

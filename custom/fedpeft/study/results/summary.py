@@ -22,7 +22,7 @@ from fedpeft.flare.filters import declared_bytes
 from fedpeft.models.payload import counts, download, exchanged, payload
 from fedpeft.study.plan.experiments import CENTRALIZED, FEDERATED, INITIAL, LOCAL, Experiment, label
 from fedpeft.study.results.bootstrap import over_seeds, paired_difference
-from fedpeft.tasks.measures import TITLES
+from fedpeft.tasks.registry import task_of
 from fedpeft.tasks.scores import CaseScore
 
 EVERYWHERE = "local_everywhere"
@@ -49,9 +49,10 @@ def summarise(entries: Sequence[dict[str, Any]], scores: Scored) -> list[dict[st
 def _summary(entries: Sequence[dict[str, Any]], scores: Scored) -> dict[str, Any]:
     run = next(iter(scores)).run
     metric = run.task.metric
+    measures = (metric, *task_of(run).measure_titles)
     settings = _settings([_by_setting(entry["models"], metric) for entry in entries])
     for name in settings:
-        settings[name] |= _pooled([entry.get("pooled", {}).get(name) for entry in entries], metric)
+        settings[name] |= _pooled([entry.get("pooled", {}).get(name) for entry in entries], measures)
     return {
         "label": label(run),
         "method": run.model.method,
@@ -96,11 +97,11 @@ def _settings(seeds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, A
     return found
 
 
-def _pooled(seeds: Sequence[Mapping[str, Any] | None], metric: str) -> dict[str, Any]:
+def _pooled(seeds: Sequence[Mapping[str, Any] | None], measures: Sequence[str]) -> dict[str, Any]:
     """Means over seeds of the measures that are one number; a measure that a seed has not is left out."""
     if not all(seeds):
         return {}
-    values = {name: [seed[name] for seed in seeds] for name in (metric, *TITLES)}
+    values = {name: [seed[name] for seed in seeds] for name in measures}
     return {"pooled": {name: fmean(found) for name, found in values.items() if None not in found}}
 
 

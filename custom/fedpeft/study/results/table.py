@@ -12,7 +12,7 @@ from fedpeft.config.tasks import TASKS
 from fedpeft.study.plan.experiments import CENTRALIZED, FEDERATED, INITIAL, LOCAL
 from fedpeft.study.results.bootstrap import RESAMPLES
 from fedpeft.study.results.summary import EVERYWHERE
-from fedpeft.tasks.measures import TITLES as MEASURES
+from fedpeft.tasks.registry import find_task
 
 TITLES = {
     INITIAL: "Initial model",
@@ -94,7 +94,8 @@ def table(summary: Sequence[dict[str, Any]], split: str) -> Table:
 def _measures(summary: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Measure of all cases together -> heading; none in a task without."""
     pooled = summary[0]["settings"][INITIAL].get("pooled")
-    return {TASKS[summary[0]["task"]].metric: "Pooled"} | MEASURES if pooled else {}
+    task = find_task(summary[0]["task"])
+    return {task.entry.metric: "Pooled", **task.measure_titles} if pooled else {}
 
 
 def _sites(summary: Sequence[dict[str, Any]]) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from fedpeft.common.devices import usable
 from fedpeft.common.files import read_json, write_json
 from fedpeft.config.datasets import DATASETS
 from fedpeft.config.jobs import Job
@@ -39,10 +40,9 @@ from fedpeft.study.plan.experiments import (
     times,
 )
 from fedpeft.study.run.simulate import end_all, simulate
-from fedpeft.tasks.base import score_site
+from fedpeft.tasks.registry import task_of
 from fedpeft.tasks.scores import CaseScore
 from fedpeft.training.client.site_file import checkpoint_name, register
-from fedpeft.training.client.trainer import usable
 from fedpeft.training.server.alone import train_alone
 from fedpeft.training.server.run_folder import RunFolder
 
@@ -164,5 +164,5 @@ def _scores(plan: Plan, experiment: Experiment) -> list[CaseScore]:
     return [
         item
         for site in read_sites(plan.data)
-        for item in score_site(model, site, plan.split, experiment.run, preprocessing)
+        for item in task_of(experiment.run).score_site(model, site, plan.split, experiment.run, preprocessing)
     ]

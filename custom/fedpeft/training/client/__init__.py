@@ -1,1 +1,1 @@
-"""training/client."""
+"""What a site does in a round."""

@@ -1,10 +1,10 @@
-"""What a site draws in each round: stacks or pictures, their augmentation, their order.
+"""The batches of a site's rounds: which stacks or images, how they are augmented, in which order.
 
-Augmentation makes every epoch's pictures new, so that nothing of a frozen encoder's work could be used twice. Rows with
-a frozen encoder therefore have ``GROUPS`` augmentation groups: the batches of a run's first ``GROUPS`` epochs, which
+Augmentation makes every epoch's images new, so that no embedding of a frozen encoder could be used twice. A method with
+a frozen encoder therefore has ``GROUPS`` augmentation groups: the batches of a run's first ``GROUPS`` epochs, which
 later epochs repeat in turn, each time in a new order. A volume is seen in that many augmented versions instead of one
-an epoch; that is the only difference to other rows, and it holds whether or not embeddings are kept. A run of no more
-than ``GROUPS`` epochs draws what any other row would.
+an epoch. Nothing else differs from other methods, and it is so whether or not embeddings are kept. A run of no more
+than ``GROUPS`` epochs has the batches that any other method would have.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ import torch
 
 from fedpeft.config.run import Run
 from fedpeft.config.seeds import seed_of
-from fedpeft.tasks.base import Epochs
+from fedpeft.tasks.base import TrainingData
 from fedpeft.tasks.types import Batch
 from fedpeft.training.engine.embeddings import FrozenEncoder
 from fedpeft.training.engine.prefetch import prefetch
@@ -36,12 +36,12 @@ class RoundSampler:
         frozen: the network, if its image encoder is frozen; None otherwise.
     """
 
-    def __init__(self, run: Run, site: str, data: Epochs, frozen: FrozenEncoder | None) -> None:
+    def __init__(self, run: Run, site: str, data: TrainingData, frozen: FrozenEncoder | None) -> None:
         self._run, self._site, self._data, self._frozen = run, site, data, frozen
         self._encoded = False
 
     def batches(self, round_: int) -> Iterator[Batch]:
-        """A round's batches, one epoch after the other, without end."""
+        """A round's batches, epoch after epoch, without end."""
         for number in count():
             epoch = round_, number
             first = repeated(self._run, epoch) if self._frozen else epoch
@@ -49,13 +49,13 @@ class RoundSampler:
             yield from self._data.epoch(self._seed(*first), order)
 
     def encode(self, round_: int, go_on: Callable[[], None]) -> None:
-        """Embed all that this round and later ones draw, if the encoder is frozen and as far as there is room.
+        """Embed the batches of this round and later ones, if the encoder is frozen and until the cache is full.
 
-        Never more work than the epochs themselves would be, since there are at least as many of these as groups.
+        It is never more work than the epochs themselves would be, since there are at least as many epochs as groups.
 
         Args:
             round_: 0-based.
-            go_on: called before every forward pass; what it raises ends the work, of which nothing is lost.
+            go_on: called before every forward pass; what it raises ends the work, and embeddings so far are kept.
         """
         if self._frozen is None or self._encoded:
             return
@@ -78,7 +78,7 @@ class RoundSampler:
 
 
 def repeated(run: Run, epoch: Epoch) -> Epoch:
-    """The epoch whose batches an epoch of a row with a frozen encoder has: itself, if it is the first of its group."""
+    """The first epoch of an epoch's group, whose batches it has where the encoder is frozen."""
     a_round = ceil(run.training.local_epochs)
     different = max(1, min(GROUPS, int(run.federation.rounds * run.training.local_epochs)))
     return divmod((epoch[0] * a_round + epoch[1]) % different, a_round)

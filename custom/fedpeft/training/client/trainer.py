@@ -1,7 +1,7 @@
-"""One site's part of a run: receive tensors, train a round, send the difference. Every setting and task."""
+"""One site's part of a run, in every setting and task: receive tensors, train a round, send the update."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 
 from fedpeft.algebra.feedback import fed_back
+from fedpeft.common.devices import usable
 from fedpeft.common.precision import computing
 from fedpeft.config.datasets import DATASETS
 from fedpeft.config.run import Run
@@ -23,15 +24,20 @@ from fedpeft.config.seeds import seed_of
 from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import Site
 from fedpeft.models.frozen import encoder_is_frozen
-from fedpeft.models.payload import is_trained, last_trained, trainable
-from fedpeft.tasks.base import WORK, Epochs
+from fedpeft.models.payload import is_trained, trainable
+from fedpeft.tasks.base import TrainingData
+from fedpeft.tasks.registry import task_of
 from fedpeft.tasks.scores import CaseScore
 from fedpeft.tasks.types import Loss, Stopped
+from fedpeft.training.client.global_tensors import GlobalTensors
+from fedpeft.training.client.labels import check_labels
 from fedpeft.training.client.sampling import RoundSampler
+from fedpeft.training.client.state import OptimiserState, StateFolder
 from fedpeft.training.engine.embeddings import FrozenEncoder
 from fedpeft.training.engine.loop import train_epoch
-from fedpeft.training.engine.optimiser import OptimiserState, StateFolder, learning_rate_at, make_optimiser
+from fedpeft.training.engine.optimiser import AdamW, make_optimiser
 from fedpeft.training.engine.prefetch import prefetch
+from fedpeft.training.engine.schedule import learning_rate_at
 
 
 @dataclass(frozen=True)
@@ -39,21 +45,17 @@ class Update:
     """What a site sends after a round.
 
     Attributes:
-        difference: trained minus received tensors with what the codec kept back in earlier rounds, float32 on the CPU;
-            rounded as the codec will send it, so that the site knows what it owes from now on.
+        tensors: path -> trained minus received tensor plus the residual of earlier rounds, float32 on the CPU, as the
+            server will decode it.
         cases: training cases, the site's weight.
         loss: mean over the round's steps.
         seconds: spent training.
     """
 
-    difference: dict[str, Tensor]
+    tensors: dict[str, Tensor]
     cases: int
     loss: float
     seconds: float
-
-
-class StaleSiteError(Exception):
-    """The site has missed a round and lacks tensors that later ones do not bring; the message may leave the site."""
 
 
 class SiteTrainer:
@@ -62,11 +64,14 @@ class SiteTrainer:
     Args:
         run: what to train.
         site: name, labels and cases.
-        model: the initial model; its trainable tensors are overwritten by what is received.
-        state: where optimiser moments are kept.
+        model: the initial model; its trainable tensors are overwritten by the received ones.
+        state: folder of the optimiser moments; the site has a folder of its own in it.
         device: torch device.
         should_stop: asked before every step and every forward pass.
-        cache: where what is derived from the site's files is kept; None: a new one, for this trainer alone.
+        cache: keeps what is derived from the site's files; None: a new one, for this trainer alone.
+
+    Attributes:
+        parameters: path -> parameter, all that the method may train.
 
     Raises:
         ValueError: the site's labels do not fit the run, or it has no training case.
@@ -83,99 +88,73 @@ class SiteTrainer:
         should_stop: Callable[[], bool] = lambda: False,
         cache: Cache | None = None,
     ) -> None:
-        _refuse_labels(run, site)
+        check_labels(run, site)
         self.run, self.site, self.should_stop = run, site, should_stop
         self.model = model.to(usable(device)).train()
         self._computing = partial(computing, run.training.precision, torch.device(device))
-        # Refused here if the device lacks it, and not after an hour's reading.
+        # A device that lacks the precision is refused here, not after an hour of reading.
         self._computing()
         self.parameters = trainable(self.model)
         self.state = StateFolder(state / site.name)
-        self._work = WORK[run.task.name]
-        self._preprocessing = DATASETS[run.data.dataset].preprocessing
+        initial = {path: parameter.detach().cpu().clone() for path, parameter in self.parameters.items()}
+        self._global = GlobalTensors(run, initial, self.state)
+        self._task = task_of(run)
         self._cache = cache or Cache()
         self._frozen = FrozenEncoder(self.model, self._cache) if encoder_is_frozen(self.model) else None
         self._network = self._frozen or self.model
         self._read: dict[str, Any] = {}
-        # The global tensors as this site knows them, and the round in which each was received.
-        self._global = {path: tensor.detach().cpu().clone() for path, tensor in self.parameters.items()}
-        self._received = dict.fromkeys(self._global, 0)
-        if run.blocks and (kept := self.state.kept_global()) is not None:
-            self._global, self._received = kept
 
-    @cached_property
-    def _data(self) -> Epochs:
-        return self._work.data(self.run, self.site, self._go_on, self._cache)
-
-    @cached_property
-    def _sampler(self) -> RoundSampler:
-        return RoundSampler(self.run, self.site.name, self._data, self._frozen)
-
-    @cached_property
-    def _loss(self) -> Loss:
-        return self._work.loss(self.run, self._data)
-
-    def _go_on(self) -> None:
-        """Raise Stopped when asked to stop."""
-        if self.should_stop():
-            raise Stopped(f"site {self.site.name}: stopped while reading")
-
-    def train(self, received: dict[str, Tensor], round_: int) -> Update:
+    def train(self, received: Mapping[str, Tensor], round_: int) -> Update:
         """Train one round.
 
         Args:
-            received: the round's payload, decoded and checked.
+            received: the round's download, decoded and checked.
             round_: 0-based.
 
         Raises:
             Stopped: asked to stop; the state on disk is that of the round before.
+            StaleSiteError: see ``load``.
             ValueError: the loss is not finite, or a file of the site is faulty.
         """
         started = time.monotonic()
         self.load(received, round_)
-        mine = self._training(round_)
-        optimiser = make_optimiser(self.run, mine)
+        parameters = self._trained_in(round_)
+        optimiser = make_optimiser(self.run, parameters)
         before = self.state.before(round_)
         residual: dict[str, Tensor] = {}
         if before is not None:
-            rules = {path: self.run.method.rule_of(path) for path in mine}
-            before.restore(optimiser, mine, rules)
-            residual = before.pending(mine, rules)
-        steps = ceil(self.run.training.local_epochs * self._data.steps())
-        sizes = partial(self._learning_rate_at, round_, steps)
-        with self._computing():
-            self._sampler.encode(round_, self._go_on)
-        dropout = _seeded(seed_of(self.run.training.seed, self.site.name, round_, "dropout"), mine)
-        with closing(prefetch(islice(self._sampler.batches(round_), steps))) as batches, dropout:
-            losses = train_epoch(
-                self._network, optimiser, self._loss, batches, sizes, self.should_stop, self.run.training.precision
-            )
-        difference = {path: tensor.detach().cpu() - self._global[path] for path, tensor in mine.items()}
-        sent, residual = fed_back(difference, residual, self.run.federation.codec)
-        self.state.keep(round_, replace(OptimiserState.of(optimiser, mine), residual=residual).after(before))
+            rules = {path: self.run.method.rule_of(path) for path in parameters}
+            before.restore(optimiser, parameters, rules)
+            residual = before.pending(parameters, rules)
+        losses = self._epochs(optimiser, parameters.values(), round_)
+        update = {path: tensor.detach().cpu() - self._global.tensors[path] for path, tensor in parameters.items()}
+        sent, residual = fed_back(update, residual, self.run.federation.codec)
+        state = replace(OptimiserState.of(optimiser, parameters), residual=residual)
+        self.state.keep(round_, state.after(before))
         return Update(sent, len(self.site.splits["training"]), fmean(losses), time.monotonic() - started)
 
-    def _training(self, round_: int) -> dict[str, Parameter]:
-        """The tensors that the round trains; no gradient is computed for the others."""
-        for path, parameter in self.parameters.items():
-            parameter.requires_grad_(is_trained(self.run, path, round_))
-        return {path: parameter for path, parameter in self.parameters.items() if parameter.requires_grad}
+    def validate(self, received: Mapping[str, Tensor], round_: int, split: str = "validation") -> list[CaseScore]:
+        """Scores of the model that enters a round on one of the site's splits.
 
-    def _learning_rate_at(self, round_: int, steps: int, index: int) -> float:
-        return learning_rate_at(self.run, (round_ + (index + 0.5) / steps) / self.run.federation.rounds)
+        Args:
+            received: the round's download, decoded and checked.
+            round_: 0-based.
+            split: whose cases; they are read once and kept.
 
-    def validate(self, received: dict[str, Tensor], round_: int, split: str = "validation") -> list[CaseScore]:
-        """Scores of the model that enters a round on one of the site's splits."""
+        Raises:
+            Stopped: asked to stop.
+            StaleSiteError: see ``load``.
+            ValueError: a case has no label, or a file of the site is faulty.
+        """
         self.load(received, round_)
         if split not in self._read:
-            reading = self.run, self.site, split, self._preprocessing, self._go_on, self._cache
-            self._read[split] = self._work.read(*reading)
-        where = (self.site.name, split)
-        cases = self._read[split]
+            preprocessing = DATASETS[self.run.data.dataset].preprocessing
+            self._read[split] = self._task.read(self.run, self.site, split, preprocessing, self._go_on, self._cache)
+        cases, where = self._read[split], (self.site.name, split)
         with self._computing():
-            return self._work.score(self._network, cases, self.run, self.site.labels, where, self.should_stop)
+            return self._task.score(self._network, cases, self.run, self.site.labels, where, self.should_stop)
 
-    def load(self, received: dict[str, Tensor], round_: int) -> None:
+    def load(self, received: Mapping[str, Tensor], round_: int) -> None:
         """Overwrite the model's trainable tensors by the global ones.
 
         Args:
@@ -183,67 +162,56 @@ class SiteTrainer:
             round_: 0-based.
 
         Raises:
-            Behind: others are not known, since the site has missed a round.
+            StaleSiteError: others are not known, since the site has missed a round.
         """
-        self._global |= received
-        self._received |= dict.fromkeys(received, round_)
-        if self.run.blocks:
-            self.state.keep_global(self._global, self._received)
-            self._refuse_gaps(received, round_)
+        self._global.receive(received, round_)
         with torch.no_grad():
-            for path, tensor in self._global.items():
+            for path, tensor in self._global.tensors.items():
                 self.parameters[path].copy_(tensor)
 
-    def _refuse_gaps(self, received: dict[str, Tensor], round_: int) -> None:
-        for path in self._global.keys() - received.keys():
-            trained = last_trained(self.run, path, round_)
-            if trained is not None and self._received[path] <= trained:
-                raise StaleSiteError(
-                    f"this site did not receive what round {trained} made of {path!r}; it takes part again once the "
-                    f"drawn blocks have brought everything that it missed"
-                )
+    def _trained_in(self, round_: int) -> dict[str, Parameter]:
+        """The tensors that the round trains; no gradient is computed for the others."""
+        for path, parameter in self.parameters.items():
+            parameter.requires_grad_(is_trained(self.run, path, round_))
+        return {path: parameter for path, parameter in self.parameters.items() if parameter.requires_grad}
 
+    def _epochs(self, optimiser: AdamW, parameters: Iterable[Parameter], round_: int) -> list[float]:
+        """The round's steps; returns the loss of each."""
+        steps = ceil(self.run.training.local_epochs * self._data.steps())
+        rate_at = partial(self._learning_rate_at, round_, steps)
+        with self._computing():
+            self._sampler.encode(round_, self._go_on)
+        dropout = _seeded(seed_of(self.run.training.seed, self.site.name, round_, "dropout"), parameters)
+        with closing(prefetch(islice(self._sampler.batches(round_), steps))) as batches, dropout:
+            return train_epoch(
+                self._network, optimiser, self._loss, batches, rate_at, self.should_stop, self.run.training.precision
+            )
 
-def _refuse_labels(run: Run, site: Site) -> None:
-    """Raise ValueError unless the site's labels are the run's and its cases have one."""
-    if site.task != run.task.name:
-        raise ValueError(f"site {site.name}: its datalist is for {site.task}, the run is {run.task.name}")
-    if len(site.labels) != run.outputs:
-        besides = " besides background" if run.task.background else ""
-        raise ValueError(
-            f"site {site.name}: its datalist has the labels {site.labels}, the run expects {run.data.classes} classes"
-            f"{besides}; use the data set that the job names, or render the job with --classes"
-        )
-    if run.data.labels and site.labels != run.label_table:
-        raise ValueError(
-            f"site {site.name}: its datalist has the labels {site.labels}, the run has {run.label_table}; the same "
-            f"number must mean the same class at every site"
-        )
-    for case in (*site.cases("training"), *site.splits["validation"]):
-        if not case.labelled:
-            raise ValueError(f"site {site.name}: case {case.case} has no label; give it one or move it to test")
+    def _learning_rate_at(self, round_: int, steps: int, index: int) -> float:
+        return learning_rate_at(self.run, (round_ + (index + 0.5) / steps) / self.run.federation.rounds)
+
+    @cached_property
+    def _data(self) -> TrainingData:
+        return self._task.training_data(self.run, self.site, self._go_on, self._cache)
+
+    @cached_property
+    def _sampler(self) -> RoundSampler:
+        return RoundSampler(self.run, self.site.name, self._data, self._frozen)
+
+    @cached_property
+    def _loss(self) -> Loss:
+        return self._task.loss(self.run, self._data)
+
+    def _go_on(self) -> None:
+        """Raise Stopped when asked to stop."""
+        if self.should_stop():
+            raise Stopped(f"site {self.site.name}: stopped while reading")
 
 
 @contextmanager
-def _seeded(seed: int, parameters: dict[str, Tensor]) -> Iterator[None]:
-    """Dropout draws from torch's own generators: the site's seed decides what, and nobody else's draws change."""
-    devices = {tensor.device for tensor in parameters.values() if tensor.device.type == "cuda"}
+def _seeded(seed: int, parameters: Iterable[Tensor]) -> Iterator[None]:
+    """Dropout by torch's own generators, from the site's seed; afterwards they are as they were before."""
+    devices = {tensor.device for tensor in parameters if tensor.device.type == "cuda"}
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         yield
-
-
-def usable(device: str) -> torch.device:
-    """The torch device of that name.
-
-    Raises:
-        RuntimeError: this machine does not have it; training elsewhere instead would hide that.
-    """
-    wanted = torch.device(device)
-    count = torch.cuda.device_count() if wanted.type == "cuda" else 1
-    if (wanted.index or 0) >= count:
-        raise RuntimeError(
-            f"device {device!r} asked for, but this machine shows {count} CUDA devices to torch {torch.__version__}: "
-            f'correct "device" in the site file, or mend driver and CUDA_VISIBLE_DEVICES'
-        )
-    return wanted

@@ -1,4 +1,4 @@
-"""What a site may choose for its own machine, whatever a job says: the same computation, at most rounded otherwise."""
+"""What a site may choose for its own machine: the same computation in less memory or time, up to rounding."""
 
 import logging
 from collections.abc import Callable
@@ -16,8 +16,8 @@ _log = logging.getLogger(__name__)
 def checkpoint_activations(model: nn.Module) -> None:
     """Let the encoder's blocks keep nothing but their input for the backward pass, and compute the rest again there.
 
-    In place. For GPUs whose memory does not hold a step otherwise; a step computes about a third more. Dropout draws
-    the same both times.
+    It changes ``model`` in place. It is for GPUs whose memory does not hold a step otherwise; a step computes about a
+    third more. Dropout is the same both times.
     """
     for block in model.modules():
         if isinstance(block, Block):
@@ -27,8 +27,8 @@ def checkpoint_activations(model: nn.Module) -> None:
 def compile_forward(model: nn.Module) -> None:
     """Have torch.compile make kernels for ``model``, in place; where it cannot, the model computes as before.
 
-    The first step of every input shape takes minutes. What stands in the way (no compiler, an operation it does not
-    know) is logged as a warning.
+    The first step of every input shape takes minutes. A failure (no compiler, an unknown operation) is logged as a
+    warning.
     """
     model.forward = _Compiled(model.forward)
 
@@ -36,14 +36,14 @@ def compile_forward(model: nn.Module) -> None:
 class _Compiled:
     """A function, compiled at its first call."""
 
-    def __init__(self, plain: Callable[[Tensor], Tensor]) -> None:
-        self._plain = plain
-        self._call = torch.compile(plain)
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        self._function = function
+        self._call = torch.compile(function)
 
     def __call__(self, images: Tensor) -> Tensor:
         try:
             return self._call(images)
         except RuntimeError as fault:
             _log.warning("torch.compile is not possible here, the model runs uncompiled: %s", str(fault).split("\n")[0])
-            self._call = self._plain
-            return self._plain(images)
+            self._call = self._function
+            return self._function(images)

@@ -1,7 +1,8 @@
-"""Networks whose image encoder is frozen: what it makes of a picture is computed once, and kept."""
+"""Networks whose image encoder is frozen: an image's embedding is computed once, and kept."""
 
 import hashlib
 from functools import cached_property
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,32 +11,44 @@ from fedpeft.data.cache import Cache
 from fedpeft.models.initial import fingerprint
 
 
-class FrozenEncoder(nn.Module):
-    """A network whose embeddings are kept, by the encoder's tensors and the pictures; otherwise the network itself.
+class SplitNetwork(Protocol):
+    """A network that can stop after its image encoder and go on from there."""
 
-    Batches are kept as they are: another batch with the same picture could differ in the last bit.
+    image_encoder: nn.Module
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (B, ...) -> embeddings (B, ...)."""
+
+    def decode(self, embeddings: Tensor) -> Tensor:
+        """Embeddings (B, ...) -> the network's output."""
+
+
+class FrozenEncoder(nn.Module):
+    """A network whose embeddings are kept, by the encoder's tensors and the images; otherwise the network itself.
+
+    The embeddings of a batch are kept together: another batch with the same image could differ in the last bit.
 
     Args:
-        network: with ``image_encoder``, frozen, ``encode`` and ``decode``.
+        network: a `SplitNetwork` whose image encoder is frozen.
         cache: where embeddings are kept.
     """
 
     def __init__(self, network: nn.Module, cache: Cache) -> None:
         super().__init__()
-        self.network = network
+        self.network = cast(SplitNetwork, network)
         self._cache = cache
 
     @property
     def full(self) -> bool:
-        """Whether there is no room for further embeddings; they are computed each time then."""
+        """Whether the cache takes no further embeddings; they are then computed each time."""
         return self._cache.full
 
     def forward(self, images: Tensor) -> Tensor:
-        """The network's output for pictures (B, ...)."""
+        """The network's output for images (B, ...)."""
         return self.network.decode(self.encode(images))
 
     def encode(self, images: Tensor) -> Tensor:
-        """The network's embeddings of pictures, on their device and without gradient."""
+        """The network's embeddings of images, on their device and without gradient."""
         pixels = images.detach().cpu().contiguous()
         parts = ("embeddings", self._encoder, *_arithmetic(images.device), tuple(pixels.shape), _sha256(pixels))
         kept = self._cache.get(parts, lambda: {"embedding": self._encoded(images)})["embedding"]
@@ -43,7 +56,7 @@ class FrozenEncoder(nn.Module):
         return kept.to(images.device, copy=True)
 
     def _encoded(self, images: Tensor) -> Tensor:
-        # Normal tensors also in evaluation: training may ask for the same ones and needs to save them for backward.
+        # Normal tensors also in evaluation: training may ask for the same ones and has to save them for backward.
         with torch.inference_mode(False), torch.no_grad():
             return self.network.encode(images.clone()).cpu().contiguous()
 
@@ -53,11 +66,11 @@ class FrozenEncoder(nn.Module):
 
 
 def _sha256(pixels: Tensor) -> str:
-    return hashlib.sha256(pixels.flatten().view(torch.uint8).numpy()).hexdigest()
+    return hashlib.sha256(pixels.flatten().view(torch.uint8).numpy().data).hexdigest()
 
 
 def _arithmetic(device: torch.device) -> tuple[object, ...]:
-    """What decides, beside encoder and pictures, how an embedding is rounded."""
+    """What decides, beside encoder and images, how an embedding is rounded."""
     autocast = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return device.type, name, torch.get_num_threads(), torch.get_float32_matmul_precision(), autocast

@@ -25,8 +25,8 @@ def train_epoch(
         model: in training mode on the device of its parameters.
         optimiser: over the model's trainable tensors.
         loss: of the model's output and labels.
-        batches: pairs of images and labels, as the task has them.
-        step_size: step index in the epoch, 0-based -> learning rate.
+        batches: pairs of images and labels, in the task's forms.
+        learning_rate_at: index of the step in the epoch, 0-based -> the run's learning rate.
         should_stop: asked before every step.
         precision: of the model's products (``Run.precision``); the loss is computed in float32.
 
@@ -42,8 +42,7 @@ def train_epoch(
     for index, (images, labels) in enumerate(batches):
         if should_stop():
             raise Stopped(f"stopped before step {index}")
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate_at(index)
+        optimiser.set_learning_rate(learning_rate_at(index))
         with computing(precision, device):
             output = model(images.to(device))
         value = loss(output.float(), labels.to(device))

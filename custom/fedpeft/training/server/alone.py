@@ -76,7 +76,7 @@ def _rounds(trainer: SiteTrainer, folder: RunFolder, report: Callable[[dict[str,
             return
         last = selection.exhausted
         update = trainer.train(received, round_)
-        average, averaging = averaged(exact, tensors, [update.difference], [1.0], run.method.rule_of)
+        average, averaging = averaged(exact, tensors, [update.tensors], [1.0], run.method.rule_of)
         exact |= average
         tensors = decoded(run, exact, round_ + 1)
         record = {

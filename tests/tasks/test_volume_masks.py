@@ -1,4 +1,4 @@
-"""Masks on the volume's own grid, whatever the file's axes; Dice and its means."""
+"""Masks on the volume's own grid, whatever the file's axes; Dice."""
 
 from dataclasses import replace
 
@@ -13,9 +13,9 @@ from fedpeft.data.datalist import Case
 from fedpeft.data.volumes.volume import Volume, read_volume, to_original_grid
 from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.models.initial import build
-from fedpeft.tasks.scores import CaseScore, class_means, mean_score
+from fedpeft.tasks.segmentation import SegmentationTask
 from fedpeft.tasks.types import Stopped
-from fedpeft.tasks.volume_masks import dice, largest, predict, score
+from fedpeft.tasks.volume_masks import dice, largest, predict_mask
 
 LABELS = {0: "background", 1: "organ", 2: "lesion"}
 PREPROCESSING = DATASETS["phantom"].preprocessing
@@ -70,7 +70,7 @@ def stored(folder, codes="RAS", shape=(20, 33, 7), spacing=(2.0, 1.0, 5.0), tilt
 def test_the_mask_lies_on_the_volumes_own_grid(tmp_path, run, shape, spacing):
     volume = read_volume(stored(tmp_path, shape=shape, spacing=spacing)[0], LABELS, PREPROCESSING)
     threshold = float(volume.image.max() + volume.image.min()) / 2
-    mask = predict(Bright(threshold), volume, run.with_(image_size=64))
+    mask = predict_mask(Bright(threshold), volume, run.with_(image_size=64))
     assert tuple(mask.shape) == shape
     assert mask.dtype == torch.uint8
     truth = torch.zeros(shape, dtype=torch.bool)
@@ -87,7 +87,7 @@ def test_the_same_case_in_other_axes_gives_the_same_mask(tmp_path, run, codes, t
     masks = {}
     for item in (case, other):
         volume = read_volume(item, LABELS, PREPROCESSING)
-        masks[item.case] = to_original_grid(predict(Lopsided().eval(), volume, run), volume)
+        masks[item.case] = to_original_grid(predict_mask(Lopsided().eval(), volume, run), volume)
     assert len(np.unique(masks["RAS"])) == 3
     assert masks[codes].shape == nibabel.load(other.image).shape
     expected = nibabel.orientations.apply_orientation(masks["RAS"], turn)
@@ -97,8 +97,8 @@ def test_the_same_case_in_other_axes_gives_the_same_mask(tmp_path, run, codes, t
 @pytest.mark.parametrize(("batch", "stack"), [(1, 1), (1, 3), (4, 5)])
 def test_slices_keep_their_place_however_many_go_in_at_once(tmp_path, run, batch, stack):
     volume = read_volume(stored(tmp_path)[0], LABELS, PREPROCESSING)
-    found = predict(Lopsided(), volume, run.with_(batch=batch, stack=stack, stride=1))
-    assert torch.equal(found, predict(Lopsided(), volume, run.with_(batch=1, stack=7)))
+    found = predict_mask(Lopsided(), volume, run.with_(batch=batch, stack=stack, stride=1))
+    assert torch.equal(found, predict_mask(Lopsided(), volume, run.with_(batch=1, stack=7)))
 
 
 def test_threads_change_no_bit_of_a_mask_and_compute_as_the_caller_does(tmp_path, run):
@@ -109,10 +109,10 @@ def test_threads_change_no_bit_of_a_mask_and_compute_as_the_caller_does(tmp_path
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            masks.append(predict(model, volume, run))
+            masks.append(predict_mask(model, volume, run))
             assert kinds == {torch.float32}
             with torch.autocast("cpu", torch.bfloat16):
-                predict(model, volume, run)
+                predict_mask(model, volume, run)
             assert kinds == {torch.float32, torch.bfloat16}
             kinds.clear()
     finally:
@@ -129,7 +129,7 @@ def test_it_stops_before_the_next_slices(tmp_path, run):
     volume = read_volume(stored(tmp_path, shape=(20, 33, 17))[0], LABELS, PREPROCESSING)
     asked = []
     with pytest.raises(Stopped):
-        predict(Bright(), volume, run.with_(batch=1, stack=1, stride=1), lambda: asked.append(0) or len(asked) > 2)
+        predict_mask(Bright(), volume, run.with_(batch=1, stack=1, stride=1), lambda: asked.append(0) or len(asked) > 2)
     assert len(asked) == 3
 
 
@@ -138,14 +138,14 @@ def test_the_mode_of_the_model_comes_back_also_when_stopped(tmp_path, run):
     volume = replace(volume, label=torch.zeros_like(volume.image, dtype=torch.uint8))
     model = Bright().train()
     with pytest.raises(Stopped):
-        score(model, [("case", volume)], run, LABELS, ("site", "test"), lambda: True)
+        SegmentationTask().score(model, [("case", volume)], run, LABELS, ("site", "test"), lambda: True)
     assert model.training
 
 
 def test_a_case_without_label_is_named(tmp_path, run):
     volume = read_volume(stored(tmp_path)[0], LABELS, PREPROCESSING)
     with pytest.raises(ValueError, match="case-7"):
-        score(Bright(), [("case-7", volume)], run, LABELS, ("site", "test"))
+        SegmentationTask().score(Bright(), [("case-7", volume)], run, LABELS, ("site", "test"))
 
 
 @pytest.mark.parametrize(
@@ -162,23 +162,6 @@ def test_a_case_without_label_is_named(tmp_path, run):
 def test_dice(mask, label, expected):
     tensors = [torch.tensor(values, dtype=torch.uint8).reshape(2, 2, 1) for values in (mask, label)]
     assert dice(*tensors, 2) == pytest.approx(expected)
-
-
-def scores(*rows):
-    return [CaseScore("site", "test", case, label, value) for case, label, value in rows]
-
-
-def test_means_are_over_cases_then_classes():
-    # Three organs, one lesion: the mean over all four would be 0.7.
-    found = scores(("a", "organ", 1.0), ("b", "organ", 0.8), ("c", "organ", 0.6), ("a", "lesion", 0.4))
-    assert class_means(found) == pytest.approx({"organ": 0.8, "lesion": 0.4})
-    assert mean_score(found) == pytest.approx(0.6)
-
-
-def test_no_case_has_no_mean():
-    assert class_means([]) == {}
-    with pytest.raises(ValueError, match="empty"):
-        mean_score([])
 
 
 class StackMean(torch.nn.Module):
@@ -207,13 +190,13 @@ class StackMean(torch.nn.Module):
         (3, 5, [-1]),
     ],
 )
-def test_a_row_that_mixes_slices_predicts_overlapping_stacks(run, depth, stride, starts):
+def test_a_method_that_mixes_slices_predicts_overlapping_stacks(run, depth, stride, starts):
     mixing = run.with_(method="ma_sam", stride=stride, image_size=32)
     values = torch.randn(depth, generator=torch.Generator().manual_seed(3))
     image = values.reshape(1, 1, -1).expand(32, 32, depth).clone()
     volume = replace(volume_of(image), spacing=(1.0, 1.0, 1.0))
     model = StackMean()
-    mask = predict(model, volume, mixing)
+    mask = predict_mask(model, volume, mixing)
     padded = torch.cat([values[:1], values, values[-1:]]) if depth < 5 else values
     first = 1 if depth < 5 else 0
     expected, count = torch.zeros(len(padded), 3), torch.zeros(len(padded), 1)
