@@ -11,7 +11,7 @@ $(INSTALLED): requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-# Three hospitals fine-tune the small SAM together; about 3 minutes on 2 cores.
+# Three hospitals fine-tune the small SAM together; about 4 minutes on 2 cores.
 demo: $(INSTALLED)
 	rm -rf runs/demo
 	$(BIN)/fedpeft data phantom --out data/phantom --register
@@ -24,7 +24,7 @@ demo: $(INSTALLED)
 	@echo "  nvflare simulator jobs/flap_sam_phantom -w poc/simulator -n 3 -t 3"
 	@echo "  fedpeft methods --backbone sam_vit_b --classes 1"
 
-# FLARE's proof of concept: a server and three sites as processes of their own, one job, nothing left; some minutes.
+# FLARE's proof of concept: a server and three sites as processes of their own run one job and end; some minutes.
 poc: $(INSTALLED)
 	$(BIN)/python poc/run.py
 
@@ -46,7 +46,7 @@ check: $(INSTALLED)
 
 check-all: check test-slow
 
-# Measurements beside the plain way of doing it, never part of the tests; wants a machine with nothing else to do.
+# Measurements beside a reference implementation, never part of the tests; they want a machine with nothing else to do.
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bench.py
 
