@@ -115,9 +115,9 @@ def test_a_validations_numbers_leave_and_nothing_else(tmp_path):
 )
 def test_what_is_no_declared_payload_stays(change, word, tmp_path):
     fl_ctx = leaving("bfloat16", tmp_path, PERMIT_ALL)
-    decoded = SiteLimit().process(change(update(fl_ctx)), fl_ctx)
-    assert decoded.get_return_code() == ReturnCode.TASK_RESULT_FILTER_ERROR and word in reason_of(decoded)
-    assert "DXO" not in decoded and "weights" not in decoded
+    answered = SiteLimit().process(change(update(fl_ctx)), fl_ctx)
+    assert answered.get_return_code() == ReturnCode.TASK_RESULT_FILTER_ERROR and word in reason_of(answered)
+    assert "DXO" not in answered and "weights" not in answered
 
 
 @pytest.mark.parametrize(
@@ -131,16 +131,16 @@ def test_what_is_no_declared_payload_stays(change, word, tmp_path):
 )
 def test_the_site_files_permit_holds(permit, word, tmp_path):
     fl_ctx = leaving("bfloat16", tmp_path, permit)
-    decoded = SiteLimit().process(answer(update(fl_ctx)), fl_ctx)
-    assert word in reason_of(decoded) and "DXO" not in decoded
+    answered = SiteLimit().process(answer(update(fl_ctx)), fl_ctx)
+    assert word in reason_of(answered) and "DXO" not in answered
 
 
 @pytest.mark.parametrize("spoil", [lambda file: file.unlink(), lambda file: file.write_text("{")])
 def test_without_a_site_file_nothing_leaves_not_even_its_path(spoil, tmp_path):
     fl_ctx = leaving("bfloat16", tmp_path, PERMIT_ALL)
     spoil(tmp_path / NAME)
-    decoded = SiteLimit().process(answer(update(fl_ctx)), fl_ctx)
-    assert not is_ok(decoded) and "missing or faulty" in reason_of(decoded) and str(tmp_path) not in repr(decoded)
+    answered = SiteLimit().process(answer(update(fl_ctx)), fl_ctx)
+    assert not is_ok(answered) and "missing or faulty" in reason_of(answered) and str(tmp_path) not in repr(answered)
     assert not fl_ctx.get_engine().events, "FLARE answers a server that asks for the errors among a job's events"
 
 

@@ -146,7 +146,7 @@ class Api:
     """FLARE's session: raises or answers what is left, one after the other."""
 
     left: list = []
-    closed = 0
+    closings = 0
 
     def get_job_meta(self, job):
         found = self.left.pop(0)
@@ -160,7 +160,7 @@ class Api:
         return self.get_job_meta(job)
 
     def close(self):
-        Api.closed += 1
+        Api.closings += 1
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def kit(tmp_path, monkeypatch):
     (tmp_path / "startup").mkdir()
     admin = {"username": "lead@example.org", "host": "flare", "port": 8002}
     (tmp_path / "startup" / "fed_admin.json").write_text(json.dumps({"admin": admin}))
-    monkeypatch.setattr(Api, "closed", 0)
+    monkeypatch.setattr(Api, "closings", 0)
     monkeypatch.setattr(session_module, "new_secure_session", lambda *_, **__: Api())
     monkeypatch.setattr(session_module.time, "sleep", lambda _: None)
     return tmp_path
@@ -179,7 +179,7 @@ def test_a_lost_server_is_asked_again_on_a_new_connection(kit, monkeypatch):
     lost = [api_spec.SessionClosed("gone"), api_spec.InternalError("busy")]
     monkeypatch.setattr(Api, "left", [*lost, {"status": "RUNNING"}])
     assert AdminSession(kit).meta("a") == {"status": "RUNNING"}
-    assert Api.left == [] and Api.closed == 2
+    assert Api.left == [] and Api.closings == 2
 
 
 def test_patience_ends(kit, monkeypatch):
