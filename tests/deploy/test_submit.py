@@ -89,22 +89,27 @@ def test_how_long_the_rest_takes_is_known_from_rounds_that_were_seen_to_begin(lo
 def test_following_tells_each_thing_once_and_fetches_the_log_when_a_round_is_over():
     running = {"status": "RUNNING"}
     server = Server(
-        [{"status": "SUBMITTED"}, running, running, running, {"status": "FINISHED:COMPLETED"}],
+        [{"status": "SUBMITTED"}, running, running, running, running, {"status": "FINISHED:COMPLETED"}],
         logs=["", ROUND.format(1, "1.0"), f"{ROUND.format(1, '1.0')}\n{ROUND.format(2, '1.0')}"],
-        stats=[stats(0, "hospital-2", "hospital-1"), stats(0, "hospital-1"), stats(1, phase="_finished_")],
+        stats=[
+            stats(0) | {"tasks": {"train": []}},
+            stats(0, "hospital-2", "hospital-1"),
+            stats(0, "hospital-1"),
+            stats(1, phase="_finished_"),
+        ],
     )
     lines = []
     assert follow(server, "a", lines.append, 0.0) == "a"
     assert [line.split(" | ")[0] for line in lines] == [
         "submitted",
+        "running",
         "running, round 1/4: train at hospital-1, hospital-2",
         "running, round 1/4: train at hospital-1",
         "round 1/4",
-        "running",
         "round 2/4",
         "job a: FINISHED:COMPLETED",
     ]
-    assert server.asked == ["stats", "log", "stats", "stats", "log", "log"]
+    assert server.asked == ["stats", "log", "stats", "stats", "stats", "log", "log"]
 
 
 def test_following_goes_on_in_the_runs_next_job():

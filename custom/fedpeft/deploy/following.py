@@ -132,7 +132,9 @@ def lines_for_people(log: str) -> list[str]:
 def _at_work(stats: dict[str, Any], left: str) -> str:
     """The text ", round 3/10: train at hospital-1 | about 0:02:00 left"; the run's last task belongs to no round."""
     round_, rounds = stats.get("current_round"), stats.get("num_rounds")
-    tasks = "; ".join(f"{task} at {', '.join(sorted(sites))}" for task, sites in stats.get("tasks", {}).items())
+    # A task that no site has fetched yet stands there without sites.
+    at_work = {task: sorted(sites) for task, sites in stats.get("tasks", {}).items() if sites}
+    tasks = "; ".join(f"{task} at {', '.join(sites)}" for task, sites in at_work.items())
     if round_ is None or not tasks:
         return ""
     return f", round {round_ + 1}/{rounds}: {tasks}{left}" if round_ < rounds else f": {tasks}"
