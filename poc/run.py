@@ -1,10 +1,10 @@
-"""FLARE as several processes on this machine: a server and three sites, one job, and after it nothing is left.
+"""Run FLARE as several processes on this machine: a server, three sites, one job. No process stays.
 
     python poc/run.py                make poc
-    python poc/run.py --keep         FLARE stays until Ctrl-C, for a look at its console
+    python poc/run.py --keep         FLARE runs on until Ctrl-C, for a look at its console
 
-Everything lies in one folder, also what FLARE would put into the home folder and /tmp, and the port is a free one, so
-another FLARE of this machine and its user's settings are not touched. The exit status is 0 if the job truly finished.
+Everything lies in one folder, even what FLARE would write into the home folder and /tmp, and the port is a free one, so
+another FLARE on this machine and its user's settings stay untouched. The exit status is 0 if the run truly finished.
 """
 
 import argparse
@@ -96,7 +96,7 @@ def federation(state: Path, data: Path | None) -> Iterator[None]:
 
 def start(state: Path, data: Path | None) -> None:
     """Prepare and start FLARE's proof of concept, with the policy that admin/project.yml gives to every kit."""
-    # Of one that was killed.
+    # An earlier start may have been killed.
     end_simulation(state)
     for name in (HOME, TMP, "workspace", "result"):
         shutil.rmtree(state / name, ignore_errors=True)
@@ -117,7 +117,7 @@ def start(state: Path, data: Path | None) -> None:
 
 
 def project(port: int) -> dict[str, Any]:
-    """admin/project.yml with this machine's names and port, and no wheel: what is installed here is what runs."""
+    """admin/project.yml with this machine's names and port, and no wheel: the installed package runs."""
     plan = yaml.safe_load(PROJECT.read_text())
     (server,) = (part for part in plan["participants"] if part["type"] == "server")
     server |= {"name": SERVER, "fed_learn_port": port}
@@ -163,7 +163,7 @@ def train(state: Path, rounds: int) -> None:
 
 
 def wait(state: Path) -> None:
-    """Tell how to look around, until Ctrl-C."""
+    """Say how to look around, and wait for Ctrl-C."""
     python, kit = Path(sys.executable).parent, state / KITS / LEAD
     _say(f"the lead's console: HOME={state / HOME} PATH={python}:$PATH {kit}/startup/fl_admin.sh; Ctrl-C stops FLARE")
     with suppress(SystemExit):
@@ -171,7 +171,7 @@ def wait(state: Path) -> None:
 
 
 def _move_in(state: Path) -> None:
-    """Surroundings of our own, for FLARE's processes and for its API in this one."""
+    """Set an environment of our own, for FLARE's processes and for its API in this one."""
     for name in [name for name in os.environ if name.startswith("NVFL")]:
         del os.environ[name]
     os.environ |= {
@@ -183,7 +183,7 @@ def _move_in(state: Path) -> None:
 
 
 def _fill_in(state: Path, data: Path) -> None:
-    """The site files, as hospitals would fill them in."""
+    """Write the site files, as hospitals would fill them in."""
     server = {"checkpoints": {}, "threads": 1}
     hospital = server | {
         "datasets": {JOB.run.data.dataset: str(data / "{site}" / "datalist.json")},
@@ -207,7 +207,7 @@ def _say(line: str) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """No Exception, which FLARE's API would take for a lost connection and try again."""
+    """End by SystemExit: FLARE's API would take an Exception for a lost connection and try again."""
     raise SystemExit("the limit of --minutes is reached" if number == signal.SIGALRM else 128 + number)
 
 

@@ -34,7 +34,7 @@ PACKAGES = {
     "models": {"torch", "safetensors"},
     "data": {"torch", "monai", "nibabel", "numpy", "safetensors"},
     "tasks": {"torch", "monai"},
-    "training": {"torch"},
+    "training": {"torch", "pydantic", "pydantic_core"},
     "flare": {"torch", "nvflare"},
     "deploy": {"torch", "nvflare", "cryptography", "packaging"},
     "study": {"torch", "numpy", "matplotlib", "psutil"},

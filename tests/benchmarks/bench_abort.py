@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "custom"), str(ROOT / "tests" / "federated")]
+sys.path[:0] = [str(ROOT / folder) for folder in ("custom", "tests", "tests/federated")]
 from consortium import LEAD, Consortium  # noqa: E402 (tests/federated/consortium.py)
 
 from fedpeft.config.jobs import Job, write  # noqa: E402

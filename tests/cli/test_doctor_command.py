@@ -19,6 +19,7 @@ def site(tmp_path, small_pictures):
             "version": 1,
             "datasets": {"images": str(small_pictures / "{site}" / "datalist.json")},
             "state_dir": str(tmp_path / "state"),
+            "permit": {"methods": ["*"], "max_upload_bytes": None},
         }
         file = local / "fedpeft_site.json"
         file.write_text(json.dumps(values | changes))

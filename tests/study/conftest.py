@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from doubles import Here
-from planted import SERVER, Authority, Place, Server, healthy_values
 
 from fedpeft.config.run import Run, make_run
 from fedpeft.data.datalist import read_sites
@@ -83,25 +82,3 @@ def again(compared, run, here, monkeypatch, tmp_path):
         return list(done), results
 
     return out, once_more
-
-
-@pytest.fixture(scope="session")
-def authority():
-    return Authority()
-
-
-@pytest.fixture(scope="session")
-def flare_server(authority, tmp_path_factory):
-    startup = tmp_path_factory.mktemp("server") / "startup"
-    authority.write(startup, "server", SERVER)
-    server = Server(startup)
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def place(authority, flare_server, small_pictures, tmp_path):
-    """A client's machine in order, for ``fedpeft doctor``; its server is a double on this machine."""
-    shutil.copytree(small_pictures, tmp_path / "data")
-    yield Place(tmp_path / "kit", authority, flare_server, healthy_values(tmp_path / "data", tmp_path))
-    flare_server.clock_ahead = 0.0

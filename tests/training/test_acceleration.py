@@ -65,7 +65,7 @@ def test_a_site_chooses_in_its_file(tmp_path):
     found = read_site_file(file, "north")
     assert (found.compile, found.save_memory) == (True, False)
     file.write_text('{"version": 1, "save_memory": 1}')
-    with pytest.raises(ValueError, match="save_memory is 1, expected bool"):
+    with pytest.raises(ValueError, match="save_memory is 1, expected a valid boolean"):
         read_site_file(file, "north")
 
 

@@ -2,13 +2,15 @@
 
 import json
 import os
+import re
 import time
 from hashlib import sha256
 
 import pytest
 
 from fedpeft.config.run import make_run
-from fedpeft.training.client.site_file import NAME, STALE_DAYS, read_site_file, register, run_state
+from fedpeft.training.client.permit import PERMIT_ALL
+from fedpeft.training.client.site_file import NAME, STALE_DAYS, Checkpoint, read_site_file, register, run_state
 
 FULL = {
     "version": 1,
@@ -20,6 +22,12 @@ FULL = {
     "cache_dir": "/cache",
     "permit": {"methods": ["flap_sam"], "max_upload_bytes": 1000},
 }
+# As commit 959c00f wrote them: by --register, and by hand.
+OLD = (
+    '{"version": 1, "datasets": {"phantom": "/data/phantom/{site}/datalist.json"}, "checkpoints": {}, "device": "cpu", '
+    '"threads": 1, "state_dir": "/poc/state"}',
+    json.dumps(FULL | {"compile": True, "save_memory": False}),
+)
 
 
 @pytest.fixture
@@ -36,7 +44,7 @@ def read(tmp_path):
 def test_the_client_name_is_put_in_and_values_are_kept(read):
     found = read(FULL)
     assert str(found.datalist("phantom")) == "/data/north/datalist.json"
-    assert found.checkpoints["sam_vit_b"] == {"path": "/weights/north/sam.pth", "sha256": "ab"}
+    assert found.checkpoints["sam_vit_b"] == Checkpoint(path="/weights/north/sam.pth", sha256="ab")
     assert (found.state_dir, found.cache_dir, found.device, found.threads) == ("/state/north", "/cache", "cuda:0", 2)
 
 
@@ -65,12 +73,16 @@ def test_the_client_name_is_put_in_and_values_are_kept(read):
         ({"permit": {"method": ["flap_sam"]}}, ["permit", "method"]),
         ({"permit": {"methods": "flap_sam"}}, ["permit.methods", "list"]),
         ({"permit": {"max_upload_bytes": "1000"}}, ["permit.max_upload_bytes", "int"]),
+        ({"permit": {"max_upload_bytes": -1}}, ["permit.max_upload_bytes is -1", "0"]),
+        ({"permit": ["flap_sam"]}, ["permit is ['flap_sam']", "methods, max_upload_bytes"]),
+        ({"threads": 0, "permit": {"method": ["flap_sam"]}}, ["threads is 0", "; unknown field 'method' in permit"]),
     ],
 )
 def test_a_faulty_file_is_refused_by_name_and_field(read, tmp_path, changes, parts):
     with pytest.raises(ValueError) as refusal:
         read(FULL | changes)
     assert all(part in str(refusal.value) for part in [str(tmp_path / NAME), *parts]), refusal.value
+    assert "\n" not in str(refusal.value) and "pydantic" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(("text", "part"), [("[]", "JSON object"), ("{", "no JSON")])
@@ -118,12 +130,22 @@ def test_the_hash_of_the_checkpoint_is_checked_and_both_are_named(read, tmp_path
 @pytest.mark.parametrize(
     ("permit", "method", "size", "part"),
     [
-        ({}, "full_ft", 10**12, None),
+        (PERMIT_ALL, "full_ft", 10**12, None),
+        ({"methods": ["lora"], "max_upload_bytes": None}, "lora", 10**12, None),
         (FULL["permit"], "flap_sam", 1000, None),
         (FULL["permit"], "flap_sam", 1001, "1,001 bytes.*1,000"),
         (FULL["permit"], "full_ft", 1, "'full_ft'.*flap_sam"),
-        ({"methods": []}, "flap_sam", 1, "flap_sam"),
-        ({"max_upload_bytes": 0}, "flap_sam", 1, "1 bytes"),
+        ({"methods": []}, "flap_sam", 1, 'permits: none; .* add "flap_sam" to "methods"'),
+        ({"methods": ["flap_sam"], "max_upload_bytes": 0}, "flap_sam", 1, "1 bytes.*raise"),
+        # What is absent is not permitted, and the refusal has the line that permits it.
+        ({}, "flap_sam", 1, '"permit": {"methods": \\["flap_sam"\\], "max_upload_bytes": 10000000} in the site'),
+        ({"max_upload_bytes": 5}, "flap_sam", 1, '{"methods": \\["flap_sam"\\], "max_upload_bytes": 5}'),
+        (
+            {"methods": ["lora", "flap_sam"]},
+            "flap_sam",
+            1,
+            '{"methods": \\["lora", "flap_sam"\\], "max_upload_bytes": 10000000} in .*, or null for any size',
+        ),
     ],
 )
 def test_what_the_site_permits(read, tmp_path, permit, method, size, part):
@@ -133,6 +155,23 @@ def test_what_the_site_permits(read, tmp_path, permit, method, size, part):
     with pytest.raises(ValueError, match=part) as refusal:
         site.admit(method, size)
     assert str(tmp_path) not in str(refusal.value)
+
+
+def test_a_file_without_permit_permits_nothing(read):
+    with pytest.raises(ValueError, match="the site permits no method; if it should, write"):
+        read({"version": 1}).admit("flap_sam", 1)
+
+
+def test_the_line_of_a_refusal_is_one_that_permits(read):
+    with pytest.raises(ValueError) as refusal:
+        read({"version": 1}).admit("flap_sam", 1000)
+    (line,) = re.findall(r'"permit": \{.*?\}', str(refusal.value))
+    read({"version": 1} | json.loads(f"{{{line}}}")).admit("flap_sam", 1000)
+
+
+@pytest.mark.parametrize("line", OLD)
+def test_a_file_of_the_first_version_is_still_read(read, line):
+    assert read(json.loads(line)).datalist("phantom").name == "datalist.json"
 
 
 @pytest.fixture
@@ -175,7 +214,9 @@ def test_state_needs_a_place(read):
 
 def test_register_makes_a_file_that_a_site_can_read(tmp_path):
     path = register(tmp_path / "workspace", "phantom", tmp_path / "phantom")
-    assert read_site_file(path, "north").datalist("phantom") == tmp_path / "phantom" / "north" / "datalist.json"
+    site = read_site_file(path, "north")
+    assert site.datalist("phantom") == tmp_path / "phantom" / "north" / "datalist.json"
+    site.admit("full_ft", 10**12)
 
 
 def test_register_keeps_other_entries(tmp_path):
@@ -194,6 +235,18 @@ def test_register_enters_into_a_file_without_data_sets(tmp_path):
     path.write_text(json.dumps({"version": 1, "device": "cuda:0"}))
     register(tmp_path, "lgg", tmp_path / "lgg")
     assert read_site_file(path, "north").datalist("lgg") == tmp_path / "lgg" / "north" / "datalist.json"
+
+
+@pytest.mark.parametrize("kit", [None, "fed_client.json", "fed_server.json"])
+def test_register_opens_a_simulators_workspace_and_never_a_kit(tmp_path, kit):
+    file = tmp_path / "local" / NAME
+    file.parent.mkdir()
+    file.write_text('{"version": 1}')
+    if kit:
+        (tmp_path / "startup").mkdir()
+        (tmp_path / "startup" / kit).touch()
+    register(tmp_path, "lgg", tmp_path / "lgg")
+    assert ("permit" in json.loads(file.read_text())) == (kit is None)
 
 
 def test_register_leaves_a_file_it_cannot_replace(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""``fedpeft doctor``: can this machine take part, and what is to be done if not?"""
+"""``fedpeft doctor``: whether this machine can take part, and what to do if it cannot."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedpeft.cli.options import print_wide, subparser
-from fedpeft.deploy.doctor.doctor import examine, healthy, subject_of
+from fedpeft.deploy.doctor.examine import examine, healthy, subject_of
 from fedpeft.deploy.doctor.finding import FAULT, NOT_CHECKED, OK, WARNING, Finding
 from fedpeft.deploy.doctor.subject import Needs
 
@@ -29,7 +29,7 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--site", type=Path, help="site file (default: the kit's)")
     parser.add_argument("--kit", type=Path, help="folder that holds startup/ and local/ (default: the site file's)")
-    parser.add_argument("--name", help="the site's name, put in for {site} (default: the kit's)")
+    parser.add_argument("--name", help="the site's name, which replaces {site} (default: the kit's)")
     parser.add_argument("--full", action="store_true", help="read every case of the data sets, which takes a while")
     parser.add_argument("--gpu-memory", type=float, metavar="GIB", help="free GPU memory that your jobs need")
     parser.add_argument("--disk", type=float, metavar="GIB", default=Needs.disk_gib, help="free space (default 5)")
@@ -38,7 +38,7 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make every check that is for this machine; 1 if anything is red."""
+    """Make every check that is for this machine; returns 1 if one finds a fault."""
     needs = Needs(gpu_gib=args.gpu_memory, disk_gib=args.disk, full=args.full)
     with Console(stderr=True).status("examining"):
         findings = examine(subject_of(args.site, args.kit, args.name, needs))
@@ -50,13 +50,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(findings: Sequence[Finding]) -> None:
-    """The table, and under it what is to be done."""
+    """Print the table, and the remedies under it."""
     table = Table()
     for name in ("check", "state", "found", "expected"):
         table.add_column(name, overflow="fold")
     for item in findings:
         style = STYLES[item.state]
-        # Text, since paths may hold what rich takes for its own marks.
+        # Text, since rich would take brackets in a path for its own marks.
         table.add_row(item.check, Text(item.state, style), Text(item.found), Text(item.expected))
     print_wide(table)
     for item in findings:

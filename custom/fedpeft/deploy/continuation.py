@@ -1,10 +1,9 @@
-"""The server's part that lets a run outlive its job; named in the server's ``local/resources.json``, never in a job.
+"""Continue a run in a further job when its job ends early; named in the server's ``local/resources.json``.
 
-FLARE marks a job whose server was killed as running for ever, and lets no site into a running job. This component
-starts a run's next job, a clone of the last one with the same signed content, when the server was killed, when a job
-died, and when a site waits to enter. It is the server's operator that continues the run: only jobs that this server had
-accepted are cloned, sites check signature and rights as at the first time, and ``ATTEMPTS`` jobs without a finished
-round are the end.
+FLARE leaves a job whose server was killed marked as running, and lets no site into a running job. This component starts
+the run's next job, a clone of the last one with the same signed content, when the server was killed, when a job died,
+and when a site waits to enter. It clones only jobs that this server had accepted; every site checks signature and
+rights again. The run ends after ``ATTEMPTS`` jobs without a finished round.
 """
 
 import shutil
@@ -16,15 +15,16 @@ from typing import Any
 from nvflare.apis.client import Client
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_component import FLComponent
-from nvflare.apis.fl_constant import FLContextKey, RunProcessKey, SystemComponents
+from nvflare.apis.fl_constant import FLContextKey, SystemComponents
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_def import Job, JobMetaKey, RunStatus, new_job_id
 from nvflare.apis.job_def_manager_spec import JobDefManagerSpec
 from nvflare.apis.utils.job_utils import get_event_job_id
 
+from fedpeft.deploy.flare_internals import declare_lost, participants
 from fedpeft.training.server.continuation import ATTEMPTS, RunState, RunStates
 
-# In the record (meta) of a job whose run goes on: the job in which it does.
+# The record (meta) of a job names the run's next job under this key.
 CONTINUED_BY = "fedpeft_continued_by"
 KEPT = tuple(
     key.value
@@ -52,19 +52,19 @@ class Continuation(FLComponent):
     """Continues runs in further jobs.
 
     Args:
-        wait_seconds: a next job waits so long for the sites that took part in the last round; ``min_clients`` of the
-            job it always waits for.
+        wait_seconds: how long a next job waits for the sites of the last round. It waits for the job's
+            ``min_clients`` without limit.
     """
 
     def __init__(self, wait_seconds: float = 300.0) -> None:
         super().__init__()
         self.wait_seconds = wait_seconds
         self._lock = RLock()
-        # Of every job that was scheduled: tokens of the clients that were there. A client that starts anew has another.
+        # Scheduled job -> tokens of its clients. A client that is started anew has a new token.
         self._tokens: dict[str, set[str]] = {}
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """FLARE's events of the server's main process; a job's process fires none of these."""
+        """Events of the server's main process; a job's own process fires none of these."""
         handlers = {
             EventType.SYSTEM_START: self._started,
             EventType.BEFORE_CHECK_CLIENT_RESOURCES: self._scheduling,
@@ -91,14 +91,14 @@ class Continuation(FLComponent):
             self._archive(job, fl_ctx)
 
     def _archive(self, job: Job, fl_ctx: FLContext) -> None:
-        """What FLARE does with a job's folder when it sees the job's end: make it the job's result."""
+        """Make a job's folder its result, as FLARE does when it sees a job end."""
         folder = Path(fl_ctx.get_engine().get_workspace().get_run_dir(job.job_id))
         if folder.is_dir():
             _jobs(fl_ctx).save_workspace(job.job_id, [str(folder)], fl_ctx)
             shutil.rmtree(folder)
 
     def _scheduling(self, fl_ctx: FLContext) -> None:
-        """Hold a next job back until the sites of the last round are there, and note who is."""
+        """Let a next job wait until the sites of the last round are there, and note who is."""
         job = _jobs(fl_ctx).get_job(fl_ctx.get_prop(FLContextKey.CURRENT_JOB_ID), fl_ctx)
         state = self._state(job, fl_ctx)
         invited = set(fl_ctx.get_prop(FLContextKey.JOB_PARTICIPANTS))
@@ -116,24 +116,20 @@ class Continuation(FLComponent):
     def _seen(self, fl_ctx: FLContext) -> None:
         """A client that was not there when a job started waits for the run's next one."""
         engine = fl_ctx.get_engine()
-        for job_id, process in list(engine.run_processes.items()):
-            known = self._tokens.get(job_id, set())
-            for client in _clients(fl_ctx):
-                if known and client.token not in known:
-                    known.add(client.token)
-                    self._states(fl_ctx).of(job_id).await_site()
-                    self.log_info(fl_ctx, f"{client.name} enters the run of job {job_id} after this round")
-                    self._replaced(client, job_id, process[RunProcessKey.PARTICIPANTS], fl_ctx)
-
-    def _replaced(self, client: Client, job_id: str, participants: dict[str, Client], fl_ctx: FLContext) -> None:
-        """Nobody else tells the job that a site which was started anew has forgotten it."""
-        if client.name in {other.name for other in participants.values()}:
-            engine = fl_ctx.get_engine()
-            engine.notify_dead_job(job_id, client.name, "its client was started anew")
-            engine.get_component(SystemComponents.JOB_RUNNER).resolve_client_outcome(job_id, client.name)
+        for job_id, members in participants(engine).items():
+            known, state = self._tokens.get(job_id), self._states(fl_ctx).of(job_id)
+            if known is None or state is None:
+                continue
+            for client in (client for client in _clients(fl_ctx) if client.token not in known):
+                known.add(client.token)
+                state.await_site()
+                self.log_info(fl_ctx, f"{client.name} enters the run of job {job_id} after this round")
+                # A site that was started anew has forgotten the job, and nobody else tells the job.
+                if client.name in {member.name for member in members.values()}:
+                    declare_lost(engine, job_id, client.name, "its client was started anew")
 
     def _ended(self, fl_ctx: FLContext) -> None:
-        """Continue a run whose job has ended before it; forget one that has finished or never began."""
+        """Continue a run that its job has not finished; forget a run that has finished or never began."""
         jobs, job_id = _jobs(fl_ctx), get_event_job_id(fl_ctx)
         self._tokens.pop(job_id, None)
         state, job = self._states(fl_ctx).of(job_id), jobs.get_job(job_id, fl_ctx)
@@ -146,7 +142,7 @@ class Continuation(FLComponent):
             self._go_on(job, state, fl_ctx)
 
     def _go_on(self, job: Job, state: RunState, fl_ctx: FLContext) -> None:
-        """Submit the run's next job, unless that was done before the server was killed, or was done too often."""
+        """Submit the run's next job, unless a killed server has done so already or too many jobs got nowhere."""
         jobs, last = _jobs(fl_ctx), state.jobs[-1]["job"]
         if last != job.job_id and jobs.get_job(last, fl_ctx):
             return
@@ -164,18 +160,18 @@ class Continuation(FLComponent):
         )
 
     def _state(self, job: Job, fl_ctx: FLContext) -> RunState:
-        """The run of a job that is to start."""
+        """The run of a job that is about to start."""
         states = self._states(fl_ctx)
         return states.of(job.job_id) or self._taken_up(job, fl_ctx) or states.begin(job.job_id)
 
     def _taken_up(self, job: Job, fl_ctx: FLContext) -> RunState | None:
-        """The run of a job that has failed or was aborted, and that its submitter has cloned."""
+        """The run of a failed or aborted job that its submitter has cloned as this one; None for any other job."""
         jobs, claimed = _jobs(fl_ctx), job.meta.get(JobMetaKey.CLONED_FROM.value)
         state = self._states(fl_ctx).of(claimed)
         if state is None or state.jobs[-1]["job"] != claimed or claimed in self._tokens:
             return None
         source = jobs.get_job(claimed, fl_ctx)
-        # A submitted job can claim to be a clone of any other.
+        # Any submitted job can claim to be a clone.
         same = source and jobs.get_content(job.meta, fl_ctx) == jobs.get_content(source.meta, fl_ctx)
         if not same or _submitter(job) != _submitter(source):
             return None
@@ -195,10 +191,10 @@ def _clients(fl_ctx: FLContext) -> list[Client]:
 
 
 def _is_over(job: Job, state: RunState, said: str) -> bool:
-    """Whether a job ended for a reason that the next one would meet again."""
+    """Whether the next job would end for the same reason as this one."""
     idle = state.rounds_done == state.jobs[-1]["from_round"]
     aborted = job.meta[JobMetaKey.STATUS.value] == RunStatus.FINISHED_ABORTED.value
-    # Stopped in good order and not for want of sites: a site could not build the job, and has said so.
+    # A job that stops in good order, with enough sites and no round done, could not be built at a site.
     return aborted or said.startswith("failed") or idle and said.startswith("stopped")
 
 

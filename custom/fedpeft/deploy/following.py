@@ -1,19 +1,21 @@
-"""A submitted job until its run's end, with a line a round, and whether it truly finished.
+"""Follow a submitted job until its run ends, and judge whether the run truly finished.
 
-What FLARE says of a job's end proves little: it is COMPLETED with every round refused, ABNORMAL with every round done,
-and a run may go on in another job (``flare/continuation.py``). Whether it finished stands in run.json of the result.
+FLARE's own status proves little: a job is COMPLETED with every round refused, ABNORMAL with every round done, and a run
+may go on in another job (``deploy/continuation.py``). run.json of the result says how the run ended.
+
+A person's machine reaches the server through FLARE's admin API alone. Numbers come from ``show_stats`` and the job's
+record; the server's log is shown, line by line, and never interpreted.
 """
 
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from fedpeft.deploy.continuation import CONTINUED_BY
 from fedpeft.deploy.session import AdminSession
-from fedpeft.flare.round_line import MARK, read_round_line
+from fedpeft.flare.round_line import MARK
 from fedpeft.training.server.run_folder import RunFolder, find_run
 
 ENDED = ("FINISHED", "FAILED", "ABORTED", "ABANDONED")
@@ -21,15 +23,40 @@ COMPLETED = "FINISHED:COMPLETED"
 REASONS = 5
 
 
+class Pace:
+    """The time that the remaining rounds will take, from the rounds that this follower has seen begin."""
+
+    def __init__(self) -> None:
+        self._seen: int | None = None
+        self._first: tuple[int, float] | None = None
+        self._looked = False
+        self.left = ""
+
+    def look(self, stats: dict[str, Any], now: float) -> bool:
+        """Take in a job's numbers at the time ``now``, in seconds; whether another round has begun."""
+        round_, looked = stats.get("current_round"), self._looked
+        self._looked = True
+        if round_ is None or round_ == self._seen:
+            return False
+        self._seen = round_
+        if self._first is not None:
+            each = (now - self._first[1]) / max(1, round_ - self._first[0])
+            self.left = f" | about {timedelta(seconds=round(each * (stats['num_rounds'] - round_)))} left"
+        elif looked:
+            # The round that a follower meets at its first look has begun before.
+            self._first = round_, now
+        return True
+
+
 def last_job(session: AdminSession, job: str) -> str:
-    """The job in which a job's run goes on; the job itself where it has not been continued."""
+    """The last job of a job's run: the job itself if none continues it."""
     while following := session.meta(job).get(CONTINUED_BY):
         job = following
     return job
 
 
 def follow(session: AdminSession, job: str, report: Callable[[str], None], every: float) -> str:
-    """Report a run's lines until it has ended.
+    """Report on a run until it has ended.
 
     Args:
         session: connection to the server.
@@ -81,44 +108,36 @@ def _follow_one(session: AdminSession, job: str, report: Callable[[str], None], 
             report(line)
 
     stats: dict[str, Any] = {}
-    round_ = None
+    pace = Pace()
     while True:
         status = session.meta(job)["status"]
         ended = status.startswith(ENDED)
         # Once the rounds are over the job's process ends, and a question to it would be an error in the server's log.
         if status == "RUNNING" and stats.get("phase") != "_finished_":
-            stats = session.stats(job)
-        if ended or stats.get("current_round") != round_:
-            round_ = stats.get("current_round")
-            for line in told(session.log(job)):
+            stats = session.stats(job) or stats
+        if pace.look(stats, time.monotonic()) or ended:
+            for line in lines_for_people(session.log(job)):
                 show(line)
-        show(f"{status.lower()}{_at_work(stats)}" if not ended else f"job {job}: {status}")
+        show(f"{status.lower()}{_at_work(stats, pace.left)}" if not ended else f"job {job}: {status}")
         if ended:
             return
         time.sleep(every)
 
 
-def told(log: str) -> list[str]:
-    """The lines of a job's log that are for people; finished rounds say about how long the others will take."""
-    lines, seconds = [], []
-    for line in log.splitlines():
-        if MARK in line:
-            left = ""
-            if read := read_round_line(line):
-                done, rounds, took = read
-                seconds.append(took)
-                left = f" | about {timedelta(seconds=round(fmean(seconds) * (rounds - done)))} left"
-            lines.append(line[line.index(MARK) + len(MARK) :].strip() + left)
-    return lines
+def lines_for_people(log: str) -> list[str]:
+    """The lines of a job's log that tell of rounds."""
+    return [line.partition(MARK)[2].strip() for line in log.splitlines() if MARK in line]
 
 
-def _at_work(stats: dict[str, Any]) -> str:
-    """ ", round 3/10: train at hospital-1" while sites work; the last task of a run is not of a round."""
+def _at_work(stats: dict[str, Any], left: str) -> str:
+    """The text ", round 3/10: train at hospital-1 | about 0:02:00 left"; the run's last task belongs to no round."""
     round_, rounds = stats.get("current_round"), stats.get("num_rounds")
-    tasks = "; ".join(f"{task} at {', '.join(sorted(sites))}" for task, sites in stats.get("tasks", {}).items())
+    # A task that no site has fetched yet stands there without sites.
+    at_work = {task: sorted(sites) for task, sites in stats.get("tasks", {}).items() if sites}
+    tasks = "; ".join(f"{task} at {', '.join(sites)}" for task, sites in at_work.items())
     if round_ is None or not tasks:
         return ""
-    return f", round {round_ + 1}/{rounds}: {tasks}" if round_ < rounds else f": {tasks}"
+    return f", round {round_ + 1}/{rounds}: {tasks}{left}" if round_ < rounds else f": {tasks}"
 
 
 def _why(session: AdminSession, meta: dict[str, Any], job: str) -> str:

@@ -1,9 +1,9 @@
-"""A site's job process that dies is started again: it costs its site a round, not all sites the job.
+"""Start a site's job process again when a signal ended it, so that one site's lack of memory fails no other site.
 
-Where FLARE 2.9 launches a site's job process, the operating system's killing it (out of memory) fails the job at every
-site. Named as ``process_launcher`` in a kit's local/resources.json, never in a job, this launcher starts such a process
-again instead. The server sends the task of a round once more to a site whose result it lacks, and the trainer starts
-from the state that it kept before that round, so a round repeated gives the same result bit for bit.
+With FLARE 2.9's own launcher, a job process that the operating system kills (out of memory) fails the job at every
+site. A kit's local/resources.json names this launcher as ``process_launcher`` instead; no job can. After a restart the
+server sends the round's task again, and the trainer starts from the state that it saved before that round: the repeated
+round gives the same result bit for bit.
 """
 
 import logging
@@ -16,18 +16,18 @@ from signal import strsignal
 from threading import Lock
 from typing import Any
 
-from nvflare.apis.fl_constant import FLContextKey, FLMetaKey, JobConstants, RunProcessKey
+from nvflare.apis.fl_constant import FLContextKey, FLMetaKey, JobConstants
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_launcher_spec import JobHandleSpec, JobReturnCode
 from nvflare.app_common.job_launcher.client_process_launcher import ClientProcessJobLauncher
 from nvflare.app_common.job_launcher.process_launcher import JOB_RETURN_CODE_MAPPING
-from nvflare.private.fed.client.client_executor import _ABORT_REQUESTED_KEY
-from nvflare.private.fed.client.client_status import ClientStatus
 from nvflare.utils.job_launcher_utils import add_custom_dir_to_path, get_credential_env
 from nvflare.utils.process_utils import ProcessAdapter, spawn_process
 
+from fedpeft.deploy.flare_internals import job_is_wanted
+
 LOG = logging.getLogger(__name__)
-# A process that dies again and again would only cost its site's machine: after these the site leaves the job.
+# After these the site leaves the job: a process that is killed again and again only burdens its machine.
 RESTARTS = 3
 REMEDY = (
     "Signal 9 mostly means that this machine ran out of memory: see its kernel's log, give the site more memory, or "
@@ -40,7 +40,7 @@ class RestartedJob(JobHandleSpec):
 
     Args:
         start: starts the process.
-        wanted: whether the job goes on; asked before the process is started again.
+        wanted: says whether the job still goes on; asked before each restart.
         folder: the job's run folder at this site; its name is the job's id.
 
     Raises:
@@ -54,15 +54,15 @@ class RestartedJob(JobHandleSpec):
         self._process = start()
 
     def terminate(self) -> None:
-        """End it, and for good: the job was aborted, or is over."""
+        """End the process for good: the job was aborted or is over."""
         with self._lock:
             self._ended = True
             self._process.terminate()
 
     def poll(self) -> int:
-        """The code that FLARE reports to the server, where UNKNOWN fails no job.
+        """The code that FLARE reports to the server. UNKNOWN fails no job.
 
-        That a signal ended the process concerns this site alone, and so does that it could not be brought back.
+        A process that a signal ended, or that a restart did not bring back, concerns this site alone.
         """
         code = self._process.poll()
         if code is None or code < 0 or code > 0 and self._deaths:
@@ -70,7 +70,7 @@ class RestartedJob(JobHandleSpec):
         return JOB_RETURN_CODE_MAPPING.get(code, JobReturnCode.EXECUTION_ERROR)
 
     def wait(self) -> None:
-        """Return when the process has ended and is not started again."""
+        """Return when the process has ended and no restart follows."""
         while True:
             self._process.wait()
             with self._lock:
@@ -81,7 +81,7 @@ class RestartedJob(JobHandleSpec):
             (self._folder / FLMetaKey.PROCESS_RC_FILE).unlink(missing_ok=True)
 
     def _again(self) -> bool:
-        """Whether it runs again after a death."""
+        """Start the process again, at most ``RESTARTS`` times; whether it runs."""
         self._deaths += 1
         number = -self._process.poll()
         died = f"the process of job {self._folder.name} was ended by signal {number} ({strsignal(number)})"
@@ -103,8 +103,8 @@ class RestartingLauncher(ClientProcessJobLauncher):
     def launch_job(self, job_meta: dict[str, Any], fl_ctx: FLContext) -> RestartedJob:
         """Start the process of a job.
 
-        Every start has the environment of the first: FLARE names there which GPUs are the job's, and the next job
-        changes it.
+        A restart has the environment of the first start: FLARE names the job's GPUs there, and the next job changes
+        them.
 
         Raises:
             OSError: the process could not be started.
@@ -114,10 +114,4 @@ class RestartingLauncher(ClientProcessJobLauncher):
         add_custom_dir_to_path(workspace.get_app_custom_dir(job), environment)
         arguments = shlex.split(self.get_command(job_meta, fl_ctx), comments=True)
         start = partial(spawn_process, arguments, environment)
-        return RestartedJob(start, partial(_goes_on, fl_ctx.get_engine(), job), Path(workspace.get_run_dir(job)))
-
-
-def _goes_on(engine: Any, job: str) -> bool:
-    """Whether a job is neither over nor aborted, as FLARE's client knows it."""
-    known = engine.client_executor.run_processes[job]
-    return known[RunProcessKey.STATUS] != ClientStatus.STOPPED and not known[_ABORT_REQUESTED_KEY]
+        return RestartedJob(start, partial(job_is_wanted, fl_ctx.get_engine(), job), Path(workspace.get_run_dir(job)))

@@ -1,7 +1,7 @@
-"""What a site holds to whatever a job or the server says; named in a kit's ``local/``, never in a job.
+"""What a site enforces whatever a job or the server says: its own filter, a check of a job's files, no shell.
 
-FLARE builds these from local/resources.json and local/privacy.json. None of them is in the allow-list, so no job can
-name, replace or configure one.
+FLARE builds these from a kit's local/resources.json and local/privacy.json. None of them is in the allow-list, so no
+job can name, replace or configure one.
 """
 
 from pathlib import Path
@@ -18,10 +18,9 @@ from nvflare.apis.shareable import Shareable
 from nvflare.apis.utils.fl_context_utils import add_job_audit_event
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.lighter.tool_consts import NVFLARE_SIG_FILE, NVFLARE_SUBMITTER_CRT_FILE
-from nvflare.private.fed.client.client_req_processors import ClientRequestProcessors
-from nvflare.private.fed.client.shell_cmd import ShellCommandProcessor
 
 from fedpeft.algebra.codec import nbytes
+from fedpeft.deploy.flare_internals import remove_shell_commands
 from fedpeft.flare.filters import TENSORS, CheckMetrics, EncodePayload
 from fedpeft.flare.job_run import job_run
 from fedpeft.flare.messages import content, is_ok, reason_of, refusal, round_of
@@ -32,11 +31,11 @@ SIGNATURES = {NVFLARE_SIG_FILE, NVFLARE_SUBMITTER_CRT_FILE}
 
 
 class SiteLimit(Filter):
-    """The site's own result filter, in privacy.json: it sees every answer before any filter of the job does.
+    """The site's own result filter, in privacy.json: it runs on every answer before any filter of the job.
 
-    A message is made anew from what was checked: the declared payload, encoded as the run says, or a validation's
-    numbers, or a refusal's reason. The job's own EncodePayload and CheckMetrics then find nothing left to do, and a job
-    that leaves them out changes nothing. ``permit`` of the site file is read at every message.
+    It builds a new message from what it has checked: the declared payload, encoded as the run says, or the numbers of a
+    validation, or the reason of a refusal. The job's own EncodePayload and CheckMetrics then have nothing left to do,
+    and a job without them changes nothing. It reads ``permit`` of the site file for every message.
     """
 
     def __init__(self) -> None:
@@ -44,17 +43,17 @@ class SiteLimit(Filter):
         self._checks = dict.fromkeys(TENSORS, EncodePayload()) | {DataKind.METRICS: CheckMetrics()}
 
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
-        """What may leave of an answer, or a refusal that says why nothing does."""
+        """The part of an answer that may leave, or a refusal that says why nothing may."""
         if not is_ok(shareable):
             return refusal(shareable.get_return_code(), reason_of(shareable))
         try:
             return self._checked(shareable, fl_ctx)
         except ValueError as fault:
-            self.log_error(fl_ctx, f"held back: {fault}", fire_event=False)
+            self.log_error(fl_ctx, f"not sent: {fault}", fire_event=False)
             return refusal(ReturnCode.TASK_RESULT_FILTER_ERROR, str(fault))
 
     def _checked(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
-        """Raises ValueError: nothing that is declared, or more than the site permits."""
+        """The new message; ValueError if the content is not declared or exceeds what the site permits."""
         dxo = content(shareable, tuple(self._checks))
         declared = self._checks[dxo.data_kind].process_dxo(dxo, shareable, fl_ctx)
         size = nbytes(declared.data) if dxo.data_kind in TENSORS else 0
@@ -67,7 +66,7 @@ class SiteLimit(Filter):
         return reply
 
     def _site_file(self, fl_ctx: FLContext) -> SiteFile:
-        """Raises ValueError, without the file's path or content: the message leaves the site."""
+        """The site file; ValueError without its path or content, since that message leaves the site."""
         local = Path(fl_ctx.get_engine().get_workspace().get_site_config_dir())
         try:
             return read_site_file(local / NAME, fl_ctx.get_identity_name())
@@ -77,15 +76,15 @@ class SiteLimit(Filter):
 
 
 class JobFiles(AppValidator):
-    """Refuses jobs that hold any file but their two configurations and the signatures, in ``app_validator``.
+    """The ``app_validator``: it refuses a job with any file but its two configurations and the signatures.
 
     FLARE searches the whole workspace, deployed jobs included, for a file named resources.json and takes the first it
-    finds; a job that brings one would be heard in the site's place. Files below ``custom`` are code, and FLARE's own
-    matter: authorization.json decides who may bring it.
+    finds, so a job that brings one could replace the site's. Files below ``custom`` are code: authorization.json
+    decides who may bring that.
     """
 
     def validate(self, app_folder: str) -> tuple[str, dict]:
-        """FLARE's contract: what is wrong, "" if nothing is, and properties of the app, of which we add none."""
+        """What FLARE asks for: the fault, or "", and further properties of the app, of which there are none."""
         root = Path(app_folder)
         for path in sorted(root.rglob("*")):
             name = path.relative_to(root)
@@ -97,25 +96,22 @@ class JobFiles(AppValidator):
 
 
 class NoShell(FLComponent):
-    """Takes FLARE's remote cat, grep, head, tail, ls and pwd from a site, in resources.json.
+    """Removes FLARE's remote cat, grep, head, tail, ls and pwd from a site; named in resources.json.
 
-    FLARE leaves it to the server to say whether a command must be authorised at the site; a server that says no reads
-    any file that the client's user can read. What a site never serves needs no authorisation.
+    FLARE lets the server say whether the site must authorise a command. A server that says no could read any file that
+    the client's user can read.
     """
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Before the client registers; FLARE does not start a client when this fails.
+        """Before the client registers. FLARE does not start a client when this fails.
 
         Raises:
-            UnsafeComponentError: FLARE has no such command where it had it in 2.9, so that it may have it elsewhere.
+            UnsafeComponentError: FLARE's commands are not where they are in 2.9, so they may be somewhere else.
         """
         if event_type != EventType.SYSTEM_BOOTSTRAP:
             return
-        processors = ClientRequestProcessors.request_processors
-        kept = [item for item in processors if not isinstance(item, ShellCommandProcessor)]
-        if len(kept) == len(processors):
+        if not remove_shell_commands():
             raise UnsafeComponentError(
                 "FLARE's shell commands were not where they are in version 2.9, so they could not be removed: install "
                 "the version of FLARE that fedpeft names"
             )
-        processors[:] = kept

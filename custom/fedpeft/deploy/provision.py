@@ -1,8 +1,8 @@
-"""What ``nvflare provision`` writes into every kit beside FLARE's own files: the policy of admin/README.md.
+"""Write the policy of admin/README.md into every kit that ``nvflare provision`` makes.
 
-Named in admin/project.yml after FLARE's builders. local/ is the site's own and nobody signs it: what stands here is
-where a site starts from, and it can only tighten or loosen it itself. FLARE falls back to the files that end in
-.default, and ``nvflare deploy prepare`` deletes the others, so both hold the same.
+admin/project.yml names the builder after FLARE's own. The files of local/ belong to the site, and nobody signs them: a
+site starts with these and alone can change them. FLARE falls back to the files that end in .default, and ``nvflare
+deploy prepare`` deletes the others, so both have the same content.
 """
 
 import shutil
@@ -22,14 +22,14 @@ LIMITS = "fedpeft.deploy.limits"
 STORAGE = "fedpeft.deploy.storage"
 CONTINUATION = "fedpeft.deploy.continuation.Continuation"
 LAUNCHER = "fedpeft.deploy.launcher.RestartingLauncher"
-# Seconds without a sign of life after which the server gives a site up; FLARE's 600 let a job wait for the dead.
+# Seconds without a heartbeat after which the server counts a site as lost; with FLARE's 600 a job waits for nobody.
 HEART_BEAT_TIMEOUT = 25
 # A job waits a week for its sites; FLARE's ten attempts would end a run in 40 minutes. From 1024 on FLARE's scheduler
 # fails, since it computes 2 to the power of the attempts.
 SCHEDULING = {"max_schedule_count": 1000, "min_schedule_interval": 2.0, "max_schedule_interval": 600.0}
 
-# Nobody: code in jobs, FLARE's shell commands, Flower. What a role is not given it may not do: there is no "member",
-# and commands without a line here, such as those an application defines, are nobody's.
+# Nobody may bring code in jobs, use FLARE's shell commands, or run Flower. A role may do only what is named here: there
+# is no "member", and nobody has a command without a line, such as one that an application defines.
 _NEVER = dict.fromkeys(("byoc", "shell_commands", "server-predeployed-flwr"), "none")
 _NO_ERRORS = dict.fromkeys(("show_errors", "reset_errors"), "none")
 RIGHTS: dict[str, dict[str, str]] = {
@@ -73,18 +73,18 @@ _CHECKPOINTS = {"sam_vit_b": {"path": "/path/to/sam_vit_b_01ec64.pth", "sha256":
 
 
 def authorization() -> dict[str, Any]:
-    """local/authorization.json: who may do what at a site; the same for all, "site" and "submitter" are filled in."""
+    """local/authorization.json: who may do what at a site. FLARE resolves "site" and "submitter"."""
     return {"format_version": "1.0", "permissions": RIGHTS}
 
 
 def privacy() -> dict[str, Any]:
-    """local/privacy.json: one scope, so that a job can ask for no other."""
+    """local/privacy.json: one scope, so that no job can ask for another."""
     filters = [{"path": f"{LIMITS}.SiteLimit", "args": {}}]
     return {"scopes": [{"name": "fedpeft", "task_result_filters": filters}], "default_scope": "fedpeft"}
 
 
 def site_template() -> dict[str, Any]:
-    """local/fedpeft_site.json of a hospital, to be filled in; until it is, it permits no method."""
+    """local/fedpeft_site.json of a hospital, to be filled in. It permits no method until the hospital names one."""
     return {
         "version": VERSION,
         "datasets": {"kits19": "/path/to/kits19/{site}/datalist.json"},
@@ -102,7 +102,7 @@ def server_template() -> dict[str, Any]:
 
 
 def client_resources(given: dict[str, Any]) -> dict[str, Any]:
-    """A hospital's local/resources.json, from FLARE's own; its GPU manager stays as project.yml describes it."""
+    """A hospital's local/resources.json, made from FLARE's; the GPU manager stays as project.yml describes it."""
     launcher = {"id": "process_launcher", "path": LAUNCHER, "args": {}}
     parts = [
         launcher if part["id"] == launcher["id"] else part
@@ -114,7 +114,7 @@ def client_resources(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def server_resources(given: dict[str, Any]) -> dict[str, Any]:
-    """The server's local/resources.json, from FLARE's own: jobs below the kit and continued, no logs of sites."""
+    """The server's local/resources.json, made from FLARE's: jobs below the kit and continued, no logs of sites."""
     storage = {"path": f"{STORAGE}.KitStorage", "args": {"root_dir": "snapshot-storage"}}
     snapshots = given["snapshot_persistor"]
     return _policy(given) | {
@@ -136,7 +136,7 @@ def _server_part(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def log_config(given: dict[str, Any]) -> dict[str, Any]:
-    """local/log_config.json, from FLARE's own: our lines stand in log_fl.txt as well, the log without FLARE's noise."""
+    """local/log_config.json, made from FLARE's: log_fl.txt, the log without FLARE's noise, has our lines as well."""
     chosen = given["filters"]["FLFilter"]
     filters = given["filters"] | {"FLFilter": chosen | {"logger_names": [*chosen["logger_names"], "fedpeft"]}}
     return given | {"filters": filters}
@@ -146,8 +146,8 @@ class PolicyBuilder(Builder):
     """Writes the policy into all kits, and the wheel beside them.
 
     Args:
-        wheel_folder: holds the one wheel of fedpeft, see admin/wheels.sh; relative to where the command is run. None
-            where fedpeft is installed in another way, as for poc/: then no kit names a wheel.
+        wheel_folder: folder of the one wheel of fedpeft, see admin/wheels.sh; relative to the current folder. None if
+            fedpeft is installed in another way, as for poc/: then no kit names a wheel.
     """
 
     def __init__(self, wheel_folder: str | None) -> None:
@@ -157,17 +157,17 @@ class PolicyBuilder(Builder):
         self._stated: dict[str, str] = {}
 
     def initialize(self, project: Project, ctx: ProvisionContext) -> None:
-        """Look for the wheel before FLARE makes keys.
+        """Find the wheel before FLARE makes keys.
 
         Raises:
-            ValueError: its folder does not hold one wheel, or that is no wheel of fedpeft.
+            ValueError: the folder does not hold exactly one wheel, or that is no wheel of fedpeft.
         """
         if self.wheel_folder:
             self._wheel = _one_wheel(self.wheel_folder)
             self._stated = of_wheel(self._wheel)
 
     def build(self, project: Project, ctx: ProvisionContext) -> None:
-        """Write the files; FLARE's StaticFileBuilder has written those they come from."""
+        """Write the files, from those that FLARE's StaticFileBuilder has written."""
         if self.wheel_folder:
             self._hand_out(project, ctx)
         _server(Path(ctx.get_local_dir(project.get_server())))
@@ -206,7 +206,7 @@ def _policy(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shared(local: Path) -> None:
-    """What server and hospitals have alike; FLARE's sample of a privacy policy would name filters that no job needs."""
+    """Write what all sites have; FLARE's sample of a privacy policy, with filters that no job needs, goes."""
     _with_default(local, WorkspaceConstants.AUTHORIZATION_CONFIG, authorization())
     _with_default(local, WorkspaceConstants.LOGGING_CONFIG, log_config(_given(local, "log_config.json")))
     (local / WorkspaceConstants.SAMPLE_PRIVACY_CONFIG).unlink()

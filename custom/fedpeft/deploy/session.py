@@ -1,4 +1,4 @@
-"""A person's connection to the server, on FLARE's own API: submit, look, read the log, abort, fetch the result."""
+"""A person's connection to the server, on FLARE's own API: submit, ask, read the log, abort, fetch the result."""
 
 import os
 import shutil
@@ -16,9 +16,9 @@ from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 from fedpeft.common.files import read_json
 
 ADMIN = Path("startup", "fed_admin.json")
-# Seconds for a login and for an answer; FLARE's own 5 are few where the server is busy.
+# Seconds for a login and for an answer; FLARE's own 5 are too few for a busy server.
 ANSWER = 30.0
-# What asking again does not change.
+# Answers that stay the same however often one asks.
 FINAL = (
     api_spec.AuthenticationError,
     api_spec.AuthorizationError,
@@ -34,11 +34,11 @@ Answer = TypeVar("Answer")
 
 
 class AdminSession:
-    """A connection that is made anew where it is lost: jobs take days, and servers are restarted.
+    """A connection that is made anew when it is lost: jobs take days, and servers are restarted.
 
     Args:
         kit: the person's kit, the folder that holds startup/fed_admin.json.
-        patience: seconds for which a server that has answered once is asked again.
+        patience: seconds for which a lost server is asked again.
 
     Raises:
         FileNotFoundError: the folder is no kit of a person.
@@ -62,7 +62,7 @@ class AdminSession:
         self._close()
 
     def submit(self, job: Path) -> str:
-        """Submit a job's folder, that is a copy: FLARE signs by writing into it.
+        """Submit a copy of a job's folder: FLARE signs a job by writing into its folder.
 
         Returns:
             The job's id.
@@ -72,11 +72,11 @@ class AdminSession:
         """
         with tempfile.TemporaryDirectory() as folder:
             copy = shutil.copytree(job, Path(folder, job.resolve().name), symlinks=True)
-            # Once: asked again after a lost answer, the job would run twice.
+            # Only once: after a lost answer a second request would run the job twice.
             return self._once(lambda session: session.submit_job(str(copy)))
 
     def abort(self, job: str) -> str:
-        """End a job; returns what the server says."""
+        """End a job; returns the server's answer."""
         return self._once(lambda session: session.abort_job(job))
 
     def meta(self, job: str) -> dict[str, Any]:
@@ -88,14 +88,14 @@ class AdminSession:
         return self._ask(lambda session: session.get_job_logs(job))["logs"].get("server", "")
 
     def stats(self, job: str) -> dict[str, Any]:
-        """What a running job's controller says: "phase", "current_round", "num_rounds", "tasks"; {} where none runs."""
+        """A running job's numbers: "phase", "current_round" (from 0), "num_rounds", "tasks"; {} if it does not run."""
         with suppress(RuntimeError):
             parts = self._once(lambda session: session.show_stats(job, api_spec.TargetType.SERVER))["server"]
             return next((part for part in parts.values() if "current_round" in part), {})
         return {}
 
     def download(self, job: str, out: Path) -> Path:
-        """Fetch the result of a job that has ended; what was fetched before stays.
+        """Fetch the result of a job that has ended, unless it was fetched before.
 
         Returns:
             Its folder, ``out/<id>``.
@@ -111,7 +111,7 @@ class AdminSession:
         return folder
 
     def _ask(self, question: Callable[[Session], Answer]) -> Answer:
-        """A question that may be asked again, on a new connection."""
+        """Ask, and ask again on a new connection when the server is lost."""
         end = time.monotonic() + self._patience
         while True:
             try:
@@ -134,7 +134,7 @@ class AdminSession:
     def _connected(self) -> Session:
         if self._session is None:
             name = self._admin["username"]
-            # FLARE says on standard output that it connects.
+            # FLARE prints that it connects.
             with redirect_stdout(sys.stderr):
                 self._session = new_secure_session(name, str(self._kit), timeout=ANSWER, command_timeout=ANSWER)
         return self._session

@@ -1,8 +1,8 @@
-"""The server's jobs below its own kit, wherever that was put.
+"""Keep the server's jobs below its own kit, wherever that lies.
 
-FLARE's storages want absolute paths, which nobody knows when kits are made, and by default all servers of a machine
-share /tmp/nvflare, where they take each other's jobs. FLARE's server changes its folder to the kit before it builds
-these, so relative paths are the kit's.
+FLARE's storages take absolute paths, which nobody knows when kits are made. By default all servers of a machine share
+/tmp/nvflare, where they take each other's jobs. FLARE's server changes its folder to the kit before it builds these, so
+a relative path starts at the kit.
 """
 
 import os
@@ -15,7 +15,7 @@ class KitJobs(SimpleJobDefManager):
     """Submitted jobs and their results.
 
     Args:
-        uri_root: folder, relative to the kit or absolute.
+        uri_root: a folder, absolute or relative to the kit.
     """
 
     def __init__(self, uri_root: str) -> None:
@@ -23,10 +23,10 @@ class KitJobs(SimpleJobDefManager):
 
 
 class KitStorage(FilesystemStorage):
-    """Any other storage.
+    """FLARE's snapshots.
 
     Args:
-        root_dir: folder, relative to the kit or absolute.
+        root_dir: a folder, absolute or relative to the kit.
     """
 
     def __init__(self, root_dir: str) -> None:

@@ -1,13 +1,11 @@
-"""One line a round that a person can read, and how far it says the run is."""
+"""The lines of a log that tell people of a run: one for each round, one for its end."""
 
-import re
 from statistics import fmean
 from typing import Any
 
 from fedpeft.config.run import Run
 
 MARK = "fedpeft |"
-_ROUND = re.compile(rf"{re.escape(MARK)} round (\d+)/(\d+) \|.* \| (\d+\.\d) s(?: \||$)")
 
 
 def round_line(round_: int, run: Run, record: dict[str, Any]) -> str:
@@ -39,12 +37,6 @@ def final_line(rounds: int, run: Run, scores: dict[str, dict[str, float]], refus
 def is_final_line(line: str) -> bool:
     """Whether a line of a log is the one after the last round: the run's files are complete before it is written."""
     return f"{MARK} after " in line
-
-
-def read_round_line(line: str) -> tuple[int, int, float] | None:
-    """(rounds done, rounds of the run, seconds that the last of them took) of a round's line, None of any other."""
-    found = _ROUND.search(line)
-    return (int(found[1]), int(found[2]), float(found[3])) if found else None
 
 
 def _fit(averaging: dict[str, dict[str, float | None]]) -> str:

@@ -1,1 +1,1 @@
-"""deploy/doctor."""
+"""``fedpeft doctor``: checks of a machine, its kit and its site file."""

@@ -1,4 +1,4 @@
-"""What a check of ``fedpeft doctor`` says."""
+"""Findings of the checks of ``fedpeft doctor``."""
 
 from dataclasses import asdict, dataclass, replace
 
@@ -10,9 +10,9 @@ class Finding:
     """What a check found.
 
     Attributes:
-        check: name of the check's row, and of which of several things.
+        check: the check's name, and which of several things it has looked at.
         state: "ok", "warning", "fault" or "not checked".
-        found: what is there; for "not checked" why it was not.
+        found: what is there; for "not checked", why it was not checked.
         expected: what should be there.
         remedy: what to do; never empty for a warning or a fault.
     """
@@ -27,30 +27,30 @@ class Finding:
         """Plain values, ready for JSON."""
         return asdict(self)
 
-    def of(self, row: str) -> "Finding":
-        """The same under the name of its row; a check names only which of several things it speaks of."""
-        return replace(self, check=f"{row} {self.check}".strip())
+    def of(self, check: str) -> "Finding":
+        """The finding under its check's name; the check itself only names which of several things it has looked at."""
+        return replace(self, check=f"{check} {self.check}".strip())
 
 
 class NotChecked(Exception):
-    """The check lacks what it needs; the message says what."""
+    """A check lacks something that it needs; the message says what."""
 
 
 def ok(found: str, expected: str = "", of: str = "") -> Finding:
-    """As it should be."""
+    """A thing as it should be."""
     return Finding(of, OK, found, expected)
 
 
 def warning(found: str, expected: str, remedy: str, of: str = "") -> Finding:
-    """May stop a run later."""
+    """A thing that may stop a run later."""
     return Finding(of, WARNING, found, expected, remedy)
 
 
 def fault(found: str, expected: str, remedy: str, of: str = "") -> Finding:
-    """Must be repaired before the machine can take part."""
+    """A thing to repair before the machine can take part."""
     return Finding(of, FAULT, found, expected, remedy)
 
 
 def not_checked(why: str, of: str = "") -> Finding:
-    """The check could not be made."""
+    """A thing that could not be checked."""
     return Finding(of, NOT_CHECKED, why)

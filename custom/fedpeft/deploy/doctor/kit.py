@@ -1,4 +1,4 @@
-"""A participant's startup kit as ``nvflare provision`` writes it: who it is, and where its server is."""
+"""Read a participant's startup kit as ``nvflare provision`` writes it: who the participant is, where its server is."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ class Kit:
     Attributes:
         folder: has startup/ and local/.
         role: "client", "server" or "admin".
-        name: what FLARE calls the participant; in a site file it is put in for ``{site}``.
-        project: the consortium's; a kit of another project cannot join.
-        host: the server's.
-        ports: at which the server is reached by clients and by the admin console; mostly the same.
+        name: FLARE's name for the participant; it replaces ``{site}`` in a site file.
+        project: the consortium's name; a kit of another project cannot join.
+        host: of the server.
+        ports: of the server, for clients and for the admin console; often one for both.
         server: the name in the server's certificate.
         scheme: of the transport; FLARE's default is "http", over TLS.
         security: "mtls", "tls" or "clear".

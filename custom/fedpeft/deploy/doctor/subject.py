@@ -1,4 +1,4 @@
-"""What ``fedpeft doctor`` looks at: a machine, and the kit and the site file on it."""
+"""The subject of ``fedpeft doctor``: a machine, and the kit and the site file on it."""
 
 import ctypes
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from fedpeft.deploy.doctor.finding import NotChecked
 from fedpeft.deploy.doctor.kit import SERVER, Kit, read_kit
 from fedpeft.training.client.site_file import SiteFile, read_site_file
 
-# clock states of ntp_gettime(3): the kernel is not told the time.
+# A clock state of ntp_gettime(3): nothing tells the kernel the time.
 UNSYNCHRONISED = 5
 
 
@@ -36,7 +36,7 @@ def visible_gpus() -> tuple[Gpu, ...]:
 
 
 def kept_by_ntp() -> bool | None:
-    """Whether the kernel says that something keeps its clock right; None where it does not say."""
+    """Whether the kernel says that something keeps its clock right; None if it does not say."""
     try:
         state = ctypes.CDLL(None).ntp_gettime(ctypes.create_string_buffer(256))
     except (AttributeError, OSError):
@@ -46,7 +46,7 @@ def kept_by_ntp() -> bool | None:
 
 @dataclass(frozen=True)
 class Machine:
-    """What no test can plant in earnest: functions, so that a failing one is its check's failure alone.
+    """The facts of a machine that no test can change, as functions: one that fails fails its own check alone.
 
     Attributes:
         gpus: see ``visible_gpus``.
@@ -61,12 +61,12 @@ class Machine:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a person asks of the machine.
+    """A person's demands on the machine.
 
     Attributes:
-        gpu_gib: free GPU memory; None: what is known of the site file's backbones.
-        disk_gib: free space. Training every parameter of the largest backbone keeps 1.1 GB for a run, and as much
-            beside it while it is replaced.
+        gpu_gib: free GPU memory; None for the need of the site file's backbones.
+        disk_gib: free space. Training every parameter of the largest backbone needs 1.1 GB for a run, twice while a
+            state replaces the last one.
         full: read every case of the data sets.
     """
 
@@ -80,11 +80,11 @@ class Subject:
     """A machine, the kit and the site file on it.
 
     Attributes:
-        kit_folder: the folder that has startup/ and local/; None if there is none.
-        site_path: the site file; None if there is none.
-        given_name: put in for ``{site}`` where no kit says who this is.
-        needs: what is asked for.
-        machine: the machine itself.
+        kit_folder: the folder that has startup/ and local/; None without a kit.
+        site_path: the site file; None without one.
+        given_name: the site's name; None for the kit's.
+        needs: a person's demands.
+        machine: the facts of the machine.
     """
 
     kit_folder: Path | None = None
@@ -95,7 +95,7 @@ class Subject:
 
     @property
     def role(self) -> str:
-        """ "client", "server" or "admin"; a machine without a readable kit is looked at as a client."""
+        """The role: "client", "server" or "admin"; a machine without a readable kit counts as a client."""
         try:
             return self.kit.role
         except NotChecked:
@@ -113,7 +113,7 @@ class Subject:
         return read_kit(self.kit_folder)
 
     def read_site(self) -> SiteFile:
-        """The site file; ``{site}`` stays as it is where nobody says what the site is called.
+        """The site file; ``{site}`` stays as it is if nothing says the site's name.
 
         Raises:
             NotChecked: none was given.
@@ -141,7 +141,7 @@ class Subject:
 
     @property
     def name(self) -> str | None:
-        """What the site is called."""
+        """The site's name; None if nothing says it."""
         try:
             return self.given_name or self.kit.name
         except NotChecked:
@@ -149,7 +149,7 @@ class Subject:
 
     @property
     def local(self) -> Path:
-        """The folder of FLARE's local files; NotChecked if there is none."""
+        """The folder of FLARE's local files; NotChecked without a kit or a site file."""
         if self.kit_folder is not None:
             return self.kit_folder / "local"
         if self.site_path is not None:

@@ -1,57 +1,94 @@
-"""The site file: where this machine keeps data, checkpoints and state. No job ever names such a path.
+"""The site file says where this machine keeps data, checkpoints and state, and what it permits.
 
-``local/fedpeft_site.json`` of a FLARE workspace; ``{site}`` in a path becomes the FLARE client's name.
+``local/fedpeft_site.json`` of a FLARE workspace. No job ever names such a path, and no job decides what it may do.
 """
 
 import os
 import re
 import shutil
 import time
-from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from fedpeft.common.files import read_json, write_json
 from fedpeft.config.run import Run
 from fedpeft.models.checkpoints.reading import sha256_of
 from fedpeft.models.checkpoints.start import needs_file, own
+from fedpeft.training.client.permit import PERMIT_ALL, Permit
 
 NAME = "fedpeft_site.json"
 VERSION = 1
 STALE_DAYS = 30
 # What a server may call a run: it becomes a folder's name here.
 RUN_KEY = re.compile(r"[0-9a-f]{32}")
-PERMITS = {"methods": list, "max_upload_bytes": int}
+# Written by ``nvflare provision``: where one of them is, the workspace is a hospital's or a server's kit.
+KIT_FILES = ("fed_client.json", "fed_server.json")
 
 
-@dataclass(frozen=True)
-class SiteFile:
-    """A validated site file, paths absolute.
+def _placed(value: str, info: ValidationInfo) -> str:
+    """A path with the client's name put in for ``{site}``."""
+    path = value.replace("{site}", info.context["site"]) if info.context else value
+    if not os.path.isabs(path):
+        raise PydanticCustomError("path", "an absolute path: FLARE changes its folder", {"got": path})
+    return path
 
-    Attributes:
-        path: the file itself, for messages.
-        datasets: name of a data set -> its datalist.json at this site.
-        checkpoints: backbone, or "<backbone>-medical", -> {"path", "sha256"}; the hash is optional and is checked when
-            given.
-        device: "cpu" or "cuda:<index>".
-        threads: torch's threads for one training.
-        state_dir: where optimiser moments are kept between rounds.
-        cache_dir: where derived data may be kept.
-        compile: whether torch.compile is to make kernels for this machine (``acceleration.py``).
-        save_memory: whether a step keeps less for its backward pass and computes more, for small GPUs.
-        permit: {"methods": [...], "max_upload_bytes": n}: what this site allows, whatever a job says.
-    """
 
-    path: Path
-    datasets: dict[str, str] = field(default_factory=dict)
-    checkpoints: dict[str, dict[str, str]] = field(default_factory=dict)
-    device: str = "cpu"
-    threads: int = 1
-    state_dir: str = ""
-    cache_dir: str = ""
-    compile: bool = False
-    save_memory: bool = False
-    permit: dict[str, Any] = field(default_factory=dict)
+SitePath = Annotated[str, AfterValidator(_placed)]
+STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Checkpoint(BaseModel):
+    """Weights that are not shipped with the package."""
+
+    model_config = STRICT
+
+    path: SitePath = Field(description="file of the weights")
+    sha256: str | None = Field(default=None, description="its SHA-256, checked when given")
+
+
+class SiteFile(BaseModel):
+    """A valid site file; paths are absolute and name the site."""
+
+    model_config = STRICT
+
+    datasets: dict[str, SitePath] = Field(default={}, description="name that jobs use -> this site's datalist.json")
+    checkpoints: dict[str, Checkpoint] = Field(
+        default={}, description='backbone, or "<backbone>-medical" -> weights that are not shipped with the package'
+    )
+    device: str = Field(default="cpu", description='"cpu" or "cuda:<index>"; a device that is not there is an error')
+    threads: int = Field(default=1, ge=1, description="CPU threads of one training")
+    state_dir: SitePath = Field(default="", description="optimiser moments between rounds, a folder for each run")
+    cache_dir: SitePath = Field(default="", description="prepared images and embeddings, for later runs")
+    compile: bool = Field(default=False, description="torch.compile makes kernels for this machine")
+    save_memory: bool = Field(
+        default=False, description="compute activations twice instead of keeping them, for small GPUs"
+    )
+    permit: Permit = Field(
+        default=Permit(), description="what this site allows whatever a job says; absent permits nothing"
+    )
+    _path: Path = PrivateAttr(Path(NAME))
+
+    @property
+    def path(self) -> Path:
+        """The file itself, for messages."""
+        return self._path
+
+    @classmethod
+    def read(cls, path: Path, values: dict[str, Any], site: str) -> Self:
+        """The model of a file's values.
+
+        Raises:
+            ValueError: the message names the file and every faulty field, in one line.
+        """
+        try:
+            found = cls.model_validate(values, context={"site": site})
+        except ValidationError as error:
+            raise ValueError(f"{path}: {'; '.join(map(_told, error.errors()))}") from None
+        found._path = path
+        return found
 
     def datalist(self, dataset: str) -> Path:
         """The datalist of a data set.
@@ -82,20 +119,28 @@ class SiteFile:
                 f'{self.path}: no checkpoint for backbone {name!r} under "checkpoints"; add '
                 f'{{"{name}": {{"path": "/absolute/path.pth", "sha256": "..."}}}}'
             )
-        return verified(Path(entry["path"]), entry.get("sha256"))
+        return verified(Path(entry.path), entry.sha256)
 
     def admit(self, method: str, upload_bytes: int) -> None:
-        """Check a job against what the site permits. The message may leave the site: it names no path.
+        """See ``Permit.admit``."""
+        self.permit.admit(method, upload_bytes)
 
-        Raises:
-            ValueError: the method is not permitted or would send more than the site allows.
-        """
-        methods = self.permit.get("methods")
-        if methods is not None and method not in methods:
-            raise ValueError(f"the site does not permit method {method!r}; it permits: {', '.join(methods)}")
-        limit = self.permit.get("max_upload_bytes")
-        if limit is not None and upload_bytes > limit:
-            raise ValueError(f"an upload of {upload_bytes:,} bytes exceeds what the site permits, {limit:,}")
+
+PARTS: dict[str, type[BaseModel]] = {"checkpoints": Checkpoint, "permit": Permit}
+
+
+def _told(error: ErrorDetails) -> str:
+    """A fault in our words: the field, what was got, what was expected."""
+    *above, name = map(str, error["loc"])
+    if error["type"] == "missing":
+        return f"{'.'.join(above)} has no {name!r}"
+    if error["type"] == "extra_forbidden":
+        known = PARTS[above[0]].model_fields if above else SiteFile.model_fields
+        return f"unknown field {name!r}{' in ' + '.'.join(above) if above else ''}; known: {', '.join(known)}"
+    expected = error["msg"].removeprefix("Input should be ")
+    if error["type"] == "model_type":
+        expected = f"a JSON object of {', '.join(PARTS[str(error['loc'][0])].model_fields)}"
+    return f"{'.'.join((*above, name))} is {error.get('ctx', {}).get('got', error['input'])!r}, expected {expected}"
 
 
 def checkpoint_name(run: Run) -> str:
@@ -149,54 +194,20 @@ def read_site_file(path: Path, site: str) -> SiteFile:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"site file {path} does not exist; write it (see README.md) or let fedpeft data phantom --register do it"
+            f"site file {path} does not exist; write it (admin/README.md lists its fields) or let fedpeft data phantom "
+            f"--register write it"
         )
     values = read_json(path)
     if not isinstance(values, dict) or values.pop("version", None) != VERSION:
         raise ValueError(f'{path}: expected a JSON object with "version": {VERSION}')
-    types = {item.name: item.type for item in fields(SiteFile) if item.name != "path"}
-    for name, value in values.items():
-        if name not in types:
-            raise ValueError(f"{path}: unknown field {name!r}; known: {', '.join(types)}")
-        expected = getattr(types[name], "__origin__", types[name])
-        if not isinstance(value, expected) or isinstance(value, bool) != (expected is bool):
-            raise ValueError(f"{path}: {name} is {value!r}, expected {expected.__name__}")
-    _check_nested(path, values)
-    return SiteFile(path=path, **{name: _expanded(value, site, path, (name,)) for name, value in values.items()})
-
-
-def _check_nested(path: Path, values: dict[str, Any]) -> None:
-    """What a security officer wrote must mean what it says: no unknown or mistyped entry may be passed over."""
-    if values.get("threads", 1) < 1:
-        raise ValueError(f"{path}: threads is {values['threads']}, expected 1 or more")
-    for name, value in values.get("permit", {}).items():
-        if name not in PERMITS:
-            raise ValueError(f"{path}: permit has {name!r}, known: {', '.join(PERMITS)}")
-        if not isinstance(value, PERMITS[name]) or isinstance(value, bool):
-            raise ValueError(f"{path}: permit.{name} is {value!r}, expected a {PERMITS[name].__name__}")
-    for name, value in values.get("datasets", {}).items():
-        if not isinstance(value, str):
-            raise ValueError(f"{path}: datasets.{name} is {value!r}, expected a path")
-    for name, entry in values.get("checkpoints", {}).items():
-        if not isinstance(entry, dict) or "path" not in entry or not entry.keys() <= {"path", "sha256"}:
-            raise ValueError(f'{path}: checkpoints.{name} is {entry!r}, expected {{"path": ..., "sha256": ...}}')
-
-
-def _expanded(value: Any, site: str, path: Path, keys: tuple[str, ...]) -> Any:
-    """``{site}`` replaced in every string; values that name places must be absolute after that."""
-    if isinstance(value, dict):
-        return {key: _expanded(item, site, path, (*keys, key)) for key, item in value.items()}
-    if not isinstance(value, str):
-        return value
-    text = value.replace("{site}", site)
-    is_path = keys[0] == "datasets" or keys[-1] in ("path", "state_dir", "cache_dir")
-    if is_path and not os.path.isabs(text):
-        raise ValueError(f"{path}: {'.'.join(keys)} is {text!r}, expected an absolute path: FLARE changes its folder")
-    return text
+    return SiteFile.read(path, values, site)
 
 
 def register(workspace: Path, dataset: str, root: Path) -> Path:
     """Enter a folder of sites in the workspace's site file, making the file if need be; other entries stay.
+
+    Whoever trains in a simulator's workspace is all its sites, so a file there that permits nothing yet permits all. A
+    kit's site file keeps what its hospital has decided.
 
     Args:
         workspace: a FLARE workspace, such as poc/simulator.
@@ -206,19 +217,22 @@ def register(workspace: Path, dataset: str, root: Path) -> Path:
     Returns:
         The site file.
     """
-    path = workspace.absolute() / "local" / NAME
-    values = (
-        read_json(path)
-        if path.is_file()
-        else {
-            "version": VERSION,
-            "datasets": {},
-            "checkpoints": {},
-            "device": "cpu",
-            "threads": 1,
-            "state_dir": str(workspace.absolute().parent / "state"),
-        }
-    )
+    workspace = workspace.absolute()
+    path = workspace / "local" / NAME
+    values = read_json(path) if path.is_file() else _new(workspace)
     values.setdefault("datasets", {})[dataset] = str(root.absolute() / "{site}" / "datalist.json")
+    if not any((workspace / "startup" / name).exists() for name in KIT_FILES):
+        values.setdefault("permit", PERMIT_ALL)
     write_json(path, values)
     return path
+
+
+def _new(workspace: Path) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "datasets": {},
+        "checkpoints": {},
+        "device": "cpu",
+        "threads": 1,
+        "state_dir": str(workspace.parent / "state"),
+    }

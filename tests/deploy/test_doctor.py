@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from planted import DAY, SERVER, SITE, Authority, allow, free_port, installed, red, site_file, write
 
 from fedpeft.common.fingerprint import WHEEL
-from fedpeft.deploy.doctor.doctor import CHECKS, healthy
+from fedpeft.deploy.doctor.examine import CHECKS, healthy
 from fedpeft.deploy.doctor.finding import FAULT, OK
 from fedpeft.flare.rendering import ALLOW_LIST
 
@@ -88,16 +88,25 @@ def without_list(place, patch):
     del place.policy["class_allow_list"]
 
 
-def picture_lost(place, patch):
+def image_lost(place, patch):
     next((place.folder.parent / "data" / SITE).rglob("*.png")).unlink()
 
 
-def picture_damaged(place, patch):
+def image_damaged(place, patch):
     next((place.folder.parent / "data" / SITE).rglob("*.png")).write_bytes(b"\x89PNG\r\n\x1a\n")
     place.need(full=True)
 
 
-# Name of the fault, how it is planted, the lines that turn red, words of what is found and of the remedy.
+def old_kit(place, patch):
+    """Classes where commit 959c00f had them."""
+    place.policy["components"] = [{"id": "no_shell", "path": "fedpeft.flare.limits.NoShell", "args": {}}]
+    filters = [{"path": "fedpeft.flare.limits.SiteLimit", "args": {}}]
+    write(place.local / "privacy.json.default", {"scopes": [{"name": "fedpeft", "task_result_filters": filters}]})
+
+
+PERMITTING = '"permit": {"methods": ["flap_sam"], "max_upload_bytes": 10000000}'
+
+# Name of the fault, how it is planted, the checks that turn red, words of what is found and of the remedy.
 FAULTS = [
     ("wrong Python", other_python, {"Python"}, [">=99.1", "virtual environment"]),
     ("wrong FLARE version", other_flare, {"package nvflare"}, ["2.8.1", "==2.9.0", "pip install 'nvflare==2.9.0'"]),
@@ -146,8 +155,8 @@ FAULTS = [
         {"checkpoint vit_b16"},
         ["/no/weights.pth", "put the weights there"],
     ),
-    ("picture lost", picture_lost, {"data images"}, [".png cannot be read", "fedpeft data prepare"]),
-    ("picture damaged", picture_damaged, {"data images"}, [".png", "prepare the data again"]),
+    ("image lost", image_lost, {"data images"}, [".png cannot be read", "fedpeft data prepare"]),
+    ("image damaged", image_damaged, {"data images"}, [".png", "prepare the data again"]),
     ("no datalist", site_file(datasets={"images": "/no/datalist.json"}), {"data images"}, ["/no/datalist.json"]),
     ("allow-list missing", without_list, {"allow-list"}, ["class_allow_list", "copy"]),
     ("class missing", allow(without=ALLOW_LIST[2]), {"allow-list"}, [ALLOW_LIST[2], "add to"]),
@@ -159,14 +168,29 @@ FAULTS = [
         {"allow-list"},
         ["warn", "enforce", "correct"],
     ),
-    ("clock skew", lambda place, patch: setattr(place.server, "clock_ahead", 600.0), {"clock"}, ["600 s ahead", "NTP"]),
+    (
+        "clock skew",
+        lambda place, patch: setattr(place.server, "clock_offset", 600.0),
+        {"clock"},
+        ["600 s ahead", "NTP"],
+    ),
     ("site file", site_file(colour="red"), {"site file"}, ["colour", "admin/README.md"]),
-    ("permits nothing", site_file(permit={"methods": []}), {"permit"}, ["no method", "fedpeft methods"]),
-    ("permits what is not", site_file(permit={"methods": ["flap-sam"]}), {"permit"}, ["flap-sam", "fedpeft methods"]),
+    ("no permit", lambda place, patch: place.values.pop("permit"), {"permit"}, ["no method; no max", PERMITTING]),
+    ("permits nothing", site_file(permit={"methods": []}), {"permit"}, ["no method", "fedpeft methods", PERMITTING]),
+    ("no upload limit", site_file(permit={"methods": ["*"]}), {"permit"}, ['["*"], "max_upload_bytes": 10000000}']),
+    (
+        "permits what is not",
+        site_file(permit={"methods": ["flap-sam"], "max_upload_bytes": 10_000_000}),
+        {"permit"},
+        ["unknown methods: flap-sam", "fedpeft methods", PERMITTING],
+    ),
+    ("an older kit", old_kit, {"class paths"}, ["flare.limits.NoShell in resources.json", "privacy.json", "provision"]),
 ]
 
 
-@pytest.mark.parametrize(("plant", "turns_red", "parts"), [row[1:] for row in FAULTS], ids=[row[0] for row in FAULTS])
+@pytest.mark.parametrize(
+    ("plant", "turns_red", "parts"), [item[1:] for item in FAULTS], ids=[item[0] for item in FAULTS]
+)
 def test_a_planted_fault_is_found_and_its_remedy_named(place, monkeypatch, plant, turns_red, parts):
     plant(place, monkeypatch)
     findings = place.examined()

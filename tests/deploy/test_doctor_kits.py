@@ -10,9 +10,9 @@ from nvflare.lighter.provision import prepare_builders, prepare_project
 from nvflare.lighter.provisioner import Provisioner
 from planted import Server, free_port, red
 
-from fedpeft.deploy.doctor.doctor import examine, subject_of
+from fedpeft.deploy.doctor.examine import examine, subject_of
 from fedpeft.deploy.doctor.kit import read_kit
-from fedpeft.deploy.doctor.network import ask
+from fedpeft.deploy.doctor.network_checks import ask
 from fedpeft.deploy.doctor.subject import Needs
 
 PORT = free_port()

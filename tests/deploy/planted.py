@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 import fedpeft
 from fedpeft.common.fingerprint import WHEEL, of_folder
-from fedpeft.deploy.doctor.doctor import examine
+from fedpeft.deploy.doctor.examine import examine
 from fedpeft.deploy.doctor.finding import FAULT, WARNING, Finding
 from fedpeft.deploy.doctor.subject import Machine, Needs, Subject
 from fedpeft.flare.rendering import ALLOW_LIST, policy
@@ -63,17 +63,17 @@ class Authority:
 
 
 class Server:
-    """A double of FLARE's server: HTTP over mutual TLS on a port of this machine, its clock ``clock_ahead`` by seconds."""
+    """A double of FLARE's server: HTTP over mutual TLS on a port of this machine, ``clock_offset`` seconds ahead."""
 
     def __init__(self, startup):
-        outer, self.clock_ahead = self, 0.0
+        outer, self.clock_offset = self, 0.0
 
         class Answer(BaseHTTPRequestHandler):
             def do_GET(self):
                 self.send_error(404)
 
             def date_time_string(self, timestamp=None):
-                return super().date_time_string(datetime.now().timestamp() + outer.clock_ahead)
+                return super().date_time_string(datetime.now().timestamp() + outer.clock_offset)
 
             def log_message(self, *_):
                 pass
@@ -144,13 +144,13 @@ class Place:
 PACKAGE = Path(fedpeft.__file__).parent
 
 
-def healthy_values(pictures: Path, folder: Path) -> dict:
+def healthy_values(images: Path, folder: Path) -> dict:
     """A site file whose every entry is true."""
     weights = folder / "weights.pth"
     weights.write_bytes(b"weights")
     return {
         "version": 1,
-        "datasets": {"images": str(pictures / "{site}" / "datalist.json")},
+        "datasets": {"images": str(images / "{site}" / "datalist.json")},
         "checkpoints": {"vit_b16": {"path": str(weights), "sha256": sha256(b"weights").hexdigest()}},
         "device": "cpu",
         "state_dir": str(folder / "state"),

@@ -1,7 +1,7 @@
-"""Checks that need the server or its port: is it reached, does it know this kit, what time is it there?
+"""Checks that need the server or its port: whether it answers, whether it knows this kit, and its clock.
 
-FLARE's default transport is HTTP over mutual TLS. A request for a page that does not exist changes nothing there and is
-answered with the server's time.
+FLARE's default transport is HTTP over mutual TLS. A request for a page that does not exist changes nothing at the
+server, and the answer has the server's time.
 """
 
 import errno
@@ -23,19 +23,19 @@ from fedpeft.deploy.doctor.subject import Subject
 
 SECONDS = 5.0
 HTTP = ("http", "https")
-# A clock that is wrong is what is looked for, so it may not end the handshake: OpenSSL's X509_V_FLAG_NO_CHECK_TIME.
+# OpenSSL's X509_V_FLAG_NO_CHECK_TIME: a wrong clock, which is to be found, would end the handshake.
 NO_CHECK_TIME = 0x200000
-# The answer's time is in whole seconds, and takes its way.
+# Seconds; the answer's time has whole seconds and arrives late.
 SKEW_WARNING, SKEW_FAULT = 5.0, 60.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server told in a handshake.
+    """The server's part of a handshake.
 
     Attributes:
-        certificate: its own, issued by the kit's root.
-        skew: seconds that its clock is ahead of ours; None if it did not tell the time.
+        certificate: the server's, issued by the kit's root.
+        skew: seconds that the server's clock is ahead of this one; None if the answer has no time.
     """
 
     certificate: x509.Certificate
@@ -43,21 +43,24 @@ class Answer:
 
     @property
     def name(self) -> str:
-        """Whom the certificate names."""
+        """The name in the certificate."""
         return str(self.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
 
 
 def ask(kit: Kit, host: str, port: int) -> Answer:
-    """Meet the server as this kit's participant.
+    """Connect to the server as this kit's participant.
 
     Raises:
-        NotChecked: the kit's certificate and key cannot be used, or its project does without TLS.
-        OSError: the server is not reached, or one of the two does not take the other's certificate.
+        NotChecked: the kit's certificate or key cannot be used, or its project does without TLS.
+        OSError: the server is not reached, or one end refuses the other's certificate.
     """
     connection = HTTPSConnection(host, port, timeout=SECONDS, context=_context(kit))
     try:
         connection.connect()
-        certificate = x509.load_der_x509_certificate(connection.sock.getpeercert(binary_form=True))
+        presented = connection.sock.getpeercert(binary_form=True)
+        if presented is None:
+            raise ConnectionError("it presents no certificate")
+        certificate = x509.load_der_x509_certificate(presented)
         return Answer(certificate, _skew(connection) if kit.scheme in HTTP else None)
     finally:
         connection.close()
@@ -81,7 +84,7 @@ def _skew(connection: HTTPSConnection) -> float | None:
     """Seconds that the server is ahead; None if its answer has no time.
 
     Raises:
-        ConnectionError, ssl.SSLError: it does not take our certificate, which shows only now, after the handshake.
+        ConnectionError, ssl.SSLError: it refuses our certificate, which shows only after the handshake.
     """
     before = time.time()
     try:
@@ -97,7 +100,7 @@ UNKNOWN = (
     "it hangs up: it does not know this kit's certificate, or is no FLARE server",
     "compare host and port with the server's, and install the kit that was made together with the server's",
 )
-# What an attempt may end with -> what that means, and what to do; the first that fits.
+# Error of an attempt, its meaning, the remedy; the first that fits.
 ENDS: tuple[tuple[type[OSError], str, str], ...] = (
     (socket.gaierror, "its name is not known here", "have it entered in DNS, or in /etc/hosts"),
     (
@@ -122,14 +125,14 @@ ENDS: tuple[tuple[type[OSError], str, str], ...] = (
 
 
 def server(subject: Subject) -> Iterator[Finding]:
-    """Whether a client or an admin console reaches the server, and each accepts the other's certificate."""
+    """A client or an admin console reaches the server, and both accept each other's certificate."""
     kit = subject.kit
     for port in kit.ports:
         where = f"{kit.host}:{port}"
         try:
             answer = ask(kit, kit.host, port)
         except OSError as error:
-            _, meaning, remedy = next(row for row in ENDS if isinstance(error, row[0]))
+            _, meaning, remedy = next(end for end in ENDS if isinstance(error, end[0]))
             yield fault(f"{where}: {meaning} ({error.strerror or error})", f"server {kit.server}", remedy)
             continue
         yield _met(kit, where, answer)
@@ -148,12 +151,12 @@ def _met(kit: Kit, where: str, answer: Answer) -> Finding:
 
 
 def ports(subject: Subject) -> Iterator[Finding]:
-    """The server's own ports: free, or taken by this kit's server."""
+    """The server's ports are free, or this kit's server listens there."""
     kit = subject.kit
     for port in kit.ports:
         try:
             with socket.socket() as free:
-                # As servers do, so that connections of one that has just ended are no hindrance.
+                # As servers do: connections of a server that has just ended must not count.
                 free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 free.bind(("", port))
         except OSError as error:
@@ -181,7 +184,7 @@ def _is_ours(kit: Kit, port: int) -> bool:
 
 
 def clock(subject: Subject) -> Iterator[Finding]:
-    """This clock against the server's; where that does not tell its time, whether the kernel is told the time."""
+    """This clock agrees with the server's; without the server's time, NTP keeps this clock."""
     skew, why = _measured(subject)
     if skew is None:
         yield _by_ntp(subject, why)
@@ -198,7 +201,7 @@ def clock(subject: Subject) -> Iterator[Finding]:
 
 
 def _measured(subject: Subject) -> tuple[float | None, str]:
-    """Seconds that the server's clock is ahead, or why that is not known."""
+    """Seconds that the server's clock is ahead, or the reason why that is not known."""
     try:
         if subject.is_server:
             return None, "this is the server"

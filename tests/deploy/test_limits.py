@@ -29,6 +29,7 @@ from fedpeft.flare.filters import DecodePayload, EncodePayload, declared_bytes
 from fedpeft.flare.job_run import JobRun
 from fedpeft.flare.messages import META, REASON, is_ok, reason_of
 from fedpeft.flare.rendering import write
+from fedpeft.training.client.permit import PERMIT_ALL
 from fedpeft.training.client.site_file import NAME
 
 REPORT = {"cases": 3, "loss": 0.5, "seconds": 1.0, "dice": {"organ": 0.9}}
@@ -72,7 +73,7 @@ def update(fl_ctx):
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_the_site_encodes_itself_and_the_jobs_filters_change_nothing(codec, tmp_path):
-    fl_ctx = leaving(codec, tmp_path, {})
+    fl_ctx = leaving(codec, tmp_path, PERMIT_ALL)
     tensors = update(fl_ctx)
     left = SiteLimit().process(answer(tensors), fl_ctx)
     sent = left["DXO"]["data"]
@@ -87,7 +88,7 @@ def test_the_site_encodes_itself_and_the_jobs_filters_change_nothing(codec, tmp_
 
 
 def test_nothing_stands_beside_what_is_declared(tmp_path):
-    fl_ctx = leaving("bfloat16", tmp_path, {})
+    fl_ctx = leaving("bfloat16", tmp_path, PERMIT_ALL)
     full = answer(update(fl_ctx), REPORT | {"patient": "Jane"})
     full["image"] = torch.zeros(9)
     full.set_header("patient", "Jane")
@@ -97,7 +98,7 @@ def test_nothing_stands_beside_what_is_declared(tmp_path):
 
 
 def test_a_validations_numbers_leave_and_nothing_else(tmp_path):
-    fl_ctx = leaving("bfloat16", tmp_path, {"max_upload_bytes": 0})
+    fl_ctx = leaving("bfloat16", tmp_path, PERMIT_ALL | {"max_upload_bytes": 0})
     left = SiteLimit().process(answer({"cases": 3, "dice": {"organ": 0.5}, "who": "Jane"}, {}, "METRICS"), fl_ctx)
     assert left["DXO"]["data"] == {"cases": 3, "dice": {"organ": 0.5}}
 
@@ -113,35 +114,40 @@ def test_a_validations_numbers_leave_and_nothing_else(tmp_path):
     ],
 )
 def test_what_is_no_declared_payload_stays(change, word, tmp_path):
-    fl_ctx = leaving("bfloat16", tmp_path, {})
-    decoded = SiteLimit().process(change(update(fl_ctx)), fl_ctx)
-    assert decoded.get_return_code() == ReturnCode.TASK_RESULT_FILTER_ERROR and word in reason_of(decoded)
-    assert "DXO" not in decoded and "weights" not in decoded
+    fl_ctx = leaving("bfloat16", tmp_path, PERMIT_ALL)
+    answered = SiteLimit().process(change(update(fl_ctx)), fl_ctx)
+    assert answered.get_return_code() == ReturnCode.TASK_RESULT_FILTER_ERROR and word in reason_of(answered)
+    assert "DXO" not in answered and "weights" not in answered
 
 
 @pytest.mark.parametrize(
     ("permit", "word"),
-    [({"methods": []}, "not permit method 'pdec_ft'"), ({"max_upload_bytes": 1000}, "what the site permits, 1,000")],
+    [
+        ({"methods": []}, "not permit method 'pdec_ft'"),
+        (PERMIT_ALL | {"max_upload_bytes": 1000}, "what the site permits, 1,000"),
+        ({}, "the site permits no method"),
+        ({"methods": ["pdec_ft"]}, "how much may be uploaded"),
+    ],
 )
 def test_the_site_files_permit_holds(permit, word, tmp_path):
     fl_ctx = leaving("bfloat16", tmp_path, permit)
-    decoded = SiteLimit().process(answer(update(fl_ctx)), fl_ctx)
-    assert word in reason_of(decoded) and "DXO" not in decoded
+    answered = SiteLimit().process(answer(update(fl_ctx)), fl_ctx)
+    assert word in reason_of(answered) and "DXO" not in answered
 
 
 @pytest.mark.parametrize("spoil", [lambda file: file.unlink(), lambda file: file.write_text("{")])
 def test_without_a_site_file_nothing_leaves_not_even_its_path(spoil, tmp_path):
-    fl_ctx = leaving("bfloat16", tmp_path, {})
+    fl_ctx = leaving("bfloat16", tmp_path, PERMIT_ALL)
     spoil(tmp_path / NAME)
-    decoded = SiteLimit().process(answer(update(fl_ctx)), fl_ctx)
-    assert not is_ok(decoded) and "missing or faulty" in reason_of(decoded) and str(tmp_path) not in repr(decoded)
+    answered = SiteLimit().process(answer(update(fl_ctx)), fl_ctx)
+    assert not is_ok(answered) and "missing or faulty" in reason_of(answered) and str(tmp_path) not in repr(answered)
     assert not fl_ctx.get_engine().events, "FLARE answers a server that asks for the errors among a job's events"
 
 
 def test_the_audit_log_says_how_much_left(tmp_path, monkeypatch):
     monkeypatch.setattr(AuditService, "the_auditor", None)
     AuditService.initialize(str(tmp_path / "audit.log"))
-    fl_ctx = leaving("bfloat16", tmp_path, {})
+    fl_ctx = leaving("bfloat16", tmp_path, PERMIT_ALL)
     tensors = update(fl_ctx)
     SiteLimit().process(answer(tensors), fl_ctx)
     SiteLimit().process(answer({"x": torch.zeros(2)}), fl_ctx)
@@ -154,7 +160,7 @@ def test_of_a_refusal_only_its_reason_leaves(tmp_path):
     given = make_reply(ReturnCode.BAD_TASK_DATA)
     given.set_header(REASON, "another\nmodel")
     given["log"] = "Jane"
-    left = SiteLimit().process(given, leaving("bfloat16", tmp_path, {}))
+    left = SiteLimit().process(given, leaving("bfloat16", tmp_path, PERMIT_ALL))
     assert left.get_return_code() == ReturnCode.BAD_TASK_DATA and reason_of(left) == "another model"
     assert "Jane" not in repr(left)
 

@@ -1,4 +1,4 @@
-"""Checks of a site file and of what it names: permit, checkpoints, data sets."""
+"""Checks of a site file and of everything that it names: permit, checkpoints, data sets."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -11,14 +11,16 @@ from fedpeft.data.datalist import SPLITS, Case, Site, read_site
 from fedpeft.deploy.doctor.finding import Finding, NotChecked, fault, not_checked, ok, warning
 from fedpeft.deploy.doctor.subject import Subject
 from fedpeft.models.checkpoints.reading import sha256_of
+from fedpeft.training.client.permit import ANY_METHOD, Permit, permit_line
 
-# Names of a message's list; the others are counted.
+# A message lists so many things and counts the others.
 SHOWN = 5
+EXAMPLE = ("flap_sam",)
 CHECKPOINTS = {*BACKBONES, *(f"{name}-medical" for name in BACKBONES)}
 
 
 def site_file(subject: Subject) -> Iterator[Finding]:
-    """Whether it says what it may say."""
+    """The site file is valid."""
     try:
         site = subject.read_site()
     except (ValueError, OSError) as error:
@@ -28,29 +30,35 @@ def site_file(subject: Subject) -> Iterator[Finding]:
 
 
 def permit(subject: Subject) -> Iterator[Finding]:
-    """Whether the site permits anything, and only what exists."""
-    site = subject.site
-    methods, limit = site.permit.get("methods"), site.permit.get("max_upload_bytes")
-    remedy = f'correct "permit" in {site.path}; fedpeft methods lists names and bytes'
-    unknown = [str(name) for name in methods or [] if name not in METHODS]
-    if unknown:
-        yield fault(f"unknown methods: {', '.join(unknown)}", "names of methods", remedy)
-    if methods == []:
-        yield fault("no method", 'at least one, or no "methods" at all', remedy)
-    if limit is not None and limit <= 0:
-        yield fault(f"max_upload_bytes {limit}", "above 0", remedy)
-    elif methods != [] and not unknown:
-        most = "uploads of any size" if limit is None else f"at most {limit:,} bytes a round"
-        yield ok(f"{'every method' if methods is None else ', '.join(methods)}; {most}")
+    """The site permits something, and only methods that exist."""
+    stated, site_path = subject.site.permit, subject.site.path
+    methods, limit = stated.methods or [], stated.max_upload_bytes
+    known = [name for name in methods if name in METHODS or name == ANY_METHOD]
+    faults = {
+        "no method": not methods,
+        f"unknown methods: {', '.join(name for name in methods if name not in known)}": len(known) < len(methods),
+        "no max_upload_bytes": not stated.states_limit,
+        "max_upload_bytes 0": limit == 0,
+    }
+    if found := [text for text, is_so in faults.items() if is_so]:
+        line = permit_line(stated if limit != 0 else Permit(), *(known or EXAMPLE))
+        yield fault(
+            "; ".join(found),
+            f'names of methods, or "{ANY_METHOD}" for any; a number of bytes above 0, or null for any',
+            f"write what the site permits in {site_path}, for instance {line}; fedpeft methods lists names and bytes",
+        )
+        return
+    most = "uploads of any size" if limit is None else f"at most {limit:,} bytes a round"
+    yield ok(f"{'any method' if ANY_METHOD in methods else ', '.join(methods)}; {most}")
 
 
 def checkpoints(subject: Subject) -> Iterator[Finding]:
-    """Files of weights: there, and with the stated SHA-256."""
+    """Every file of weights is there and has the stated SHA-256."""
     site = subject.site
     if not site.checkpoints:
         yield ok("none named: only backbones that are shipped with the package can be trained")
     for name, entry in site.checkpoints.items():
-        yield _checkpoint(site.path, name, Path(entry["path"]), entry.get("sha256"))
+        yield _checkpoint(site.path, name, Path(entry.path), entry.sha256)
 
 
 def _checkpoint(site_path: Path, name: str, path: Path, stated: str | None) -> Finding:
@@ -79,7 +87,7 @@ def _checkpoint(site_path: Path, name: str, path: Path, stated: str | None) -> F
 
 
 def data(subject: Subject) -> Iterator[Finding]:
-    """Every data set's list: files there and labelled; with ``full`` every case is read."""
+    """Every data set's files are there and labelled; with ``full``, every case can be read."""
     datasets = subject.site.datasets
     if not datasets:
         raise NotChecked("the site file names no data set")
@@ -105,7 +113,7 @@ def _dataset(name: str, path: Path, full: bool) -> Finding:
 
 
 def _faults(path: Path, full: bool) -> tuple[list[str], list[str], str]:
-    """Faults, warnings, and the number of cases by split."""
+    """Faults, warnings, and the number of cases in each split."""
     site = read_site(path)
     counts = ", ".join(f"{len(site.splits[split])} {split}" for split in SPLITS)
     if full:
@@ -115,7 +123,7 @@ def _faults(path: Path, full: bool) -> tuple[list[str], list[str], str]:
 
 
 def _visible(site: Site) -> list[str]:
-    """What is wrong as far as one sees without reading a case."""
+    """Faults that show without reading a case."""
     if not site.splits["training"]:
         return ["training is empty"]
     cases = [(split, case) for split in SPLITS for case in site.splits[split]]

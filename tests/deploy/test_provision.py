@@ -46,9 +46,9 @@ def test_every_kit_states_the_wheel(root, kits, name):
 @pytest.mark.parametrize("name", [*SITES, *PEOPLE])
 def test_a_kit_holds_its_own_private_key_and_no_other(kits, name):
     found = [file for file in (kits / name).rglob("*") if file.is_file() and b"PRIVATE KEY" in file.read_bytes()]
-    side = "server" if name == SERVER else "client"
+    role = "server" if name == SERVER else "client"
     (key,) = found
-    assert key == kits / name / "startup" / f"{side}.key" and key.stat().st_mode & 0o077 == 0
+    assert key == kits / name / "startup" / f"{role}.key" and key.stat().st_mode & 0o077 == 0
     certificate = x509.load_pem_x509_certificate(key.with_suffix(".crt").read_bytes())
     assert certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == name
     mine = load_pem_private_key(key.read_bytes(), None).public_key()

@@ -106,7 +106,7 @@ def test_flare_applies_the_sites_filter_whatever_scope_a_job_asks_for(kits, name
 def test_the_site_file_is_valid_and_permits_nothing_until_it_is_filled_in(kits, name):
     site = read_site_file(kits / name / "local" / NAME, name)
     assert name in site.datasets["kits19"]
-    for path in (*site.datasets.values(), site.checkpoints["sam_vit_b"]["path"], site.state_dir):
+    for path in (*site.datasets.values(), site.checkpoints["sam_vit_b"].path, site.state_dir):
         assert os.path.isabs(path) and path.startswith("/path/to/")
     for method in METHODS:
         with pytest.raises(ValueError, match="does not permit"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nvflare import cli
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[1]
 SERVER = "server.example.org"
 HOSPITALS = ("hospital-1", "hospital-2", "hospital-3")
 PEOPLE = ("lead@example.org", "admin@example.org", "it@hospital-1.org")

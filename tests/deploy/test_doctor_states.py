@@ -5,7 +5,7 @@ import shutil
 import pytest
 from planted import DAY, SITE, allow, free_port, red, site_file, yellow
 
-from fedpeft.deploy.doctor.doctor import CHECKS, Check, examine, healthy, subject_of
+from fedpeft.deploy.doctor.examine import CHECKS, Check, examine, healthy, subject_of
 from fedpeft.deploy.doctor.finding import NOT_CHECKED, OK
 from fedpeft.deploy.doctor.subject import Gpu, Machine, Needs, Subject
 
@@ -59,7 +59,7 @@ def test_why_a_gpu_is_missing(place, machine, remedy):
             lambda place, patch: place.authority.write(place.startup, "client", SITE, last=20 * DAY),
             {"certificate client.crt"},
         ),
-        (lambda place, patch: setattr(place.server, "clock_ahead", -20.0), {"clock"}),
+        (lambda place, patch: setattr(place.server, "clock_offset", -20.0), {"clock"}),
         (allow("hospital.filters.Own"), {"allow-list"}),
         (site_file(checkpoints={"vit_b17": {"path": __file__}}), {"checkpoint vit_b17"}),
         (site_file(checkpoints={"vit_b16-medical": {"path": __file__}}), {"checkpoint vit_b16-medical"}),

@@ -12,7 +12,7 @@ from fedpeft.cli.main import main
 from fedpeft.config.run import make_run
 from fedpeft.deploy import session as session_module
 from fedpeft.deploy.continuation import CONTINUED_BY
-from fedpeft.deploy.following import finished_run, follow, told
+from fedpeft.deploy.following import Pace, finished_run, follow, lines_for_people
 from fedpeft.deploy.session import AdminSession
 from fedpeft.training.server.run_folder import RunFolder
 
@@ -55,36 +55,61 @@ def stats(round_, *sites, phase="train"):
     return {"phase": phase, "current_round": round_, "num_rounds": 4, "tasks": {"train": list(sites)} if sites else {}}
 
 
-def test_the_lines_are_those_for_people_and_rounds_say_how_long_the_rest_takes():
+def test_the_lines_of_a_log_are_those_for_people():
     last = HEAD + "fedpeft | after 4 rounds"
-    lines = told("\n".join((HEAD + "something", ROUND.format(1, "30.0"), ROUND.format(2, "10.0"), last)))
-    assert [line.split(" | ")[0] for line in lines] == ["round 1/4", "round 2/4", "after 4 rounds"]
-    assert lines[0].endswith("| 30.0 s | about 0:01:30 left") and lines[1].endswith("| about 0:00:40 left")
+    lines = lines_for_people("\n".join((HEAD + "something", ROUND.format(1, "30.0"), last)))
+    assert [line.split(" | ")[0] for line in lines] == ["round 1/4", "after 4 rounds"]
+    assert lines[0].endswith("| 30.0 s")
 
 
-def test_what_a_round_could_not_do_does_not_hide_its_time():
-    assert told(ROUND.format(3, "10.0") + " | silent: hospital-2")[0].endswith("hospital-2 | about 0:00:10 left")
+@pytest.mark.parametrize(
+    ("looks", "left"),
+    [
+        # (current round, seconds): the first round began when it was seen to, and takes 30 s.
+        ([(None, 0), (0, 10), (0, 30), (1, 40)], " | about 0:01:30 left"),
+        ([(None, 0), (0, 10), (1, 40), (2, 50)], " | about 0:00:40 left"),
+        # Rounds that are shorter than the time between two looks.
+        ([(None, 0), (0, 0), (2, 20)], " | about 0:00:20 left"),
+        # Who comes later has not seen the round begin.
+        ([(1, 0), (2, 5)], ""),
+        ([(1, 0), (2, 5), (3, 20)], " | about 0:00:15 left"),
+        ([(None, 0), (0, 10), (None, 20)], ""),
+    ],
+)
+def test_how_long_the_rest_takes_is_known_from_rounds_that_were_seen_to_begin(looks, left):
+    pace = Pace()
+    seen = [pace.look({} if round_ is None else stats(round_), now) for round_, now in looks]
+    assert pace.left == left
+    assert seen == [
+        round_ is not None and round_ not in [before for before, _ in looks[:index]]
+        for index, (round_, _) in enumerate(looks)
+    ]
 
 
 def test_following_tells_each_thing_once_and_fetches_the_log_when_a_round_is_over():
     running = {"status": "RUNNING"}
     server = Server(
-        [{"status": "SUBMITTED"}, running, running, running, {"status": "FINISHED:COMPLETED"}],
+        [{"status": "SUBMITTED"}, running, running, running, running, {"status": "FINISHED:COMPLETED"}],
         logs=["", ROUND.format(1, "1.0"), f"{ROUND.format(1, '1.0')}\n{ROUND.format(2, '1.0')}"],
-        stats=[stats(0, "hospital-2", "hospital-1"), stats(0, "hospital-1"), stats(1, phase="_finished_")],
+        stats=[
+            stats(0) | {"tasks": {"train": []}},
+            stats(0, "hospital-2", "hospital-1"),
+            stats(0, "hospital-1"),
+            stats(1, phase="_finished_"),
+        ],
     )
     lines = []
     assert follow(server, "a", lines.append, 0.0) == "a"
     assert [line.split(" | ")[0] for line in lines] == [
         "submitted",
+        "running",
         "running, round 1/4: train at hospital-1, hospital-2",
         "running, round 1/4: train at hospital-1",
         "round 1/4",
-        "running",
         "round 2/4",
         "job a: FINISHED:COMPLETED",
     ]
-    assert server.asked == ["stats", "log", "stats", "stats", "log", "log"]
+    assert server.asked == ["stats", "log", "stats", "stats", "stats", "log", "log"]
 
 
 def test_following_goes_on_in_the_runs_next_job():
@@ -126,7 +151,7 @@ class Api:
     """FLARE's session: raises or answers what is left, one after the other."""
 
     left: list = []
-    closed = 0
+    closings = 0
 
     def get_job_meta(self, job):
         found = self.left.pop(0)
@@ -140,7 +165,7 @@ class Api:
         return self.get_job_meta(job)
 
     def close(self):
-        Api.closed += 1
+        Api.closings += 1
 
 
 @pytest.fixture
@@ -149,7 +174,7 @@ def kit(tmp_path, monkeypatch):
     (tmp_path / "startup").mkdir()
     admin = {"username": "lead@example.org", "host": "flare", "port": 8002}
     (tmp_path / "startup" / "fed_admin.json").write_text(json.dumps({"admin": admin}))
-    monkeypatch.setattr(Api, "closed", 0)
+    monkeypatch.setattr(Api, "closings", 0)
     monkeypatch.setattr(session_module, "new_secure_session", lambda *_, **__: Api())
     monkeypatch.setattr(session_module.time, "sleep", lambda _: None)
     return tmp_path
@@ -159,7 +184,7 @@ def test_a_lost_server_is_asked_again_on_a_new_connection(kit, monkeypatch):
     lost = [api_spec.SessionClosed("gone"), api_spec.InternalError("busy")]
     monkeypatch.setattr(Api, "left", [*lost, {"status": "RUNNING"}])
     assert AdminSession(kit).meta("a") == {"status": "RUNNING"}
-    assert Api.left == [] and Api.closed == 2
+    assert Api.left == [] and Api.closings == 2
 
 
 def test_patience_ends(kit, monkeypatch):

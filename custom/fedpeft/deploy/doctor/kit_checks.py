@@ -1,25 +1,30 @@
-"""Checks of a kit: who it is, its certificates, and the allow-list beside it."""
+"""Checks of a kit: whose it is, its certificates, the allow-list and the classes that its files name."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fedpeft.common.files import read_json
+from fedpeft.common.fingerprint import PACKAGE
 from fedpeft.deploy.doctor.finding import Finding, fault, ok, warning
 from fedpeft.deploy.doctor.subject import Subject
 from fedpeft.flare.rendering import ALLOW_LIST
 
 SOON = timedelta(days=30)
 RESOURCES = "resources.json"
+# Files of local/ that name classes; FLARE falls back to those that end in .default.
+NAMING = (RESOURCES, "privacy.json")
 FULL_LIST = "the classes of fedpeft.flare that its jobs name, one by one"
 
 
 def kit(subject: Subject) -> Iterator[Finding]:
-    """Whose kit it is."""
+    """There is a kit, and it can be read."""
     try:
         found = subject.read_kit()
     except (ValueError, OSError) as error:
@@ -29,7 +34,7 @@ def kit(subject: Subject) -> Iterator[Finding]:
 
 
 def certificates(subject: Subject) -> Iterator[Finding]:
-    """How long they are valid: the participant's own and the project's root."""
+    """The participant's certificate and the project's root are valid, now and for a month."""
     kit = subject.kit
     own = (
         f"ask the project admin for a new one: provisioning again keeps the old one until the entry {kit.name!r} is "
@@ -53,7 +58,7 @@ def _validity(file: Path, certificate: x509.Certificate, remedy: str) -> Finding
 
 
 def root_ca(subject: Subject) -> Iterator[Finding]:
-    """Whether certificate, key and root belong together."""
+    """Certificate, key and root belong together."""
     kit = subject.kit
     own, root = _certificate(kit.certificate), _certificate(kit.root)
     remedy = f"install startup/ of one and the same kit in {kit.folder}"
@@ -81,7 +86,7 @@ def _certificate(file: Path) -> x509.Certificate:
 
 
 def allow_list(subject: Subject) -> Iterator[Finding]:
-    """The classes that a job without code may name: all of ours, and nothing that opens more."""
+    """A job may name every class that our jobs need, and no prefix."""
     file = _policy_file(subject.local)
     if not file.is_file():
         yield fault(f"no {file}", FULL_LIST, f"copy {RESOURCES} from the kit, or from poc/simulator/local")
@@ -104,7 +109,7 @@ def allow_list(subject: Subject) -> Iterator[Finding]:
 def _compared(file: Path, listed: list[str]) -> Iterator[Finding]:
     missing = [name for name in ALLOW_LIST if name not in listed]
     surplus = [name for name in listed if name not in ALLOW_LIST]
-    # FLARE calls whatever a job names: a prefix opens every function that its modules import.
+    # FLARE calls whatever a job names, so a prefix opens every function that those modules import.
     wide = [name for name in surplus if name == "*" or name.endswith(".") or name == "nvflare"]
     if missing:
         yield fault(f"missing: {', '.join(missing)}", FULL_LIST, f'add to "class_allow_list" in {file}')
@@ -118,7 +123,46 @@ def _compared(file: Path, listed: list[str]) -> Iterator[Finding]:
         yield warning(f"not ours: {', '.join(more)}", FULL_LIST, f"remove from {file} what no job of yours needs")
 
 
+def class_paths(subject: Subject) -> Iterator[Finding]:
+    """Every class of ours that the kit's own files name exists in the installed version."""
+    lost: dict[str, list[str]] = {}
+    named = 0
+    for file in sorted(path for name in NAMING for path in subject.local.glob(f"{name}*")):
+        paths = set(_class_paths(read_json(file)))
+        named += len(paths)
+        for path in sorted(paths):
+            if not _exists(path):
+                lost.setdefault(path, []).append(file.name)
+    if not lost:
+        yield ok(f"{named} named, all installed")
+        return
+    yield fault(
+        "; ".join(f"{path} in {', '.join(files)}" for path, files in lost.items()),
+        "classes of the installed version",
+        f"the kit was made for another version: have the kits made again with nvflare provision --force, which leaves "
+        f"certificates as they are, and copy {' and '.join(f'{name}*' for name in NAMING)} to {subject.local}",
+    )
+
+
+def _class_paths(value: Any) -> Iterator[str]:
+    """Every "path" of ours, wherever in a JSON value."""
+    if isinstance(value, dict):
+        path = value.get("path")
+        if isinstance(path, str) and path.startswith(f"{PACKAGE}."):
+            yield path
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _class_paths(item)
+
+
+def _exists(path: str) -> bool:
+    module, _, name = path.rpartition(".")
+    try:
+        return hasattr(import_module(module), name)
+    except ModuleNotFoundError:
+        return False
+
+
 def _policy_file(local: Path) -> Path:
-    """The file that FLARE reads; it falls back to the one that it was installed with."""
+    """The file that FLARE reads: resources.json, or the one that it was provisioned with."""
     files = (local / RESOURCES, local / f"{RESOURCES}.default")
     return next((file for file in files if file.is_file()), files[0])

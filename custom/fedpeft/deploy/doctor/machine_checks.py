@@ -19,9 +19,8 @@ from fedpeft.deploy.doctor.finding import Finding, NotChecked, fault, ok, warnin
 from fedpeft.deploy.doctor.subject import Gpu, Subject
 
 GIB = 2**30
-# Backbone -> free GPU memory in GiB: with less no step of a low-rank method fits, and what a committed job of that name
-# needs. Counted, not measured on a GPU: weights, gradients, moments, what a step keeps for its backward pass, and 1 GiB
-# for CUDA.
+# Backbone -> free GPU memory in GiB: the least for one step of a low-rank method, the need of a shipped job, its name.
+# Counted, not measured on a GPU: weights, gradients, moments, activations of a step, and 1 GiB for CUDA.
 GPU_GIB: dict[str, tuple[float, float, str]] = {
     "sam_vit_b": (2.0, 20.0, "flap_sam_kits19"),
     "vit_b16": (1.5, 7.0, "lora_isic2019"),
@@ -30,7 +29,7 @@ SMALL = (1.5, 2.0, "flap_sam_phantom")
 
 
 def python(subject: Subject) -> Iterator[Finding]:
-    """The version that the package asks for."""
+    """Python has the version that the package requires."""
     expected, found = _stated()["Requires-Python"], platform.python_version()
     if SpecifierSet(expected).contains(found, prereleases=True):
         yield ok(found, expected)
@@ -43,7 +42,7 @@ def python(subject: Subject) -> Iterator[Finding]:
 
 
 def packages(subject: Subject) -> Iterator[Finding]:
-    """Every direct requirement of the installed package, against that package's own metadata."""
+    """Every direct requirement of the installed package is there, in the required version."""
     _stated()
     needed = [Requirement(line) for line in requires(PACKAGE) or []]
     needed = [item for item in needed if item.marker is None or item.marker.evaluate({"extra": ""})]
@@ -61,7 +60,7 @@ def packages(subject: Subject) -> Iterator[Finding]:
 
 
 def wheel(subject: Subject) -> Iterator[Finding]:
-    """The installed files against the wheel that the kit states."""
+    """The installed files are those of the wheel that the kit states."""
     file = subject.local / WHEEL
     if not file.is_file():
         raise NotChecked(f"{file} does not exist; kits of admin/project.yml have it")
@@ -79,7 +78,7 @@ def wheel(subject: Subject) -> Iterator[Finding]:
 
 
 def gpu(subject: Subject) -> Iterator[Finding]:
-    """The device that the site file names: is it there, and is enough of its memory free?"""
+    """The device that the site file names is there and has enough free memory."""
     asked = subject.site.device
     if asked == "cpu":
         yield ok("the site file asks for none")
@@ -110,7 +109,7 @@ def _memory(subject: Subject, gpu: Gpu) -> Finding:
 
 
 def _needed(subject: Subject) -> tuple[float, float, str]:
-    """Least and usual GiB, and whose."""
+    """Least and usual GiB, and the job that needs them."""
     if (asked := subject.needs.gpu_gib) is not None:
         return asked, asked, "what was asked for"
     backbones = {name.removesuffix("-medical") for name in subject.site.checkpoints}
@@ -128,7 +127,7 @@ def _absent(subject: Subject, asked: str, gpus: tuple[Gpu, ...]) -> Finding:
 
 
 def disk(subject: Subject) -> Iterator[Finding]:
-    """Free space where this machine writes: its state, and the kit's folder, where FLARE keeps jobs and logs."""
+    """There is free space for the state and for the kit, where FLARE keeps jobs and logs."""
     for what, folder in _written(subject).items():
         found, least = shutil.disk_usage(_existing(folder)).free / GIB, subject.needs.disk_gib
         text, expected = f"{found:.1f} GiB free at {folder}", f"{least:g} GiB"
@@ -150,7 +149,7 @@ def _written(subject: Subject) -> dict[str, Path]:
 
 
 def state_dir(subject: Subject) -> Iterator[Finding]:
-    """Can it be written? A training finds out only at the end of its first round."""
+    """The folder can be written; a training would find out only at the end of its first round."""
     site = subject.site
     if not site.state_dir:
         yield fault('no "state_dir"', "the absolute path of a folder that survives a restart", f"add it to {site.path}")
@@ -172,12 +171,12 @@ def state_dir(subject: Subject) -> Iterator[Finding]:
 
 
 def _existing(path: Path) -> Path:
-    """The path itself, or the nearest thing above it that exists."""
+    """The path itself, or the nearest folder above it that exists."""
     return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def _stated() -> PackageMetadata:
-    """The installed package's metadata; NotChecked where it runs without being installed."""
+    """The installed package's metadata; NotChecked if it runs without being installed."""
     try:
         return metadata(PACKAGE)
     except PackageNotFoundError as error:
