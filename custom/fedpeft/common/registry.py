@@ -1,22 +1,83 @@
-"""Rows by name, with an error that lists what there is."""
+"""Entries by name: the one way in which methods, backbones, data sets, codecs and the rest are found and added."""
 
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pkgutil import walk_packages
+from typing import Generic, TypeVar
 
-Row = TypeVar("Row")
+T = TypeVar("T")
 
 
-def find(rows: Mapping[str, Row], name: str, kind: str) -> Row:
-    """The row called ``name``.
+class Registry(Mapping[str, T], Generic[T]):
+    """A read-only mapping of names to entries, in the order of registration, to which entries can be added.
 
     Args:
-        rows: a table of the spec.
-        name: of a row.
-        kind: what the table's rows are, for the message.
+        kind: what the entries are, for messages: "method", "codec".
+        package: name of a package whose modules register entries: all of them, sub-packages included, are imported
+            before the first entry is looked up. "" if whoever has the registry imports them.
+    """
+
+    def __init__(self, kind: str, package: str = "") -> None:
+        self.kind = kind
+        self._package = package
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str, entry: T) -> T:
+        """Add an entry.
+
+        Returns:
+            The entry.
+
+        Raises:
+            ValueError: there is another one of that name.
+        """
+        if name in self._entries:
+            raise ValueError(f"{self.kind} {name!r} is registered already; give the new one another name")
+        self._entries[name] = entry
+        return entry
+
+    def find(self, name: str) -> T:
+        """The entry called ``name``.
+
+        Raises:
+            ValueError: there is none; the message lists those that exist.
+        """
+        entries = self._discovered()
+        if name not in entries:
+            raise ValueError(f"unknown {self.kind} {name!r}; known: {', '.join(entries)}")
+        return entries[name]
+
+    def _discovered(self) -> dict[str, T]:
+        """All entries, after the package's modules have registered theirs.
+
+        Not when the registry is made: these modules import it. Threads that come at once all wait for the imports.
+        """
+        if self._package:
+            for module in walk_packages(import_module(self._package).__path__, f"{self._package}."):
+                import_module(module.name)
+            self._package = ""
+        return self._entries
+
+    def __getitem__(self, name: str) -> T:
+        return self._discovered()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._discovered())
+
+    def __len__(self) -> int:
+        return len(self._discovered())
+
+    # A registry is equal to itself alone, so it can be a dictionary's key.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+def find(entries: Mapping[str, T], name: str, kind: str) -> T:
+    """The entry called ``name`` of a plain dictionary.
 
     Raises:
         ValueError: there is none; the message lists those that exist.
     """
-    if name not in rows:
-        raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(rows)}")
-    return rows[name]
+    if name not in entries:
+        raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(entries)}")
+    return entries[name]
