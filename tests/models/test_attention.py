@@ -9,7 +9,7 @@ from torch import nn
 
 from fedpeft.config.methods import METHODS, Adapter
 from fedpeft.config.run import Run
-from fedpeft.models.adapters.lora import LoRALinear, LowRank
+from fedpeft.models.adapters.lora import LoRALinear
 from fedpeft.models.adapters.low_rank_sum import LowRankSum
 from fedpeft.models.initial import build
 from fedpeft.models.payload import trainable
@@ -126,7 +126,7 @@ def test_float32_differs_by_rounding_alone():
 @pytest.mark.parametrize("adapter", [Adapter("lora", "*", slots=("q", "v"), of=("q", "k", "v")), Adapter("lora", "*")])
 @pytest.mark.parametrize("bias", [True, False])
 def test_lora_in_one_function_has_the_derivative_of_its_formula(adapter, bias):
-    layer = filled(LoRALinear(nn.Linear(4, 6, bias=bias), adapter, lambda n, m: LowRank(n, m, 2)))
+    layer = filled(LoRALinear(nn.Linear(4, 6, bias=bias), adapter, 2))
     x = gaussian(2, 3, 4).requires_grad_()
     rows = [
         weight + (layer.adapters()[part].B @ layer.adapters()[part].A if part in layer.adapters() else 0)

@@ -1,4 +1,4 @@
-"""Positions of a checkpoint fitted to a model of another input side: in float64, rounded once."""
+"""Positions of a checkpoint fitted to a model of another image size: in float64, rounded once."""
 
 from math import isqrt
 

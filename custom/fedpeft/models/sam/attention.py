@@ -53,13 +53,14 @@ class GridAttention(PromptableAttention):
     Args:
         dim: channels.
         heads: attention heads.
-        grid: side of the grid.
-        window: side of the windows that it is cut into, which stand out below and at the right; 0: none.
+        grid: height and width of the grid in tokens.
+        window: height and width of the windows that it is cut into, of which the last ones may reach beyond the grid
+            below and at the right; 0: none.
     """
 
     def __init__(self, dim: int, heads: int, grid: int, window: int = 0) -> None:
-        side = window or grid
-        super().__init__(dim, heads, use_rel_pos=True, input_size=(side, side))
+        size = window or grid
+        super().__init__(dim, heads, use_rel_pos=True, input_size=(size, size))
         self.window = window
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,17 +98,16 @@ class GridAttention(PromptableAttention):
         """Queries and keys (B, heads, N, d + h + w) whose product are the logits with their relative positions."""
         height, width = grid
         across = q.unflatten(2, grid)
-        # (y, channel, y'): rows of the table in the order of y - y'.
-        rows, columns = (
-            table.to(q.dtype).unfold(0, side, 1).flip(-1)
-            for table, side in ((self.rel_pos_h, height), (self.rel_pos_w, width))
+        # (y, channel, y'): the table's entries in the order of y - y'.
+        vertical, horizontal = (
+            table.to(q.dtype).unfold(0, size, 1).flip(-1)
+            for table, size in ((self.rel_pos_h, height), (self.rel_pos_w, width))
         )
-        down = torch.einsum("bnyxc,yck->bnyxk", across, rows).flatten(2, 3)
-        along = torch.einsum("bnyxc,xck->bnyxk", across, columns).flatten(2, 3)
-        one = {"dtype": q.dtype, "device": q.device}
-        places = torch.cat(
-            [torch.eye(height, **one).repeat_interleave(width, dim=0), torch.eye(width, **one).repeat(height, 1)], dim=1
-        )
+        down = torch.einsum("bnyxc,yck->bnyxk", across, vertical).flatten(2, 3)
+        along = torch.einsum("bnyxc,xck->bnyxk", across, horizontal).flatten(2, 3)
+        of_y = torch.eye(height, dtype=q.dtype, device=q.device).repeat_interleave(width, dim=0)
+        of_x = torch.eye(width, dtype=q.dtype, device=q.device).repeat(height, 1)
+        places = torch.cat([of_y, of_x], dim=1)
         return (
             torch.cat([q * self.scale, down, along], dim=-1),
             torch.cat([k, places.expand(*k.shape[:2], -1, -1)], dim=-1),
@@ -121,7 +121,7 @@ def split(fused: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _joined(own: tuple[Tensor, Tensor], further: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """Keys and values with those of the prompts behind them; prompts have no places, so zeros there."""
+    """Keys and values, followed by those of the prompts; prompts have no places, so zeros there."""
     if not further:
         return own
     k, v = (
