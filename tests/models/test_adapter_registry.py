@@ -1,4 +1,4 @@
-"""A kind of adapter, a network and a published format are added from outside of the package."""
+"""A kind of adapter is added from outside of the package; names of kinds and networks are taken once."""
 
 import pytest
 import torch
