@@ -174,7 +174,7 @@ def test_every_parameter_of_an_adapter_is_known_as_added(method):
     assert more and all(path.startswith(roots) for path in more)
 
 
-def test_samed_has_sams_own_decoder_and_its_logits_come_back_at_the_inputs_side():
+def test_samed_has_sams_own_decoder_and_its_logits_come_back_at_the_inputs_resolution():
     model = build(TINY.with_(method="samed", side=64), shipped(TINY.backbone_row)).eval()
     assert [type(layer).__name__ for layer in model.mask_decoder.output_upscaling] == [
         "Doubling",

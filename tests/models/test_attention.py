@@ -66,7 +66,7 @@ def assert_equal(model, images, labels, loss):
 
 
 @pytest.mark.parametrize("method", SEGMENTING)
-def test_every_row_segments_as_the_published_classes(method):
+def test_every_method_segments_as_the_published_classes(method):
     """On 32 pixels: 4 x 4 tokens."""
     run = TINY.with_(method=method, side=32)
     model = filled(build(run, None), scale=0.1)
@@ -75,7 +75,7 @@ def test_every_row_segments_as_the_published_classes(method):
 
 
 @pytest.mark.parametrize("method", CLASSIFYING)
-def test_rows_on_sams_encoder_classify_as_the_published_classes(method):
+def test_methods_on_sams_encoder_classify_as_the_published_classes(method):
     run = Run(method, "images", "sam_tiny", classes=3, side=32)
     model = filled(build(run, None), scale=0.1)
     assert_equal(model, gaussian(3, 3, 32, 32), torch.tensor([0, 2, 1]), nn.functional.cross_entropy)
@@ -86,7 +86,7 @@ SHAPES = {"global": (7, 0), "uneven windows": (7, 3), "one window": (3, 3), "a w
 
 @pytest.mark.parametrize("kept", [True, False], ids=["plain products", "appended to queries and keys"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_both_ways_attend_as_sam(shape, kept, monkeypatch):
+def test_both_computations_attend_as_sam(shape, kept, monkeypatch):
     monkeypatch.setattr("fedpeft.models.sam.attention.KEPT_TOKENS", KEPT_TOKENS if kept else 0)
     side, window = SHAPES[shape]
     ours, plain = Block(8, 2), Block(8, 2, use_rel_pos=True, window_size=window, input_size=(side, side))

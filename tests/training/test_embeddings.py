@@ -1,4 +1,4 @@
-"""Rows with a frozen encoder: which they are, and that keeping embeddings changes nothing but the time."""
+"""Methods with a frozen encoder: which they are, and that keeping embeddings changes nothing but the time."""
 
 import logging
 from dataclasses import replace
@@ -64,7 +64,7 @@ def same(mine, theirs):
     return mine[0] == theirs[0] and all(torch.equal(mine[1][key], theirs[1][key]) for key in mine[1])
 
 
-def test_the_rows_with_a_frozen_encoder_are_those_whose_globs_leave_it_alone():
+def test_the_methods_with_a_frozen_encoder_are_those_whose_globs_leave_it_alone():
     frozen = {
         row.name
         for row in METHODS.values()
@@ -83,7 +83,7 @@ def test_the_rows_with_a_frozen_encoder_are_those_whose_globs_leave_it_alone():
     assert frozen == {"dec_ft", "pdec_ft", "linear_probe"}
 
 
-def test_a_row_is_judged_by_what_it_trains_and_adapts(monkeypatch):
+def test_a_method_is_judged_by_what_it_trains_and_adapts(monkeypatch):
     rows = (
         Method("one", "One", ("mask_decoder.iou_token.*",), "decoder alone"),
         Method("two", "Two", ("mask_decoder.*", "image_encoder.neck.*"), "and the neck"),
@@ -95,7 +95,7 @@ def test_a_row_is_judged_by_what_it_trains_and_adapts(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["dec_ft", "linear_probe"])
-def test_training_is_the_same_with_and_without_room_and_in_a_second_run(sites, name, tmp_path):
+def test_training_is_the_same_with_and_without_space_and_in_a_second_run(sites, name, tmp_path):
     run, site = sites[name]
     memory = Cache()
     found, computed = {}, {}
@@ -159,7 +159,7 @@ def test_encoding_stops_when_asked(sites, tmp_path):
     assert len(computed) < 4
 
 
-def test_a_short_run_is_that_of_a_row_without_groups(sites, tmp_path, monkeypatch):
+def test_a_short_run_is_that_of_a_method_without_groups(sites, tmp_path, monkeypatch):
     run, site = sites["dec_ft"]
     run = run.with_(rounds=GROUPS)
     grouped = trained(trainer_of(run, site, tmp_path / "one"), rounds=range(GROUPS))
@@ -227,7 +227,7 @@ def test_embeddings_are_those_of_the_network_bit_for_bit(encoder, tmp_path):
         assert torch.equal(frozen.encode(images), frozen.network.encode(images))
 
 
-def test_another_encoder_picture_or_precision_is_encoded_anew(encoder, tmp_path):
+def test_another_encoder_image_or_precision_is_encoded_anew(encoder, tmp_path):
     images = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(1))
     first = encoder(Cache(tmp_path)).encode(images)
     computed = []

@@ -1,4 +1,4 @@
-"""Does a model's image encoder compute the same at every step? Then its embeddings can be kept."""
+"""Whether a model's image encoder computes the same at every step, so that its embeddings can be cached."""
 
 from torch import nn
 

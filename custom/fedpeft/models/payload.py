@@ -78,7 +78,7 @@ def last_trained(run: Run, path: str, before: int) -> int | None:
 
 
 def decoded(run: Run, tensors: dict[str, Tensor], round_: int) -> dict[str, Tensor]:
-    """The server's tensors as the sites hold them at the start of a round: as decoded, or as built where never sent.
+    """The server's tensors as the sites have them when a round starts: decoded, or as built if they were never sent.
 
     Args:
         run: the run.

@@ -30,7 +30,7 @@ def fit(key: str, tensor: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _sequence(tensor: Tensor, shape: torch.Size) -> Tensor:
-    """The first position, of the class token, is kept; the others are a square grid, or stay as they are."""
+    """Keep the first position, that of the class token; fit the others if they are a square grid."""
     first, rest = tensor.split([1, tensor.shape[1] - 1], dim=1)
     before, after = isqrt(rest.shape[1]), isqrt(shape[1] - 1)
     if before**2 != rest.shape[1]:
