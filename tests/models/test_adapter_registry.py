@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from fedpeft.config import methods
 from fedpeft.config.methods import METHODS, Adapter, Method
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.models.adapters.base import AdapterModule
 from fedpeft.models.adapters.registry import ADAPTERS, register_adapter
 from fedpeft.models.initial import build
@@ -70,7 +70,7 @@ def test_a_kind_from_outside_is_put_started_and_finished(monkeypatch):
         tasks=("classification",),
     )
     monkeypatch.setattr(methods, "METHODS", METHODS | {"shifted": entry})
-    run = Run("shifted", "images", "vit_tiny", classes=3)
+    run = make_run("shifted", "images", "vit_tiny", classes=3)
     model, plain = build(run, None), build(run.with_(method="linear_probe"), None)
     assert list(trainable(model)) == ["image_encoder.norm.shift.s", "head.weight", "head.bias"]
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -84,7 +84,7 @@ def test_a_kind_that_matches_nothing_says_what_to_do(monkeypatch):
     monkeypatch.setattr(methods, "METHODS", METHODS | {"nowhere": entry})
     expected = r"nowhere cannot adapt sam_tiny: no Linear matches 'decoder\.\*'; check the method's adapters against"
     with pytest.raises(ValueError, match=expected):
-        build(Run("nowhere", "phantom", "sam_tiny"), None)
+        build(make_run("nowhere", "phantom", "sam_tiny"), None)
 
 
 def test_names_are_taken_once():

@@ -9,7 +9,7 @@ from torch.nn.functional import gelu
 
 from fedpeft.config import methods
 from fedpeft.config.methods import METHODS, Adapter, Method
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.models.adapters.base import adapter_prefixes
 from fedpeft.models.adapters.ia3 import add_scales
 from fedpeft.models.checkpoints.reading import shipped
@@ -37,11 +37,11 @@ RUNS = {
 def run(request, monkeypatch):
     monkeypatch.setattr(methods, "METHODS", METHODS | {IA3.name: IA3})
     dataset, backbone = RUNS[request.param]
-    return Run(IA3.name, dataset, backbone, classes=3, side=32)
+    return make_run(IA3.name, dataset, backbone, classes=3, image_size=32)
 
 
 def images(run):
-    channels = 1 if run.task == "segmentation" else 3
+    channels = 1 if run.task.name == "segmentation" else 3
     return torch.rand(2, channels, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
@@ -85,9 +85,9 @@ def test_a_copy_has_scales_of_its_own():
 
 
 def test_scales_are_one_at_the_start_and_the_model_is_the_foundation_model_to_the_last_bit(run):
-    adapted = build(run, shipped(run.backbone_row)).eval()
-    other = {"segmentation": "pdec_ft", "classification": "linear_probe"}[run.task]
-    plain = build(run.with_(method=other), shipped(run.backbone_row)).eval()
+    adapted = build(run, shipped(run.backbone)).eval()
+    other = {"segmentation": "pdec_ft", "classification": "linear_probe"}[run.task.name]
+    plain = build(run.with_(method=other), shipped(run.backbone)).eval()
     scales = {path: p for path, p in trainable(adapted).items() if ".ia3." in path}
     assert scales and all(torch.equal(p, torch.ones_like(p)) for p in scales.values())
     with torch.no_grad():
@@ -97,7 +97,7 @@ def test_scales_are_one_at_the_start_and_the_model_is_the_foundation_model_to_th
 def test_counts_by_formula_and_paths(run):
     model = build(run, None)
     scales = {path: p for path, p in trainable(model).items() if ".ia3." in path}
-    dim, depth = run.backbone_row.dim, run.backbone_row.depth
+    dim, depth = run.backbone.dim, run.backbone.depth
     # k and v of an attention, the MLP's 4 dim activations.
     assert sum(p.numel() for p in scales.values()) == depth * (2 * dim + 4 * dim)
     first = [path for path in scales if ".blocks.0." in path]
@@ -110,7 +110,7 @@ def test_counts_by_formula_and_paths(run):
 
 def test_every_scale_gets_a_gradient(run):
     model = build(run, None).train()
-    if run.task == "classification":
+    if run.task.name == "classification":
         nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
     model(images(run))[:, 0].sum().backward()
     for path, parameter in model.named_parameters():

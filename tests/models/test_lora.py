@@ -6,7 +6,7 @@ from torch import nn
 
 from fedpeft.config import methods
 from fedpeft.config.methods import METHODS, Adapter, Method
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.models.adapters.lora import LoRALinear
 from fedpeft.models.initial import build
 from fedpeft.models.payload import counts, trainable
@@ -118,11 +118,11 @@ RUNS = {
 def test_lora_on_the_mlp_adds_products_that_learn(place, monkeypatch):
     monkeypatch.setattr(methods, "METHODS", METHODS | {MLP.name: MLP})
     dataset, backbone = RUNS[place]
-    run = Run(MLP.name, dataset, backbone, classes=3, side=32)
-    dim, depth = run.backbone_row.dim, run.backbone_row.depth
+    run = make_run(MLP.name, dataset, backbone, classes=3, image_size=32)
+    dim, depth = run.backbone.dim, run.backbone.depth
     lora = {path: p for path, p in trainable(build(run, None)).items() if ".lora." in path}
     # q and v, then the layers to and from 4 dim.
-    expected = depth * run.rank * (2 * (dim + dim) + 2 * (dim + 4 * dim))
+    expected = depth * run.option("rank") * (2 * (dim + dim) + 2 * (dim + 4 * dim))
     assert sum(p.numel() for p in lora.values()) == expected < counts(run)[0]
     model = build(run, None).train()
     channels = 1 if dataset == "phantom" else 3

@@ -34,8 +34,10 @@ def network(run: Run) -> nn.Module:
     Raises:
         ValueError: there is none for the backbone's family and the task.
     """
-    family = run.backbone_row.family
-    made = NETWORKS.get(f"{family} for {run.task}")
+    family = run.backbone.family
+    made = NETWORKS.get(f"{family} for {run.task.name}")
     if made is None:
-        raise ValueError(f"no network makes {run.backbone} ({family}) fit {run.task}; known: {', '.join(NETWORKS)}")
+        raise ValueError(
+            f"no network makes {run.model.backbone} ({family}) fit {run.task.name}; known: {', '.join(NETWORKS)}"
+        )
     return made(run)

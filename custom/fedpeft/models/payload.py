@@ -30,7 +30,7 @@ def payload(run: Run, round_: int = 0) -> Payload:
 
     Args:
         run: the run; its method's entry says what trains.
-        round_: 0-based. Methods that select blocks derive these from (run.seed, round).
+        round_: 0-based. Methods that select blocks derive these from (run.training.seed, round).
 
     Returns:
         Parameter path -> shape, in the model's order.
@@ -38,8 +38,8 @@ def payload(run: Run, round_: int = 0) -> Payload:
     Raises:
         ValueError: the run has no such round.
     """
-    if not 0 <= round_ <= run.rounds:
-        raise ValueError(f"round {round_} is outside of the run's 0..{run.rounds}")
+    if not 0 <= round_ <= run.federation.rounds:
+        raise ValueError(f"round {round_} is outside of the run's 0..{run.federation.rounds}")
     return {path: shape for path, shape in whole(run).items() if is_trained(run, path, round_)}
 
 
@@ -50,12 +50,12 @@ def download(run: Run, round_: int = 0) -> Payload:
 
     Args:
         run: the run.
-        round_: 0-based; ``run.rounds`` is the validation after the last round.
+        round_: 0-based; ``run.federation.rounds`` is the validation after the last round.
 
     Raises:
         ValueError: the run has no such round.
     """
-    return payload(run, round_ - 1 if 0 < round_ <= run.rounds else round_)
+    return payload(run, round_ - 1 if 0 < round_ <= run.federation.rounds else round_)
 
 
 def is_trained(run: Run, path: str, round_: int) -> bool:
@@ -64,11 +64,13 @@ def is_trained(run: Run, path: str, round_: int) -> bool:
     Raises:
         ValueError: the method's entry selects blocks by a glob that matches a parameter of no block.
     """
-    if not run.method_row.selects_tensor(path):
+    if not run.method.selects_tensor(path):
         return True
     block = BLOCK.search(path)
     if block is None:
-        raise ValueError(f"method {run.method!r} selects {path!r}, which is in no block; correct the entry's selects")
+        raise ValueError(
+            f"method {run.model.method!r} selects {path!r}, which is in no block; correct the entry's selects"
+        )
     return int(block[1]) in selected_blocks(run, round_)
 
 
@@ -86,7 +88,7 @@ def decoded(run: Run, tensors: dict[str, Tensor], round_: int) -> dict[str, Tens
         round_: 0-based.
     """
     sent = {path: value for path, value in tensors.items() if last_trained(run, path, max(round_, 1)) is not None}
-    return tensors | roundtrip(sent, run.codec)
+    return tensors | roundtrip(sent, run.federation.codec)
 
 
 def counts(run: Run) -> tuple[int, int]:
@@ -101,8 +103,8 @@ def exchanged(run: Run) -> int:
     SAM's global blocks have more relative positions than its windowed ones, a ViT's blocks are all alike.
     """
     sizes = {path: prod(shape) for path, shape in whole(run).items()}
-    of_blocks = sum(size for path, size in sizes.items() if run.method_row.selects_tensor(path))
-    return round(sum(sizes.values()) - of_blocks * (1 - run.blocks / run.backbone_row.depth))
+    of_blocks = sum(size for path, size in sizes.items() if run.method.selects_tensor(path))
+    return round(sum(sizes.values()) - of_blocks * (1 - run.blocks / run.backbone.depth))
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:

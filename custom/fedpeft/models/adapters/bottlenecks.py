@@ -53,4 +53,4 @@ def add_bottlenecks(block: Block, dim: int, width: int) -> None:
 def put_bottlenecks(model: nn.Module, layers: dict[str, Block], adapter: Adapter, options: Any, run: Run) -> None:
     """Add bottlenecks to each of the blocks."""
     for block in layers.values():
-        add_bottlenecks(block, run.backbone_row.dim, options.width)
+        add_bottlenecks(block, run.backbone.dim, options.width)

@@ -62,4 +62,4 @@ class LowRankPrompts(AdapterModule):
 def put_low_rank_prompts(model: nn.Module, layers: dict[str, Block], adapter: Adapter, options: Any, run: Run) -> None:
     """Give each of the blocks prompts of its own."""
     for block in layers.values():
-        give_prompts(block, LowRankPrompts(options.prompts, options.rank, run.backbone_row))
+        give_prompts(block, LowRankPrompts(options.prompts, options.rank, run.backbone))

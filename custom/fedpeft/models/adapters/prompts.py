@@ -86,7 +86,7 @@ def give_prompts(block: Block, prompts: nn.Module) -> None:
 def put_prompts(model: nn.Module, layers: dict[str, Block], adapter: Adapter, options: Any, run: Run) -> None:
     """Give each of the blocks prompts of its own."""
     for block in layers.values():
-        give_prompts(block, Prompts(options.prompts, run.backbone_row))
+        give_prompts(block, Prompts(options.prompts, run.backbone))
 
 
 @register_adapter(
@@ -99,5 +99,5 @@ def put_first_prompts(
 ) -> None:
     """Put prompts before the first block of the encoder."""
     for path, image_encoder in layers.items():
-        prompts = Prompts(options.prompts, run.backbone_row)
+        prompts = Prompts(options.prompts, run.backbone)
         replace_module(model, path, PromptedEncoder(image_encoder, prompts))

@@ -65,7 +65,13 @@ def register_adapter(
 def options_of(adapter: Adapter, run: Run) -> Any:
     """The options of an adapter of a method, with a run's values."""
     return SimpleNamespace(
-        rank=run.rank, prompts=run.prompts, width=run.rank, experts=3, alpha=None, dropout=0.0, rslora=False
+        rank=run.option("rank"),
+        prompts=run.option("prompts"),
+        width=run.option("rank"),
+        experts=3,
+        alpha=None,
+        dropout=0.0,
+        rslora=False,
     )
 
 
@@ -75,7 +81,7 @@ def adapt(model: nn.Module, run: Run) -> None:
     Raises:
         ValueError: an adapter matches no layer of the model, so the method would silently train less than it says.
     """
-    for adapter in run.method_row.adapters:
+    for adapter in run.method.adapters:
         kind = ADAPTERS.find(adapter.kind)
         layers = {
             path: layer
@@ -84,7 +90,7 @@ def adapt(model: nn.Module, run: Run) -> None:
         }
         if not layers:
             raise ValueError(
-                f"{run.method} cannot adapt {run.backbone}: no {kind.layer.__name__} matches {adapter.layer!r}; "
+                f"{run.model.method} cannot adapt {run.model.backbone}: no {kind.layer.__name__} matches {adapter.layer!r}; "
                 f"{kind.remedy}"
             )
         kind.put(model, layers, adapter, options_of(adapter, run), run)

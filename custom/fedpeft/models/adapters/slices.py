@@ -83,4 +83,4 @@ class MixingBlock(Block):
 def put_slices(model: nn.Module, layers: dict[str, Block], adapter: Adapter, options: Any, run: Run) -> None:
     """Let each of the blocks mix the slices of a stack."""
     for path, block in layers.items():
-        replace_module(model, path, MixingBlock(block, run.backbone_row.dim, run.stack))
+        replace_module(model, path, MixingBlock(block, run.backbone.dim, run.data.stack))

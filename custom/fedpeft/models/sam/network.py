@@ -100,7 +100,7 @@ def image_encoder(run: Run) -> nn.Module:
 
     It maps normalised images (B, 3, size, size) to (B, neck, size / patch, size / patch).
     """
-    backbone, size = run.backbone_row, run.side
+    backbone, size = run.backbone, run.model.image_size
     encoder = modeling.ImageEncoderViT(
         img_size=size,
         patch_size=backbone.patch,
@@ -128,14 +128,14 @@ class SegmentationSam(nn.Module):
 
     def __init__(self, run: Run) -> None:
         super().__init__()
-        backbone, size = run.backbone_row, run.side
+        backbone, size = run.backbone, run.model.image_size
         grid = size // backbone.patch
         self.image_encoder = image_encoder(run)
         self.prompt_encoder = modeling.PromptEncoder(
             embed_dim=backbone.neck, image_embedding_size=(grid, grid), input_image_size=(size, size), mask_in_chans=16
         )
         self.mask_decoder = AutomaticMaskDecoder(
-            backbone.neck, backbone.decoder_heads, backbone.decoder_mlp, run.upscaling, run.classes + 1
+            backbone.neck, backbone.decoder_heads, backbone.decoder_mlp, run.upscaling, run.data.classes + 1
         )
 
     def forward(self, images: Tensor) -> Tensor:

@@ -33,10 +33,10 @@ class VitEncoder(nn.Module):
 
     def __init__(self, run: Run) -> None:
         super().__init__()
-        backbone, patch = run.backbone_row, (run.backbone_row.patch,) * 2
+        backbone, patch = run.backbone, (run.backbone.patch,) * 2
         dim = backbone.dim
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
-        self.pos_embed = nn.Parameter(torch.empty(1, 1 + (run.side // backbone.patch) ** 2, dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, 1 + (run.model.image_size // backbone.patch) ** 2, dim))
         self.patch_embed = encoder.PatchEmbed(patch, patch, embed_dim=dim)
         self.blocks = nn.ModuleList(_block(dim, backbone.heads) for _ in range(backbone.depth))
         self.norm = nn.LayerNorm(dim, eps=EPSILON)
@@ -63,4 +63,4 @@ class VitClassifier(Classifier):
     """
 
     def __init__(self, run: Run) -> None:
-        super().__init__(VitEncoder(run), run.backbone_row.dim, run.outputs)
+        super().__init__(VitEncoder(run), run.backbone.dim, run.outputs)
