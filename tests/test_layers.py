@@ -14,7 +14,7 @@ EDGES = {
     "common": set(),
     "config": {"common"},
     "algebra": {"common"},
-    "models": {"algebra", "config"},
+    "models": {"algebra", "common", "config"},
     "data": {"common", "config"},
     "tasks": {"common", "config", "data"},
     "training": {"algebra", "common", "config", "data", "models", "tasks"},

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedpeft.algebra.average import RULES, Leaves, Report, Rule, average_payload, normalised, weighted_mean
+from fedpeft.algebra.average import average_payload, normalised
 from fedpeft.algebra.lowrank import Factors, average_products
+from fedpeft.algebra.rules.mean import weighted_mean
+from fedpeft.algebra.rules.registry import RULES, Leaves, Report, register_rule
 
 Q = "image_encoder.blocks.0.attn.qkv.lora.q"
 V = "image_encoder.blocks.0.attn.qkv.lora.v"
@@ -111,17 +113,20 @@ def test_a_weight_of_zero_leaves_a_site_out() -> None:
     assert torch.allclose(both[f"{Q}.B"] @ both[f"{Q}.A"], alone[f"{Q}.B"] @ alone[f"{Q}.A"], atol=1e-4)
 
 
-def test_a_new_rule_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rule brings its own grouping and function; nothing else changes."""
+def test_a_new_rule_is_registered_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule brings its own grouping and function; nothing else changes, and no other rule is replaced."""
+    monkeypatch.setattr(RULES, "_entries", dict(RULES))
 
+    @register_rule("newest", split=lambda key: ("everything", key))
     def newest(base: Leaves, sites: list[Leaves], weights: list[float]) -> tuple[Leaves, Report]:
         return {leaf: sites[-1][leaf].to(base[leaf].dtype) for leaf in base}, {"leaves": len(base)}
 
-    monkeypatch.setitem(RULES, "newest", Rule(lambda key: ("everything", key), newest))
     base, difference = payload(0), payload(1)
     averaged, reports = average_payload(base, [payload(2), difference], [0.5, 0.5], lambda key: "newest")
     assert reports == {"everything": {"leaves": len(SHAPES)}}
     assert all(torch.allclose(averaged[key], base[key] + difference[key]) for key in base)
+    with pytest.raises(ValueError, match="averaging rule 'mean' is registered already; give the new one another name"):
+        register_rule("mean")(newest)
 
 
 @pytest.mark.parametrize(

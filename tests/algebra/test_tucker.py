@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from samples import Largest, dense, dense_average, even, forms, near, regauged, relative, scaled, single
 from torch import Tensor
 
-from fedpeft.algebra.average import normalised, weighted_mean
+from fedpeft.algebra.average import normalised
+from fedpeft.algebra.rules.mean import weighted_mean
 from fedpeft.algebra.tucker import Tucker, average_tucker
 
 # Rows of [sites, out, in, r, L, r' or None]: small cores, K r beyond a side or both, one slot, r or r' beyond the size.

@@ -4,7 +4,7 @@ import pytest
 import torch
 from samples import dense, dense_average, even, forms, near, regauged, relative, scaled, single
 
-from fedpeft.algebra.average import weighted_mean
+from fedpeft.algebra.rules.mean import weighted_mean
 from fedpeft.algebra.tucker import Tucker, average_tucker
 
 # FacT-TT; FacT-TK with a third width below and beyond the number of slots, where a part of the core is always unused.

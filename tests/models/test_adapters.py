@@ -8,8 +8,9 @@ from fedpeft.config.adapters import LoRA
 from fedpeft.config.methods import METHODS, Adapter
 from fedpeft.config.run import make_run
 from fedpeft.models.adapters.base import AdapterModule
+from fedpeft.models.adapters.dora import DoRALinear
 from fedpeft.models.adapters.fact import FacTLinear, TensorTrain, Tucker
-from fedpeft.models.adapters.lora import DoRAFactors, DoRALinear, Gate, MoLELinear
+from fedpeft.models.adapters.mole import Gate, MoLELinear
 from fedpeft.models.adapters.slices import MixingBlock, SliceMixer
 from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.models.initial import build
@@ -46,7 +47,7 @@ def test_an_adapted_model_begins_as_the_foundation_model(method):
 
 @pytest.mark.parametrize(("adapter", "width"), [(FUSED, 4), (PLAIN, 12)])
 def test_dora_scales_every_column_of_the_updated_weight(adapter, width):
-    layer = filled(DoRALinear(nn.Linear(6, 12), adapter, _directed))
+    layer = filled(DoRALinear(nn.Linear(6, 12), adapter, 2))
     rows = []
     for part, weight in zip(adapter.of or ("",), layer.weight.split(width), strict=True):
         if part in layer.adapters():
@@ -58,13 +59,9 @@ def test_dora_scales_every_column_of_the_updated_weight(adapter, width):
     torch.testing.assert_close(layer(x(7, 6)), expected)
 
 
-def _directed(inputs, outputs):
-    return DoRAFactors(inputs, outputs, 2)
-
-
 def test_doras_magnitudes_start_as_the_columns_lengths_and_the_gradient_goes_through_the_norm():
-    layer = filled(DoRALinear(nn.Linear(6, 12), FUSED, _directed))
-    layer.measure()
+    layer = filled(DoRALinear(nn.Linear(6, 12), FUSED, 2))
+    layer.read_frozen_weights()
     pair = layer.adapters()["v"]
     torch.testing.assert_close(pair.magnitude, layer.weight[8:].norm(dim=0))
     layer(x(7, 6)).square().sum().backward()
@@ -178,7 +175,7 @@ def test_every_parameter_of_an_adapter_is_known_as_added(method):
     assert more and all(path.startswith(roots) for path in more)
 
 
-def test_samed_has_sams_own_decoder_and_its_logits_come_back_at_the_inputs_side():
+def test_samed_has_sams_own_decoder_and_its_logits_come_back_at_the_inputs_resolution():
     model = build(TINY.with_(method="samed", image_size=64), shipped(TINY.backbone)).eval()
     assert [type(layer).__name__ for layer in model.mask_decoder.output_upscaling] == [
         "Doubling",

@@ -10,7 +10,7 @@ from torch import nn
 from fedpeft.config.adapters import LoRA
 from fedpeft.config.methods import METHODS, Adapter
 from fedpeft.config.run import make_run
-from fedpeft.models.adapters.lora import LoRALinear, LowRank
+from fedpeft.models.adapters.lora import LoRALinear
 from fedpeft.models.adapters.low_rank_sum import LowRankSum
 from fedpeft.models.initial import build
 from fedpeft.models.payload import trainable
@@ -67,7 +67,7 @@ def assert_equal(model, images, labels, loss):
 
 
 @pytest.mark.parametrize("method", SEGMENTING)
-def test_every_row_segments_as_the_published_classes(method):
+def test_every_method_segments_as_the_published_classes(method):
     """On 32 pixels: 4 x 4 tokens."""
     run = TINY.with_(method=method, image_size=32)
     model = filled(build(run, None), scale=0.1)
@@ -76,7 +76,7 @@ def test_every_row_segments_as_the_published_classes(method):
 
 
 @pytest.mark.parametrize("method", CLASSIFYING)
-def test_rows_on_sams_encoder_classify_as_the_published_classes(method):
+def test_methods_on_sams_encoder_classify_as_the_published_classes(method):
     run = make_run(method, "images", "sam_tiny", classes=3, image_size=32)
     model = filled(build(run, None), scale=0.1)
     assert_equal(model, gaussian(3, 3, 32, 32), torch.tensor([0, 2, 1]), nn.functional.cross_entropy)
@@ -87,7 +87,7 @@ SHAPES = {"global": (7, 0), "uneven windows": (7, 3), "one window": (3, 3), "a w
 
 @pytest.mark.parametrize("kept", [True, False], ids=["plain products", "appended to queries and keys"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_both_ways_attend_as_sam(shape, kept, monkeypatch):
+def test_both_computations_attend_as_sam(shape, kept, monkeypatch):
     monkeypatch.setattr("fedpeft.models.sam.attention.KEPT_TOKENS", KEPT_TOKENS if kept else 0)
     side, window = SHAPES[shape]
     ours, plain = Block(8, 2), Block(8, 2, use_rel_pos=True, window_size=window, input_size=(side, side))
@@ -127,7 +127,7 @@ def test_float32_differs_by_rounding_alone():
 @pytest.mark.parametrize("adapter", [Adapter(LoRA(), "*", slots=("q", "v"), of=("q", "k", "v")), Adapter(LoRA(), "*")])
 @pytest.mark.parametrize("bias", [True, False])
 def test_lora_in_one_function_has_the_derivative_of_its_formula(adapter, bias):
-    layer = filled(LoRALinear(nn.Linear(4, 6, bias=bias), adapter, lambda n, m: LowRank(n, m, 2)))
+    layer = filled(LoRALinear(nn.Linear(4, 6, bias=bias), adapter, 2))
     x = gaussian(2, 3, 4).requires_grad_()
     rows = [
         weight + (layer.adapters()[part].B @ layer.adapters()[part].A if part in layer.adapters() else 0)

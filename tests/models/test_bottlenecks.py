@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import gelu
 
-from fedpeft.models.adapters.bottlenecks import put_bottlenecks
+from fedpeft.models.adapters.bottlenecks import add_bottlenecks
 from fedpeft.models.sam.attention import GridAttention, SequenceAttention
 from fedpeft.models.sam.parts import Block
 
@@ -14,7 +14,7 @@ from fedpeft.models.sam.parts import Block
 def _block(kind):
     block = Block(8, 2)
     block.attn = SequenceAttention(8, 2) if kind == "vit" else GridAttention(8, 2, 7, 3 * (kind == "windows"))
-    put_bottlenecks(block, 8, 3)
+    add_bottlenecks(block, 8, 3)
     generator = torch.Generator().manual_seed(0)
     for parameter in block.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)

@@ -43,7 +43,7 @@ def published(tmp_path_factory):
 
 
 @pytest.mark.parametrize("side", [224, 512])
-def test_the_published_form_loads_at_any_side(published, side):
+def test_the_published_form_loads_at_any_image_size(published, side):
     path, tensors = published
     run = VIT_B.with_(image_size=side)
     found = read_checkpoint(path, skeleton(run), run.backbone)
@@ -88,7 +88,7 @@ def read(path):
 
 
 @pytest.mark.parametrize("form", ["pth", "safetensors"])
-def test_both_file_forms_give_the_same(tmp_path, tiny_tensors, form):
+def test_both_kinds_of_files_give_the_same(tmp_path, tiny_tensors, form):
     path = tmp_path / f"tiny.{form}"
     save_file(tiny_tensors, path) if form == "safetensors" else torch.save(tiny_tensors, path)
     assert torch.equal(read(path)["image_encoder.pos_embed"], tiny_tensors["image_encoder.pos_embed"])

@@ -11,8 +11,9 @@ from fedpeft.config.adapters import LoRA
 from fedpeft.config.backbones import backbone
 from fedpeft.config.methods import Adapter
 from fedpeft.config.run import make_run
-from fedpeft.models.adapters.lora import LoRALinear, LowRank
-from fedpeft.models.adapters.prompts import LowRankPrompts, Prompts
+from fedpeft.models.adapters.lora import LoRALinear
+from fedpeft.models.adapters.low_rank_prompts import LowRankPrompts
+from fedpeft.models.adapters.prompts import Prompts
 from fedpeft.models.initial import build
 from fedpeft.models.sam.attention import GridAttention, SequenceAttention
 from fedpeft.models.sam.parts import Block, encoder
@@ -83,7 +84,7 @@ def test_prompts_as_keys_and_values_are_vpt_deep(kind, adapted):
     made, shape = BLOCKS[kind]
     block = made()
     if adapted:
-        block.attn.qkv = LoRALinear(block.attn.qkv, FUSED, lambda n, m: LowRank(n, m, 2))
+        block.attn.qkv = LoRALinear(block.attn.qkv, FUSED, 2)
     block.prompts = Prompts(3, SMALL)
     block = filled(block)
     plain, expected = block(x(*shape)), _literal_block(block, x(*shape), block.prompts.P)
@@ -131,7 +132,7 @@ def test_low_rank_prompts_are_a_product_of_balanced_factors():
     prompts = LowRankPrompts(10, 4, backbone("vit_tiny"))
     prompts.A.data, prompts.B.data = x(4, 128), x(10, 4)
     torch.testing.assert_close(prompts(), x(10, 4) @ x(4, 128))
-    norms = [prompts.deviation(leaf) * sqrt(getattr(prompts, leaf).numel()) for leaf in "AB"]
+    norms = [prompts.initial(leaf).deviation * sqrt(getattr(prompts, leaf).numel()) for leaf in "AB"]
     assert norms[0] == pytest.approx(norms[1])
 
 

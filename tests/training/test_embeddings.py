@@ -104,7 +104,7 @@ def test_a_method_is_judged_by_what_it_trains_and_adapts(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["dec_ft", "linear_probe"])
-def test_training_is_the_same_with_and_without_room_and_in_a_second_run(sites, name, tmp_path):
+def test_training_is_the_same_with_and_without_space_and_in_a_second_run(sites, name, tmp_path):
     run, site = sites[name]
     memory = Cache()
     found, computed = {}, {}

@@ -1,7 +1,7 @@
 """Tensors in, tensors out: the mathematics of averaging adapters, with no model, file or network in sight.
 
-Come here for the exact average of low-rank products (`lowrank`), the best one of adapters that share their bases
-(`tucker`, with `hooi` and `gauge`), the rotations that keep factors and optimiser moments in one basis (`align`), the
-averaging rule of every parameter (`average`) and the encodings that travel (`codec`).
-Everything is a pure function of its arguments; the only third-party package is torch.
+``average`` applies the averaging rule of every parameter (``rules``): means, the exact average of low-rank products
+(``lowrank``), the best average of adapters that share their bases (``tucker``, with ``hooi`` and ``gauge``). ``align``
+finds the rotations that keep factors and optimiser moments in one basis. ``codec`` writes and reads what travels
+(``codecs``). Everything is a pure function of its arguments; the only third-party package is torch.
 """

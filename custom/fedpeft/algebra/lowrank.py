@@ -9,6 +9,7 @@ A LoRA scale common to all sites commutes with the average; sites that scale dif
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import fsum, isfinite
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -153,8 +154,8 @@ def _core_small(sites: Sequence[Factors], weights: Sequence[float]) -> _Core:
     mean = None
     if len(set(ranks)) == 1:
         # The blocks of R1 carry their weights already, those of R2 do not.
-        mean_a = sum(w * block for block, w in zip(r2.split(ranks, dim=1), weights, strict=True))
-        mean = sum(r1.split(ranks, dim=1)) @ mean_a.mT
+        mean_a = cast(Tensor, sum(w * block for block, w in zip(r2.split(ranks, dim=1), weights, strict=True)))
+        mean = cast(Tensor, sum(r1.split(ranks, dim=1))) @ mean_a.mT
     return _Core(r1 @ r2.mT, mean, left, right)
 
 
@@ -165,8 +166,9 @@ def _core_dense(sites: Sequence[Factors], weights: Sequence[float]) -> _Core:
         dense.addmm_(site.b, site.a, alpha=w)
     mean = None
     if len({site.rank for site in sites}) == 1:
-        pairs = list(zip(sites, weights, strict=True))
-        mean = sum(w * site.b for site, w in pairs) @ sum(w * site.a for site, w in pairs)
+        mean_b = cast(Tensor, sum(w * site.b for site, w in zip(sites, weights, strict=True)))
+        mean_a = cast(Tensor, sum(w * site.a for site, w in zip(sites, weights, strict=True)))
+        mean = mean_b @ mean_a
     return _Core(dense, mean, lambda x: x, lambda x: x)
 
 

@@ -11,6 +11,7 @@ their spans are then chosen so that the tensors stay near the sites' mean (`gaug
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import fsum, hypot, isfinite, prod, sqrt
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -176,10 +177,10 @@ def _compressed(sites: Sequence[Tucker], weights: Sequence[float]) -> _Problem:
         small, lifts[mode] = implicit_qr(stack) if len(stack) > stack.shape[1] else (stack, lambda x: x)
         blocks[mode] = small.split(basis.shape[1], dim=1)
     local = [Tucker(site.core, {mode: of[k] for mode, of in blocks.items()}) for k, site in enumerate(sites)]
-    total = sum(w * multiply(form.core, form.bases) for w, form in zip(weights, local, strict=True))
+    total = cast(Tensor, sum(w * multiply(form.core, form.bases) for w, form in zip(weights, local, strict=True)))
     norms = [[float(x.norm()) for x in site.parts] for site in sites]
-    sizes = [sqrt(fsum(w * x**2 for w, x in zip(weights, row, strict=True))) for row in zip(*norms, strict=True)]
-    noise = NOISE * fsum(w * prod(row) for w, row in zip(weights, norms, strict=True))
+    sizes = [sqrt(fsum(w * x**2 for w, x in zip(weights, part, strict=True))) for part in zip(*norms, strict=True)]
+    noise = NOISE * fsum(w * prod(of_site) for w, of_site in zip(weights, norms, strict=True))
     return _Problem(total.contiguous(), local, _mean(local, weights), lifts, sizes, noise)
 
 

@@ -1,7 +1,8 @@
-"""One fingerprint over the package's files, so that what is installed can be compared with the wheel it should come from.
+"""One fingerprint over the package's files: it tells whether what is installed is the wheel that it should come from.
 
-pip copies a wheel's files byte for byte and keeps no hash of the wheel. The fingerprint tells a wrong version, a lost file
-and an edit in place; it is no proof against somebody who can write to the machine, and so to the stated fingerprint as well.
+pip copies a wheel's files byte for byte and keeps no hash of the wheel. The fingerprint tells a wrong version, a lost
+file and an edit in place. It is no proof against somebody who can write to the machine, and so to the stated
+fingerprint as well.
 """
 
 import hashlib

@@ -1,6 +1,8 @@
 """Entries by name: the one way in which methods, backbones, data sets, codecs and the rest are found and added."""
 
 from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pkgutil import walk_packages
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -11,10 +13,13 @@ class Registry(Mapping[str, T], Generic[T]):
 
     Args:
         kind: what the entries are, for messages: "method", "codec".
+        package: name of a package whose modules register entries: all of them, sub-packages included, are imported
+            before the first entry is looked up. "" if whoever has the registry imports them.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, package: str = "") -> None:
         self.kind = kind
+        self._package = package
         self._entries: dict[str, T] = {}
 
     def register(self, name: str, entry: T) -> T:
@@ -37,18 +42,30 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises:
             ValueError: there is none; the message lists those that exist.
         """
-        if name not in self._entries:
-            raise ValueError(f"unknown {self.kind} {name!r}; known: {', '.join(self._entries)}")
-        return self._entries[name]
+        entries = self._discovered()
+        if name not in entries:
+            raise ValueError(f"unknown {self.kind} {name!r}; known: {', '.join(entries)}")
+        return entries[name]
+
+    def _discovered(self) -> dict[str, T]:
+        """All entries, after the package's modules have registered theirs.
+
+        Not when the registry is made: these modules import it. Threads that come at once all wait for the imports.
+        """
+        if self._package:
+            for module in walk_packages(import_module(self._package).__path__, f"{self._package}."):
+                import_module(module.name)
+            self._package = ""
+        return self._entries
 
     def __getitem__(self, name: str) -> T:
-        return self._entries[name]
+        return self._discovered()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter(self._discovered())
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._discovered())
 
     # A registry is equal to itself alone, so it can be a dictionary's key.
     __eq__ = object.__eq__

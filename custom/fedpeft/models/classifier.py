@@ -1,4 +1,4 @@
-"""What every classifier of pictures is: an image encoder, features of the whole picture, and a linear head on these."""
+"""What every image classifier is: an image encoder, features of the whole image, and a linear head on these."""
 
 from torch import Tensor, nn
 
@@ -9,7 +9,7 @@ class Classifier(nn.Module):
     """Image encoder and head.
 
     Args:
-        image_encoder: from pictures to features.
+        image_encoder: from images to features.
         width: of the features.
         outputs: classes.
 
@@ -26,7 +26,7 @@ class Classifier(nn.Module):
         """What the head sees.
 
         Args:
-            images: pictures normalised by the backbone's colours, (B, 3, side, side).
+            images: normalised by the backbone's colours, (B, 3, size, size).
 
         Returns:
             Features, (B, width).
@@ -34,11 +34,11 @@ class Classifier(nn.Module):
         return self.image_encoder(images)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits before the softmax over classes: (B, 3, side, side) -> (B, outputs)."""
+        """Logits before the softmax over classes: (B, 3, size, size) -> (B, outputs)."""
         return self.decode(self.encode(images))
 
     def encode(self, images: Tensor) -> Tensor:
-        """Features, which depend on the image encoder alone: (B, 3, side, side) -> (B, width)."""
+        """Features, which depend on the image encoder alone: (B, 3, size, size) -> (B, width)."""
         return self.features(images)
 
     def decode(self, features: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """The initial model: checkpoint + seed, the same on the server and at every site.
 
-Every tensor that the checkpoint does not give is drawn on the CPU from a generator of its own, seeded by (seed,
-parameter path), so neither device nor order nor other tensors matter. Drawing and resizing are done in float64 and
-rounded once, so that processors with other vector instructions agree on the float32 result.
+Every tensor that the checkpoint does not give is made on the CPU by a generator of its own, seeded by (seed, parameter
+path), so neither device nor order nor other tensors matter. Random values and resized positions are computed in float64
+and rounded once, so that processors with other vector instructions agree on the float32 result.
 """
 
 import hashlib
@@ -20,9 +20,10 @@ from fedpeft.config.seeds import seed_of
 from fedpeft.models.adapters.base import AdapterModule, ZeroInitLinear
 from fedpeft.models.adapters.registry import adapt, finish
 from fedpeft.models.checkpoints.reading import read_checkpoint
+from fedpeft.models.initial_values import ONES, ZEROS, Gaussian, Initial, Uniform
 from fedpeft.models.networks import network
 
-# How segment_anything scales the frequencies of its positions when it has drawn them.
+# How segment_anything scales the random frequencies of its positions.
 SCALING = (Tensor.mul, Tensor.__mul__, Tensor.__rmul__)
 
 
@@ -42,7 +43,7 @@ class _Unfilled(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call ``func``, unless it draws values or scales what was drawn."""
+        """Call ``func``, unless it makes random values or scales them."""
         kwargs = kwargs or {}
         if func is torch.randn:
             return torch.empty(*args, **kwargs)
@@ -57,7 +58,7 @@ def build(run: Run, checkpoint: Path | None) -> nn.Module:
 
     Args:
         run: what to build.
-        checkpoint: file with the backbone's weights; None draws every tensor (tests and pretraining).
+        checkpoint: file with the backbone's weights; None makes every tensor anew (tests and pretraining).
 
     Raises:
         ValueError: the checkpoint does not fit; the message names the file and the first offending key.
@@ -74,7 +75,7 @@ def build(run: Run, checkpoint: Path | None) -> nn.Module:
             else:
                 owner, _, leaf = path.rpartition(".")
                 generator = torch.Generator().manual_seed(seed_of(run.training.seed, path))
-                tensor.copy_(_drawn(model.get_submodule(owner), leaf, tensor, generator))
+                tensor.copy_(_initial(model.get_submodule(owner), leaf).sample(tensor.shape, generator))
         finish(model)
     return model
 
@@ -93,26 +94,17 @@ def fingerprint(model: nn.Module) -> str:
     return sha.hexdigest()
 
 
-def _drawn(owner: nn.Module, leaf: str, like: Tensor, generator: torch.Generator) -> Tensor:
-    """A fresh tensor as PyTorch (He et al. 2015), LoRA or ViT initialise it, by the kind of module that owns it."""
-    shape = like.shape
-
-    def uniform(bound: float) -> Tensor:
-        return (torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1) * bound
-
-    def normal(deviation: float) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64) * deviation
-
+def _initial(owner: nn.Module, leaf: str) -> Initial:
+    """How a tensor starts, by the module that owns it: as in PyTorch (He et al. 2015), ViT, or as its adapter says."""
     if isinstance(owner, AdapterModule):
-        deviation = owner.deviation(leaf)
-        return normal(deviation) if deviation else torch.zeros(shape)
+        return owner.initial(leaf)
     if isinstance(owner, ZeroInitLinear):
-        return torch.zeros(shape)
+        return ZEROS
     if isinstance(owner, nn.Linear | nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d) and leaf in ("weight", "bias"):
-        return uniform(1 / sqrt(owner.weight[0].numel()))
+        return Uniform(1 / sqrt(owner.weight[0].numel()))
     if isinstance(owner, nn.Embedding) or leaf == "positional_encoding_gaussian_matrix":
-        return normal(1.0)
+        return Gaussian(1.0)
     if leaf in ("pos_embed", "cls_token"):
-        return normal(0.02)
-    # What remains: scales of normalisation layers (one), their shifts and relative positions (zero).
-    return torch.ones(shape) if leaf == "weight" else torch.zeros(shape)
+        return Gaussian(0.02)
+    # What remains: scales of normalisation layers, their shifts, and relative positions.
+    return ONES if leaf == "weight" else ZEROS

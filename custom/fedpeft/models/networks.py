@@ -1,18 +1,31 @@
-"""Networks: what a backbone becomes for a task, as a table."""
+"""Networks: what a family of backbones becomes for a task."""
+
+from collections.abc import Callable
+from typing import TypeVar
 
 from torch import nn
 
+from fedpeft.common.registry import Registry
 from fedpeft.config.run import Run
-from fedpeft.models.sam.classifier import SamClassifier
-from fedpeft.models.sam.network import SegmentationSam
-from fedpeft.models.vit.network import VitClassifier
 
-# (the backbone's family, the task) -> the network, which a run makes.
-NETWORKS: dict[tuple[str, str], type[nn.Module]] = {
-    ("sam", "segmentation"): SegmentationSam,
-    ("sam", "classification"): SamClassifier,
-    ("vit", "classification"): VitClassifier,
-}
+Network = TypeVar("Network", bound=type[nn.Module])
+
+# "<the backbone's family> for <the task>" -> a class that a run makes.
+NETWORKS: Registry[type[nn.Module]] = Registry("network", __package__)
+
+
+def register_network(family: str, task: str) -> Callable[[Network], Network]:
+    """Add the decorated class, which is made from a run, as the network of a family of backbones for a task.
+
+    Raises:
+        ValueError: there is another one for these.
+    """
+
+    def register(made: Network) -> Network:
+        NETWORKS.register(f"{family} for {task}", made)
+        return made
+
+    return register
 
 
 def network(run: Run) -> nn.Module:
@@ -21,10 +34,10 @@ def network(run: Run) -> nn.Module:
     Raises:
         ValueError: there is none for the backbone's family and the task.
     """
-    made = NETWORKS.get((run.backbone.family, run.task.name))
+    family = run.backbone.family
+    made = NETWORKS.get(f"{family} for {run.task.name}")
     if made is None:
-        known = ", ".join(f"{family} for {task}" for family, task in NETWORKS)
         raise ValueError(
-            f"no network makes {run.model.backbone} ({run.backbone.family}) fit {run.task.name}; known: {known}"
+            f"no network makes {run.model.backbone} ({family}) fit {run.task.name}; known: {', '.join(NETWORKS)}"
         )
     return made(run)

@@ -1,9 +1,9 @@
 """What trains and what travels: a round's payload is declared before anything moves.
 
 Three sets of tensors, all by parameter path and shape: ``whole``, everything that a method may ever train;
-``payload``, what a round trains and a site sends back; ``download``, what a round begins with. They are one and the same
-but for methods that draw blocks: these train the drawn blocks alone, and a site that has followed so far lacks only the
-averages of the round before.
+``payload``, what a round trains and a site sends back; ``download``, what a round begins with. They differ only for
+methods that select blocks: a round trains the selected blocks alone, and a site that took part in all rounds so far
+lacks only the averages of the round before.
 """
 
 import re
@@ -29,8 +29,8 @@ def payload(run: Run, round_: int = 0) -> Payload:
     """Keys and shapes of the tensors that a round trains and a site sends.
 
     Args:
-        run: the run; its method's row says what trains.
-        round_: 0-based. Rows that draw blocks derive these from (run.training.seed, round).
+        run: the run; its method's entry says what trains.
+        round_: 0-based. Methods that select blocks derive these from (run.training.seed, round).
 
     Returns:
         Parameter path -> shape, in the model's order.
@@ -59,10 +59,19 @@ def download(run: Run, round_: int = 0) -> Payload:
 
 
 def is_trained(run: Run, path: str, round_: int) -> bool:
-    """Whether a round trains the parameter at ``path``, one that the method may train."""
+    """Whether a round trains the parameter at ``path``, one that the method may train.
+
+    Raises:
+        ValueError: the method's entry selects blocks by a glob that matches a parameter of no block.
+    """
     if not run.method.selects_tensor(path):
         return True
-    return int(BLOCK.search(path)[1]) in selected_blocks(run, round_)
+    block = BLOCK.search(path)
+    if block is None:
+        raise ValueError(
+            f"method {run.model.method!r} selects {path!r}, which is in no block; correct the entry's selects"
+        )
+    return int(block[1]) in selected_blocks(run, round_)
 
 
 def last_trained(run: Run, path: str, before: int) -> int | None:
@@ -71,7 +80,7 @@ def last_trained(run: Run, path: str, before: int) -> int | None:
 
 
 def decoded(run: Run, tensors: dict[str, Tensor], round_: int) -> dict[str, Tensor]:
-    """The server's tensors as the sites hold them at the start of a round: as decoded, or as built where never sent.
+    """The server's tensors as the sites have them when a round starts: decoded, or as built if they were never sent.
 
     Args:
         run: the run.
@@ -89,13 +98,13 @@ def counts(run: Run) -> tuple[int, int]:
 
 
 def exchanged(run: Run) -> int:
-    """Parameters of one site's upload in a round: of rows that draw blocks, the mean over all draws, rounded.
+    """Parameters of one site's upload in a round: of methods that select blocks, the mean over all selections, rounded.
 
     SAM's global blocks have more relative positions than its windowed ones, a ViT's blocks are all alike.
     """
     sizes = {path: prod(shape) for path, shape in whole(run).items()}
-    drawn = sum(size for path, size in sizes.items() if run.method.selects_tensor(path))
-    return round(sum(sizes.values()) - drawn * (1 - run.blocks / run.backbone.depth))
+    of_blocks = sum(size for path, size in sizes.items() if run.method.selects_tensor(path))
+    return round(sum(sizes.values()) - of_blocks * (1 - run.blocks / run.backbone.depth))
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:

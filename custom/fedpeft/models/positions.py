@@ -1,4 +1,4 @@
-"""Positions of a checkpoint fitted to a model of another input side: in float64, rounded once."""
+"""Positions of a checkpoint fitted to a model of another image size: in float64, rounded once."""
 
 from math import isqrt
 
@@ -30,7 +30,7 @@ def fit(key: str, tensor: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _sequence(tensor: Tensor, shape: torch.Size) -> Tensor:
-    """The first position, of the class token, is kept; the others are a square grid, or stay as they are."""
+    """Keep the first position, that of the class token; fit the others if they are a square grid."""
     first, rest = tensor.split([1, tensor.shape[1] - 1], dim=1)
     before, after = isqrt(rest.shape[1]), isqrt(shape[1] - 1)
     if before**2 != rest.shape[1]:

@@ -1,9 +1,15 @@
 """Bottleneck adapters behind attention and MLP of a block (Houlsby et al. 2019)."""
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
+from fedpeft.config.methods import Adapter
+from fedpeft.config.run import Run
 from fedpeft.models.adapters.base import AdapterModule, ZeroInitLinear
+from fedpeft.models.adapters.registry import register_adapter
+from fedpeft.models.sam.parts import Block
 
 
 class Bottleneck(AdapterModule):
@@ -26,17 +32,25 @@ class Bottleneck(AdapterModule):
         """(..., dim) -> the same shape."""
         return x + self.up(gelu(self.down(x)))
 
-    def behind(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def on_output(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         """The same as a forward hook, on what a module gives."""
         return self(output)
 
 
-def put_bottlenecks(block: nn.Module, dim: int, width: int) -> None:
+def add_bottlenecks(block: Block, dim: int, width: int) -> None:
     """Add bottlenecks to a block of either encoder, before its two residual additions.
 
     As hooks, whatever classes the block, its attention and its MLP are of, and whatever else adapts these.
     """
-    block.bottlenecks = nn.ModuleDict({part: Bottleneck(dim, width) for part in ("attn", "mlp")})
-    for part, bottleneck in block.bottlenecks.items():
+    bottlenecks = {part: Bottleneck(dim, width) for part in ("attn", "mlp")}
+    block.bottlenecks = nn.ModuleDict(bottlenecks)
+    for part, bottleneck in bottlenecks.items():
         # A bound method, which a copy of the model copies along; a closure would keep the original's bottleneck.
-        block.get_submodule(part).register_forward_hook(bottleneck.behind)
+        block.get_submodule(part).register_forward_hook(bottleneck.on_output)
+
+
+@register_adapter("bottlenecks", layer=Block)
+def put_bottlenecks(model: nn.Module, layers: dict[str, Block], adapter: Adapter, options: Any, run: Run) -> None:
+    """Add bottlenecks to each of the blocks."""
+    for block in layers.values():
+        add_bottlenecks(block, run.backbone.dim, options.width)

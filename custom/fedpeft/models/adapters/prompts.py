@@ -1,4 +1,4 @@
-"""Prompt tokens that are trained: VPT in its shallow and deep form, and DVPT's low-rank products of them.
+"""Prompt tokens that are trained: VPT in its deep and its shallow form (Jia et al. 2022).
 
 VPT-deep puts tokens P of its own before every block, and throws away what becomes of them behind it. Nothing in a block
 but the attention lets tokens see each other, so all that is left of P are the keys and values that the other tokens
@@ -7,87 +7,52 @@ windowed block of SAM every window sees the prompts; they have no place in the g
 """
 
 from math import sqrt
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fedpeft.config.backbones import Backbone
-from fedpeft.models.adapters.base import AdapterModule
+from fedpeft.config.methods import Adapter
+from fedpeft.config.run import Run
+from fedpeft.models.adapters.base import AdapterModule, replace_module
+from fedpeft.models.adapters.registry import register_adapter
+from fedpeft.models.initial_values import Gaussian, Initial
+from fedpeft.models.sam.parts import Block
 from fedpeft.models.vit.network import VitEncoder
 
 
-def deviation_of(row: Backbone) -> float:
+def prompt_deviation(backbone: Backbone) -> float:
     """Standard deviation of prompts at the start.
 
-    VPT draws them uniformly within +-sqrt(6 / (3 patch^2 + dim)); ours are gaussian with the same variance.
+    VPT's are uniform within +-sqrt(6 / (3 patch^2 + dim)); ours are Gaussian with the same variance.
     """
-    return sqrt(2 / (3 * row.patch**2 + row.dim))
+    return sqrt(2 / (3 * backbone.patch**2 + backbone.dim))
 
 
 class Prompts(AdapterModule):
-    """Prompt tokens (VPT, Jia et al. 2022).
+    """Prompt tokens.
 
     Args:
         count: of tokens.
-        row: the backbone, which gives width and deviation.
+        backbone: gives their width and the deviation at the start.
 
     Attributes:
-        P: (count, dim), gaussian at the start.
+        P: (count, dim), Gaussian at the start.
     """
 
-    def __init__(self, count: int, row: Backbone) -> None:
+    def __init__(self, count: int, backbone: Backbone) -> None:
         super().__init__()
-        self.row = row
-        self.P = nn.Parameter(torch.empty(count, row.dim))
+        self.backbone = backbone
+        self.P = nn.Parameter(torch.empty(count, backbone.dim))
 
-    def deviation(self, leaf: str) -> float:
-        """Standard deviation of P's gaussian at the start."""
-        return deviation_of(self.row)
+    def initial(self, leaf: str) -> Initial:
+        """How P starts."""
+        return Gaussian(prompt_deviation(self.backbone))
 
     def forward(self) -> Tensor:
         """The tokens, (count, dim)."""
         return self.P
-
-
-class LowRankPrompts(AdapterModule):
-    """Prompt tokens P = B A (DVPT, after Alkhunaizi et al. 2024).
-
-    Only the abstract of the paper was available to us, which says that prompts are decomposed into a product of low
-    rank. Ours are the factors' names, that every block has a product of its own, and the start.
-
-    Args:
-        count: of tokens.
-        rank: of the product.
-        row: the backbone, which gives width and deviation.
-
-    Attributes:
-        A: (rank, dim) and B: (count, rank), gaussian at the start. P then has the variance of VPT's prompts, and both
-            factors the same Frobenius norm on average, as the factors that the server makes of an average.
-
-    Raises:
-        ValueError: the rank is more than a product of this shape can have.
-    """
-
-    def __init__(self, count: int, rank: int, row: Backbone) -> None:
-        super().__init__()
-        if rank > min(count, row.dim):
-            raise ValueError(
-                f"rank {rank} of {count} prompts of width {row.dim}: expected at most {min(count, row.dim)}; "
-                f"lower the rank or take more prompts"
-            )
-        self.row = row
-        self.A = nn.Parameter(torch.empty(rank, row.dim))
-        self.B = nn.Parameter(torch.empty(count, rank))
-
-    def deviation(self, leaf: str) -> float:
-        """Standard deviation of a factor's gaussian at the start."""
-        (count, rank), dim = self.B.shape, self.row.dim
-        each = sqrt(deviation_of(self.row) / sqrt(rank))
-        return each * (count / dim if leaf == "A" else dim / count) ** 0.25
-
-    def forward(self) -> Tensor:
-        """The tokens, (count, dim)."""
-        return self.B @ self.A
 
 
 class PromptedEncoder(VitEncoder):
@@ -101,11 +66,38 @@ class PromptedEncoder(VitEncoder):
     """
 
     def __init__(self, image_encoder: VitEncoder, prompts: nn.Module) -> None:
-        vars(self).update(vars(image_encoder))
+        self.__dict__.update(image_encoder.__dict__)
         self.prompts = prompts
 
     def tokens(self, images: Tensor) -> Tensor:
-        """What the first block sees: normalised (B, 3, side, side) -> (B, 1 + P + N, dim)."""
+        """What the first block sees: normalised (B, 3, size, size) -> (B, 1 + P + N, dim)."""
         tokens = super().tokens(images)
         prompts = self.prompts().expand(len(tokens), -1, -1)
         return torch.cat([tokens[:, :1], prompts, tokens[:, 1:]], dim=1)
+
+
+def give_prompts(block: Block, prompts: nn.Module) -> None:
+    """Let a block's attention see the tokens that ``prompts`` gives, (P, dim), beside its own."""
+    block.prompts = prompts
+    block.attn.prompted = (block.norm1, prompts)
+
+
+@register_adapter("prompts", layer=Block)
+def put_prompts(model: nn.Module, layers: dict[str, Block], adapter: Adapter, options: Any, run: Run) -> None:
+    """Give each of the blocks prompts of its own."""
+    for block in layers.values():
+        give_prompts(block, Prompts(options.prompts, run.backbone))
+
+
+@register_adapter(
+    "first_prompts",
+    layer=VitEncoder,
+    remedy="a grid of patches carries no prompts from block to block: take vpt_deep or a ViT",
+)
+def put_first_prompts(
+    model: nn.Module, layers: dict[str, VitEncoder], adapter: Adapter, options: Any, run: Run
+) -> None:
+    """Put prompts before the first block of the encoder."""
+    for path, image_encoder in layers.items():
+        prompts = Prompts(options.prompts, run.backbone)
+        replace_module(model, path, PromptedEncoder(image_encoder, prompts))

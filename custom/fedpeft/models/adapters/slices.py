@@ -1,10 +1,15 @@
 """MA-SAM's 3-D adapters: neighbouring slices of a stack exchange what they see (Chen et al. 2024)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, pad
+from torch.nn.functional import gelu, linear, pad
 
-from fedpeft.models.adapters.base import AdapterModule, ZeroInitLinear
+from fedpeft.config.methods import Adapter
+from fedpeft.config.run import Run
+from fedpeft.models.adapters.base import AdapterModule, ZeroInitLinear, replace_module
+from fedpeft.models.adapters.registry import register_adapter
 from fedpeft.models.sam.parts import Block
 
 
@@ -50,7 +55,7 @@ class SliceMixer(AdapterModule):
         neighbours = torch.cat([padded[:, :-2], x, padded[:, 2:]], dim=-1)
         # (out, in, 3, 1, 1) -> (out, 3 * in), in the order of the neighbours.
         weight = self.conv.weight[..., 0, 0].permute(0, 2, 1).flatten(1)
-        return nn.functional.linear(neighbours, weight, self.conv.bias)
+        return linear(neighbours, weight, self.conv.bias)
 
 
 class MixingBlock(Block):
@@ -63,7 +68,7 @@ class MixingBlock(Block):
     """
 
     def __init__(self, block: nn.Module, dim: int, stack: int) -> None:
-        vars(self).update(vars(block))
+        self.__dict__.update(block.__dict__)
         self.slices = nn.ModuleDict({"attn": SliceMixer(dim, stack), "mlp": SliceMixer(dim, stack)})
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,3 +77,10 @@ class MixingBlock(Block):
         x = x + self.attn(self.norm1(x))
         x = self.slices["mlp"](x)
         return x + self.mlp(self.norm2(x))
+
+
+@register_adapter("slices", layer=Block)
+def put_slices(model: nn.Module, layers: dict[str, Block], adapter: Adapter, options: Any, run: Run) -> None:
+    """Let each of the blocks mix the slices of a stack."""
+    for path, block in layers.items():
+        replace_module(model, path, MixingBlock(block, run.backbone.dim, run.data.stack))

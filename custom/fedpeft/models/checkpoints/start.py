@@ -19,5 +19,5 @@ def own(run: Run) -> Path | None:
 
 
 def identity(checkpoint: Path | None) -> str:
-    """SHA-256 of a checkpoint; "random" where every tensor is drawn."""
+    """SHA-256 of a checkpoint; "random" where there is none."""
     return sha256_of(checkpoint) if checkpoint else RANDOM

@@ -1,1 +1,1 @@
-"""models/sam."""
+"""The Segment Anything Model for segmentation and classification."""

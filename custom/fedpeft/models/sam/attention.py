@@ -1,11 +1,12 @@
 """Attention of both encoders: the published functions, computed with less memory traffic.
 
-SAM adds to the logit of a query at (y, x) and a key at (y', x') the terms q.R_h[y - y'] and q.R_w[x - x']. There are
-two ways here to the same numbers, neither of which keeps several copies of an N x N bias as the published code does:
+SAM adds to the logit of a query at (y, x) and a key at (y', x') the terms q.R_h[y - y'] and q.R_w[x - x']. The
+published code keeps several copies of an N x N bias for this. Two computations here give the same numbers without it:
 
-- appended: q' = (q / sqrt(d), q.R_h[y - .], q.R_w[x - .]) and k' = (k, one-hot of y', one-hot of x') have the wanted
-  product, so that torch's fused kernels need no bias;
-- ``GridProduct``: on processors in full precision, where grids of a window's size are faster as plain products.
+- Appended coordinates: q' = (q / sqrt(d), q.R_h[y - .], q.R_w[x - .]) and k' = (k, one-hot of y', one-hot of x') have
+  the wanted product, so torch's fused kernels need no bias.
+- ``GridProduct`` computes plain matrix products. It is faster on processors in full precision, on grids as small as a
+  window.
 """
 
 import torch
@@ -20,16 +21,16 @@ KEPT_TOKENS = 400
 
 
 class PromptableAttention(Attention):
-    """An attention that can be given prompts: further keys and values that no query belongs to (see ``prompts.py``).
+    """An attention that can be given prompts: keys and values without queries (see ``adapters/prompts.py``).
 
     Attributes:
-        prompted: normalisation and module that give the prompt tokens; empty without prompts. In a tuple, so that both
-            have one path, that of the block.
+        prompted: the normalisation and the module that give the prompt tokens; empty without prompts. They are in a
+            tuple, so that their parameters have one path, that of the block.
     """
 
     prompted: tuple[nn.Module, ...] = ()
 
-    def further(self) -> tuple[Tensor, ...]:
+    def of_prompts(self) -> tuple[Tensor, ...]:
         """Keys and values of the prompts, each (1, heads, P, dim / heads); nothing without prompts."""
         if not self.prompted:
             return ()
@@ -43,7 +44,7 @@ class SequenceAttention(PromptableAttention):
     def forward(self, x: Tensor) -> Tensor:
         """Normalised tokens (B, N, dim) -> the same shape."""
         q, k, v = split(self.qkv(x), self.num_heads)
-        k, v = _joined((k, v), self.further())
+        k, v = _joined((k, v), self.of_prompts())
         return self.proj(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
@@ -53,13 +54,14 @@ class GridAttention(PromptableAttention):
     Args:
         dim: channels.
         heads: attention heads.
-        grid: side of the grid.
-        window: side of the windows that it is cut into, which stand out below and at the right; 0: none.
+        grid: height and width of the grid in tokens.
+        window: height and width of the windows that it is cut into, of which the last ones may reach beyond the grid
+            below and at the right; 0: none.
     """
 
     def __init__(self, dim: int, heads: int, grid: int, window: int = 0) -> None:
-        side = window or grid
-        super().__init__(dim, heads, use_rel_pos=True, input_size=(side, side))
+        size = window or grid
+        super().__init__(dim, heads, use_rel_pos=True, input_size=(size, size))
         self.window = window
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,7 +75,7 @@ class GridAttention(PromptableAttention):
         return self.proj(attended)
 
     def _filled(self, fused: Tensor) -> Tensor:
-        """Whole windows: SAM fills them with tokens of zeros, of which only the keys and values matter."""
+        """The grid extended to whole windows: SAM fills it with tokens of zeros, whose keys and values count."""
         batch, height, width, _ = fused.shape
         nothing = self.qkv(fused.new_zeros(1, 1, 1, self.qkv.in_features))
         right, below = -width % self.window, -height % self.window
@@ -89,7 +91,7 @@ class GridAttention(PromptableAttention):
         q, k, v = split(tokens, self.num_heads)
         width = v.shape[-1]
         q, k = self._appended(q, k, grid)
-        k, v = _joined((k, v), self.further())
+        k, v = _joined((k, v), self.of_prompts())
         attended = scaled_dot_product_attention(q, k, pad(v, (0, k.shape[-1] - width)), scale=1.0)[..., :width]
         return attended.transpose(1, 2).flatten(2).unflatten(1, grid)
 
@@ -97,17 +99,16 @@ class GridAttention(PromptableAttention):
         """Queries and keys (B, heads, N, d + h + w) whose product are the logits with their relative positions."""
         height, width = grid
         across = q.unflatten(2, grid)
-        # (y, channel, y'): rows of the table in the order of y - y'.
-        rows, columns = (
-            table.to(q.dtype).unfold(0, side, 1).flip(-1)
-            for table, side in ((self.rel_pos_h, height), (self.rel_pos_w, width))
+        # (y, channel, y'): the table's entries in the order of y - y'.
+        vertical, horizontal = (
+            table.to(q.dtype).unfold(0, size, 1).flip(-1)
+            for table, size in ((self.rel_pos_h, height), (self.rel_pos_w, width))
         )
-        down = torch.einsum("bnyxc,yck->bnyxk", across, rows).flatten(2, 3)
-        along = torch.einsum("bnyxc,xck->bnyxk", across, columns).flatten(2, 3)
-        one = {"dtype": q.dtype, "device": q.device}
-        places = torch.cat(
-            [torch.eye(height, **one).repeat_interleave(width, dim=0), torch.eye(width, **one).repeat(height, 1)], dim=1
-        )
+        down = torch.einsum("bnyxc,yck->bnyxk", across, vertical).flatten(2, 3)
+        along = torch.einsum("bnyxc,xck->bnyxk", across, horizontal).flatten(2, 3)
+        of_y = torch.eye(height, dtype=q.dtype, device=q.device).repeat_interleave(width, dim=0)
+        of_x = torch.eye(width, dtype=q.dtype, device=q.device).repeat(height, 1)
+        places = torch.cat([of_y, of_x], dim=1)
         return (
             torch.cat([q * self.scale, down, along], dim=-1),
             torch.cat([k, places.expand(*k.shape[:2], -1, -1)], dim=-1),
@@ -120,13 +121,13 @@ def split(fused: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-def _joined(own: tuple[Tensor, Tensor], further: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """Keys and values with those of the prompts behind them; prompts have no places, so zeros there."""
-    if not further:
+def _joined(own: tuple[Tensor, Tensor], of_prompts: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    """Keys and values, followed by those of the prompts, whose appended coordinates are zero: they have no place."""
+    if not of_prompts:
         return own
     k, v = (
         torch.cat([mine, pad(more, (0, mine.shape[-1] - more.shape[-1])).expand(len(mine), -1, -1, -1)], dim=2)
-        for mine, more in zip(own, further, strict=True)
+        for mine, more in zip(own, of_prompts, strict=True)
     )
     return k, v
 

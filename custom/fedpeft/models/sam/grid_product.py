@@ -1,4 +1,4 @@
-"""SAM's attention over small grids as plain matrix products, one picture at a time so that it stays in the cache.
+"""SAM's attention over small grids as plain matrix products, one image at a time so that it stays in the cache.
 
 Beside the published form it saves the copies of queries, keys and values, one addition of N x N numbers, and two of the
 three N x N matrices a head that autograd would keep.
@@ -21,7 +21,7 @@ class GridProduct(torch.autograd.Function):
         Args:
             ctx: autograd's.
             fused: queries, keys and values of h * w tokens, (B, N, 3 dim).
-            table: relative positions from the last to the first, those of the rows before those of the columns,
+            table: relative positions from the last to the first, vertical ones before horizontal ones,
                 (2 h - 1 + 2 w - 1, dim / heads).
             grid: (h, w).
             heads: attention heads.
@@ -33,8 +33,8 @@ class GridProduct(torch.autograd.Function):
         out = fused.new_empty(batch, count, heads, width // 3 // heads)
         kept = any(ctx.needs_input_grad)
         probabilities = fused.new_empty(batch if kept else 1, heads, count, count)
-        for index, picture in enumerate(fused):
-            q, k, v = _parts(picture, heads)
+        for index, one in enumerate(fused):
+            q, k, v = _parts(one, heads)
             down, along = _places(q @ table.mT, grid)
             logits = torch.add(down.unsqueeze(-1), along.unsqueeze(-2)).view(heads, count, count)
             logits.baddbmm_(q, k.mT, alpha=q.shape[-1] ** -0.5)
@@ -68,33 +68,34 @@ class GridProduct(torch.autograd.Function):
         return of_fused, of_table, None, None
 
 
-def _parts(picture: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Views of a picture's queries, keys and values: (N, 3 dim) -> each (heads, N, dim / heads)."""
-    q, k, v = picture.unflatten(-1, (3, heads, -1)).permute(1, 2, 0, 3).unbind(0)
+def _parts(fused: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Views of one image's queries, keys and values: (N, 3 dim) -> each (heads, N, dim / heads)."""
+    q, k, v = fused.unflatten(-1, (3, heads, -1)).permute(1, 2, 0, 3).unbind(0)
     return q, k, v
 
 
 def _places(terms: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Views of every query's products with the table, (heads, N, rows): those with its own rows and columns.
+    """Views of every query's products with the table, (heads, N, entries): the vertical and the horizontal ones.
 
     The table runs from y - y' = h - 1 to 1 - h, so a query's h terms follow one another, and begin one place earlier
-    for each row further down; the same for columns.
+    for each step down; the same to the right.
 
     Returns:
         (heads, h, w, h) and (heads, h, w, w).
     """
-    (height, width), (heads, count, rows) = grid, terms.shape
+    (height, width), (heads, count, entries) = grid, terms.shape
     shape = (heads, height, width)
-    down = terms.as_strided((*shape, height), (count * rows, width * rows - 1, rows, 1), height - 1)
-    first = 2 * height - 1 + width - 1
-    along = terms.as_strided((*shape, width), (count * rows, width * rows, rows - 1, 1), first)
+    strides = (count * entries, width * entries - 1, entries, 1)
+    down = terms.as_strided((*shape, height), strides, height - 1)
+    strides = (count * entries, width * entries, entries - 1, 1)
+    along = terms.as_strided((*shape, width), strides, 2 * height - 1 + width - 1)
     return down, along
 
 
-def _gathered(of_logits: Tensor, grid: tuple[int, int], rows: int) -> Tensor:
-    """The gradient of every query's products with the table, (heads, N, rows)."""
+def _gathered(of_logits: Tensor, grid: tuple[int, int], entries: int) -> Tensor:
+    """The gradient of every query's products with the table, (heads, N, entries)."""
     height, width = grid
-    terms = of_logits.new_zeros(*of_logits.shape[:2], rows)
+    terms = of_logits.new_zeros(*of_logits.shape[:2], entries)
     down, along = _places(terms, grid)
     pairs = of_logits.view(-1, height, width, height, width)
     down.copy_(pairs.sum(-1))

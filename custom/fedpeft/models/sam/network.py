@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, layer_norm, linear
 
 from fedpeft.config.run import Run
+from fedpeft.models.networks import register_network
 from fedpeft.models.sam.attention import GridAttention
-from fedpeft.models.sam.parts import common, mask_decoder, modeling
+from fedpeft.models.sam.parts import LayerNorm2d, MaskDecoder, mask_decoder, modeling
 
 
-class AutomaticMaskDecoder(modeling.MaskDecoder):
+class AutomaticMaskDecoder(MaskDecoder):
     """SAM's mask decoder for batches of images without prompts.
 
     Args:
@@ -58,20 +59,23 @@ class AutomaticMaskDecoder(modeling.MaskDecoder):
 
 
 class Doubling(nn.ConvTranspose2d):
-    """SAM's transposed convolution, kernel and stride 2, channels last: no two of its outputs share an input's product.
+    """SAM's transposed convolution, kernel and stride 2, channels last, as one matrix product.
 
-    So it is one matrix product, and its output needs no other layout for the normalisation behind it.
+    Kernel and stride are alike, so no two inputs reach the same output. Channels last is the layout that the
+    normalisation behind it needs.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    bias: nn.Parameter
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(B, h, w, in_channels) -> (B, 2 h, 2 w, out_channels)."""
         # (in, out, 2, 2) -> (2 * 2 * out, in).
         weight = self.weight.permute(2, 3, 1, 0).flatten(0, 2)
-        fours = linear(x, weight, self.bias.repeat(4)).unflatten(-1, (2, 2, self.out_channels))
+        fours = linear(input, weight, self.bias.repeat(4)).unflatten(-1, (2, 2, self.out_channels))
         return fours.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
-class ChannelNorm(common.LayerNorm2d):
+class ChannelNorm(LayerNorm2d):
     """SAM's LayerNorm2d, channels last."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,60 +96,65 @@ def _upscaling(neck: int, channels: tuple[int, ...]) -> nn.Sequential:
 
 
 def image_encoder(run: Run) -> nn.Module:
-    """SAM's image encoder at the run's side: normalised (B, 3, side, side) -> (B, neck, side / patch, side / patch)."""
-    row, grid = run.backbone, run.model.image_size // run.backbone.patch
+    """SAM's image encoder at the run's image size.
+
+    It maps normalised images (B, 3, size, size) to (B, neck, size / patch, size / patch).
+    """
+    backbone, size = run.backbone, run.model.image_size
     encoder = modeling.ImageEncoderViT(
-        img_size=run.model.image_size,
-        patch_size=row.patch,
-        embed_dim=row.dim,
-        depth=row.depth,
-        num_heads=row.heads,
-        out_chans=row.neck,
+        img_size=size,
+        patch_size=backbone.patch,
+        embed_dim=backbone.dim,
+        depth=backbone.depth,
+        num_heads=backbone.heads,
+        out_chans=backbone.neck,
         norm_layer=partial(nn.LayerNorm, eps=1e-6),
         use_rel_pos=True,
         window_size=0,
     )
     for number, block in enumerate(encoder.blocks):
-        block.attn = GridAttention(row.dim, row.heads, grid, 0 if number in row.global_blocks else row.window)
+        window = 0 if number in backbone.global_blocks else backbone.window
+        block.attn = GridAttention(backbone.dim, backbone.heads, size // backbone.patch, window)
     return encoder
 
 
+@register_network("sam", "segmentation")
 class SegmentationSam(nn.Module):
     """Image encoder, prompt encoder and mask decoder under the published names.
 
     Args:
-        run: gives backbone, classes, input side and the decoder's upscaling.
+        run: gives backbone, classes, image size and the decoder's upscaling.
     """
 
     def __init__(self, run: Run) -> None:
         super().__init__()
-        row, side = run.backbone, run.model.image_size
-        grid = side // row.patch
+        backbone, size = run.backbone, run.model.image_size
+        grid = size // backbone.patch
         self.image_encoder = image_encoder(run)
         self.prompt_encoder = modeling.PromptEncoder(
-            embed_dim=row.neck, image_embedding_size=(grid, grid), input_image_size=(side, side), mask_in_chans=16
+            embed_dim=backbone.neck, image_embedding_size=(grid, grid), input_image_size=(size, size), mask_in_chans=16
         )
         self.mask_decoder = AutomaticMaskDecoder(
-            row.neck, row.decoder_heads, row.decoder_mlp, run.upscaling, run.data.classes + 1
+            backbone.neck, backbone.decoder_heads, backbone.decoder_mlp, run.upscaling, run.data.classes + 1
         )
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of background and classes.
 
         Args:
-            images: normalised grey slices, (B, 1, side, side); the one channel is copied to the three of SAM.
+            images: normalised grey slices, (B, 1, size, size); the one channel is copied to the three of SAM.
 
         Returns:
-            Logits, (B, classes + 1, side, side), at the input's resolution.
+            Logits, (B, classes + 1, size, size), at the input's resolution.
         """
         return self.decode(self.encode(images))
 
     def encode(self, images: Tensor) -> Tensor:
-        """Embeddings, which depend on the image encoder alone: (B, 1, side, side) -> (B, neck, h, w)."""
+        """Embeddings, which depend on the image encoder alone: (B, 1, size, size) -> (B, neck, h, w)."""
         return self.image_encoder(images.expand(-1, 3, -1, -1))
 
     def decode(self, embedding: Tensor) -> Tensor:
-        """Logits from embeddings: (B, neck, h, w) -> (B, classes + 1, side, side)."""
+        """Logits from embeddings: (B, neck, h, w) -> (B, classes + 1, size, size)."""
         dense = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         logits = self.mask_decoder(embedding, self.prompt_encoder.get_dense_pe(), dense)
         size = self.prompt_encoder.input_image_size

@@ -35,3 +35,5 @@ mask_decoder = importlib.import_module("segment_anything.modeling.mask_decoder")
 # A transformer block norm1, attn, norm2, mlp; SAM's encoder and our Vision Transformer have the same.
 Block = encoder.Block
 Attention = encoder.Attention
+MaskDecoder = mask_decoder.MaskDecoder
+LayerNorm2d = common.LayerNorm2d

@@ -1,1 +1,1 @@
-"""models/vit."""
+"""The plain Vision Transformer."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fedpeft.config.run import Run
 from fedpeft.models.classifier import Classifier
+from fedpeft.models.networks import register_network
 from fedpeft.models.sam.attention import SequenceAttention
 from fedpeft.models.sam.parts import Block, encoder
 
@@ -23,40 +24,42 @@ class VitEncoder(nn.Module):
     """Patches, class token, positions, blocks and a last normalisation, named as in timm (an MLP's layers as in SAM).
 
     Args:
-        run: gives backbone and input side.
+        run: gives backbone and image size.
 
     Attributes:
         cls_token: (1, 1, dim).
-        pos_embed: (1, 1 + N, dim), the class token's position first, then the grid's row by row.
+        pos_embed: (1, 1 + N, dim), the class token's position first, then the grid's, line by line.
     """
 
     def __init__(self, run: Run) -> None:
         super().__init__()
-        row, patch = run.backbone, (run.backbone.patch,) * 2
-        self.cls_token = nn.Parameter(torch.empty(1, 1, row.dim))
-        self.pos_embed = nn.Parameter(torch.empty(1, 1 + (run.model.image_size // row.patch) ** 2, row.dim))
-        self.patch_embed = encoder.PatchEmbed(patch, patch, embed_dim=row.dim)
-        self.blocks = nn.ModuleList(_block(row.dim, row.heads) for _ in range(row.depth))
-        self.norm = nn.LayerNorm(row.dim, eps=EPSILON)
+        backbone, patch = run.backbone, (run.backbone.patch,) * 2
+        dim = backbone.dim
+        self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, 1 + (run.model.image_size // backbone.patch) ** 2, dim))
+        self.patch_embed = encoder.PatchEmbed(patch, patch, embed_dim=dim)
+        self.blocks = nn.ModuleList(_block(dim, backbone.heads) for _ in range(backbone.depth))
+        self.norm = nn.LayerNorm(dim, eps=EPSILON)
 
     def tokens(self, images: Tensor) -> Tensor:
-        """What the first block sees: normalised (B, 3, side, side) -> class token and patches, (B, 1 + N, dim)."""
+        """What the first block sees: normalised (B, 3, size, size) -> class token and patches, (B, 1 + N, dim)."""
         patches = self.patch_embed(images).flatten(1, 2)
         return torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1) + self.pos_embed
 
     def forward(self, images: Tensor) -> Tensor:
-        """The class token after the last normalisation: (B, 3, side, side) -> (B, dim)."""
+        """The class token after the last normalisation: (B, 3, size, size) -> (B, dim)."""
         x = self.tokens(images)
         for block in self.blocks:
             x = block(x)
         return self.norm(x[:, 0])
 
 
+@register_network("vit", "classification")
 class VitClassifier(Classifier):
     """A head on the class token of a Vision Transformer.
 
     Args:
-        run: gives backbone, input side and classes.
+        run: gives backbone, image size and classes.
     """
 
     def __init__(self, run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints of Vision Transformers under published names; the forms are written out here, without the reader."""
+"""Checkpoints of Vision Transformers under published names; the formats are written out here, without the reader."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 from torch.nn.functional import interpolate
 
 from fedpeft.config.run import make_run
+from fedpeft.models.checkpoints.format import FORMATS, Format, register_format
 from fedpeft.models.checkpoints.reading import read_checkpoint
 from fedpeft.models.initial import build, skeleton
 
@@ -197,9 +198,23 @@ def test_half_precision_becomes_single(tmp_path, ours):
     assert torch.equal(found[f"{PLACE}attn.qkv.bias"], ours[f"{PLACE}attn.qkv.bias"].bfloat16().float())
 
 
-def test_a_model_without_a_dialect_reads_its_own_names_alone(tmp_path, ours):
+def test_sam_reads_its_own_names_alone(tmp_path, ours):
     """SAM's files are not searched for other forms."""
     run = RUN.with_(backbone="sam_tiny")
     save_file(timm(ours), tmp_path / "vit.safetensors")
     with pytest.raises(ValueError, match="'image_encoder.pos_embed' is missing.*Use the sam_tiny checkpoint as it was"):
         read(tmp_path / "vit.safetensors", run)
+
+
+def test_a_format_is_registered_from_outside(tmp_path, ours, monkeypatch):
+    monkeypatch.setattr(FORMATS, "_entries", dict(FORMATS))
+    theirs = {f"backbone/{path}": tensor for path, tensor in ours.items()}
+    save_file(theirs, tmp_path / "vit.safetensors")
+    with pytest.raises(ValueError, match="does not fit backbone vit_tiny"):
+        read(tmp_path / "vit.safetensors")
+    form = Format("vit", "Slashed", example="backbone/a", mark="backbone/.*", names=(("^backbone/", ""),))
+    register_format("slashed", form)
+    found = read(tmp_path / "vit.safetensors")
+    assert set(found) == set(ours) and all(torch.equal(found[path], ours[path]) for path in ours)
+    with pytest.raises(ValueError, match="checkpoint format 'timm' is registered already"):
+        register_format("timm", form)

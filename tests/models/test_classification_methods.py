@@ -1,4 +1,4 @@
-"""Every classification row: its count by formula, what begins as the foundation model, what gets gradients."""
+"""Every classification method: its count by formula, what begins as the foundation model, what gets gradients."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.models.initial import build
 from fedpeft.models.payload import counts, trainable
 
-ROWS = [name for name, row in METHODS.items() if "classification" in row.tasks]
+METHOD_NAMES = [name for name, row in METHODS.items() if "classification" in row.tasks]
 # ViT-B/16 at 224 px, written without the model code: a patch's 3 x 16 x 16 values, the class token, 14 x 14 + 1
 # positions; a block's attention (q, k, v, projection), MLP and two normalisations; the last normalisation.
 D, HEAD = 768, 768 * 8 + 8
@@ -31,24 +31,25 @@ FORMULAS = {
     "lora": lambda r, p: (12 * 2 * 2 * D * r, 0),
     "lora_vpt": lambda r, p: (12 * 2 * 2 * D * r + 12 * p * D, 0),
     "adapters": lambda r, p: (12 * 2 * (2 * D * r + r + D), 0),
+    "ia3": lambda r, p: (12 * 6 * D, 0),
     "lora_plus": lambda r, p: (12 * 2 * 2 * D * r, 0),
     "lora_mlp": lambda r, p: (12 * 2 * 2 * D * r + 12 * 2 * (D + 4 * D) * r, 0),
     "sba_vpt": lambda r, p: (12 * p * D, 12 * ATTENTION),
 }
 VIT = make_run("linear_probe", "images", "vit_tiny", classes=3)
 SAM = VIT.with_(backbone="sam_tiny")
-PLACES = [(VIT, name) for name in ROWS] + [(SAM, name) for name in ROWS if name != "vpt_shallow"]
+PLACES = [(VIT, name) for name in METHOD_NAMES] + [(SAM, name) for name in METHOD_NAMES if name != "vpt_shallow"]
 # Prompts change what the other tokens see from the start.
 UNCHANGED = [(run, name) for run, name in PLACES if METHODS[name].adapters and "prompts" not in METHODS[name].options]
 
 
-def test_there_are_thirteen_rows_and_a_formula_for_each():
-    assert len(ROWS) >= 13 and set(ROWS) == set(FORMULAS)
+def test_there_are_thirteen_methods_and_a_formula_for_each():
+    assert len(METHOD_NAMES) >= 13 and set(METHOD_NAMES) == set(FORMULAS)
     assert ENCODER == 85_798_656
 
 
 @pytest.mark.parametrize(("rank", "prompts", "blocks"), [(1, 1, 1), (4, 10, 3), (8, 50, 12)])
-@pytest.mark.parametrize("method", ROWS)
+@pytest.mark.parametrize("method", METHOD_NAMES)
 def test_counts_by_formula(method, rank, prompts, blocks):
     run = make_run(method, "isic2019", "vit_b16", classes=8, rank=rank, width=rank, prompts=prompts, blocks=blocks)
     more, own = FORMULAS[method](rank, prompts)
@@ -56,14 +57,14 @@ def test_counts_by_formula(method, rank, prompts, blocks):
 
 
 @pytest.mark.parametrize(("method", "rank", "prompts"), [("lora", 8, None), ("vpt_deep", None, 10), ("dvpt", 4, 10)])
-def test_counts_at_the_rows_defaults(method, rank, prompts):
+def test_counts_at_the_methods_defaults(method, rank, prompts):
     run = make_run(method, "isic2019", "vit_b16", classes=8)
     assert (run.option("rank"), run.option("prompts")) == (rank, prompts)
     assert counts(run)[0] == FORMULAS[method](rank, prompts)[0] + HEAD
 
 
 def model_of(run, method):
-    """The row's model with no zeros in what trains: behind a zero, gradients are zero as well."""
+    """The method's model with no zeros in what trains: behind a zero, gradients are zero as well."""
     model = build(run.with_(method=method, prompts=5, blocks=2), None).train()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -98,7 +99,7 @@ def test_an_adapted_model_begins_as_the_foundation_model(run, method):
         torch.testing.assert_close(adapted(images), plain(images), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("run", "method"), [(VIT, name) for name in ROWS if METHODS[name].adapters])
+@pytest.mark.parametrize(("run", "method"), [(VIT, name) for name in METHOD_NAMES if METHODS[name].adapters])
 def test_what_adapters_add_is_known_as_added(run, method):
     """Else the checkpoint would be searched for it."""
     model, plain = build(run.with_(method=method), None), build(run, None)

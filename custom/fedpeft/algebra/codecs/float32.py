@@ -1,0 +1,8 @@
+"""Four bytes a number, kept bit for bit."""
+
+import torch
+
+from fedpeft.algebra.codecs.cast import Cast
+from fedpeft.algebra.codecs.registry import register_codec
+
+register_codec("float32", Cast(torch.float32))

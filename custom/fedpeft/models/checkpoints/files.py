@@ -1,0 +1,43 @@
+"""Tensors of a file that a user brings: .pth or safetensors. No pickle is executed."""
+
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+
+def load_tensors(file: Path, first_key: str) -> dict[str, Tensor]:
+    """All tensors of a file on the CPU.
+
+    Args:
+        file: .safetensors or .pth, a dict of tensors or one under "model".
+        first_key: the first name expected, for the message about a file that cannot be read.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: unreadable or truncated file, or no dict of tensors.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"checkpoint {file} does not exist; give its path in the site file or --checkpoint")
+    try:
+        found = (
+            load_file(file)
+            if file.suffix == ".safetensors"
+            else torch.load(file, map_location="cpu", weights_only=True)
+        )
+    except (SafetensorError, RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
+        raise ValueError(
+            f"checkpoint {file} is truncated or no checkpoint: {first_key!r}, the first key expected, cannot be read "
+            f"({error}); fetch the file again and compare its SHA-256"
+        ) from error
+    if isinstance(found, dict) and isinstance(found.get("model"), dict):
+        found = found["model"]
+    if not isinstance(found, dict):
+        raise ValueError(f"checkpoint {file} holds a {type(found).__name__}, expected a dict that has {first_key!r}")
+    for key, value in found.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"checkpoint {file}: {key!r} is a {type(value).__name__}, expected a tensor")
+    return found
