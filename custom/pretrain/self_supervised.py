@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy, normalize
 from fedpeft.config.backbones import BACKBONES
 from fedpeft.config.run import Run, seed_of
 from fedpeft.data.datalist import Case, read_sites
-from fedpeft.data.images.images import read_pictures
+from fedpeft.data.images.images import read_images
 from fedpeft.models.checkpoints.reading import sha256_of, shipped
 from fedpeft.models.initial import build
 from fedpeft.tasks.types import Batch
@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
     run = recipe(options.seed, options.backbone, options.start)
     try:
         cases = training_cases(options.data, options.site)
-        start, pixels = _start(run), read_pictures(cases, run.side)
+        start, pixels = _start(run), read_images(cases, run.side)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     started = time.monotonic()

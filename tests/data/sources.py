@@ -10,7 +10,10 @@ import nibabel
 import numpy as np
 
 from fedpeft.cli import data as command
+from fedpeft.data.prepare.pipeline import Choices, prepare
+from fedpeft.data.prepare.staging import Prepared, Progress, no_progress
 from fedpeft.data.sources import ixi, kits19, prostate
+from fedpeft.data.sources.layout import Layout, find
 from fedpeft.data.sources.prostate import HOSPITALS
 
 # As published: training and test cases of each site.
@@ -121,6 +124,20 @@ def write_prostate(root: Path) -> Path:
 
 def stored(path: Path) -> np.ndarray:
     return np.asanyarray(nibabel.load(path).dataobj)
+
+
+def prepare_layout(
+    layout: Layout,
+    source: Path,
+    out: Path,
+    *,
+    table: Path | None = None,
+    validation: float | None = None,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> Prepared:
+    """What ``fedpeft data prepare`` does for a layout."""
+    return prepare(find(layout, source, table), out, Choices(validation=validation, seed=seed), progress)
 
 
 def call(*words: object) -> int:

@@ -16,7 +16,7 @@ from fedpeft.config.datasets import Preprocessing
 from fedpeft.data import cache as cache_module
 from fedpeft.data.cache import SUFFIX, Cache, Tensors
 from fedpeft.data.datalist import Case
-from fedpeft.data.images.images import read_pictures
+from fedpeft.data.images.images import read_images
 from fedpeft.data.volumes import stacks
 from fedpeft.data.volumes.nifti import save_nifti
 from fedpeft.data.volumes.normalise import Statistics
@@ -240,16 +240,16 @@ def with_voxels(path: Path, array: np.ndarray) -> nibabel.Nifti1Image:
     return nibabel.Nifti1Image(array, nibabel.load(path).affine)
 
 
-def test_pictures_are_decoded_once_for_all_runs(picture_table: Path, tmp_path: Path) -> None:
-    paths = sorted(picture_table.parent.rglob("*.png"))[:3]
+def test_images_are_decoded_once_for_all_runs(image_table: Path, tmp_path: Path) -> None:
+    paths = sorted(image_table.parent.rglob("*.png"))[:3]
     cases = [Case(path.stem, path) for path in paths]
-    plain = read_pictures(cases, 8)
+    plain = read_images(cases, 8)
     asked: list[int] = []
     for _ in range(2):
-        found = read_pictures(cases, 8, lambda: asked.append(0), Cache(tmp_path / "cache"))
+        found = read_images(cases, 8, lambda: asked.append(0), Cache(tmp_path / "cache"))
         assert torch.equal(found, plain)
     # Hashed and read the first time, hashed the second.
     assert len(asked) == 9
     paths[0].write_bytes(paths[1].read_bytes())
-    changed = read_pictures(cases, 8, cache=Cache(tmp_path / "cache"))
+    changed = read_images(cases, 8, cache=Cache(tmp_path / "cache"))
     assert torch.equal(changed[0], plain[1]) and torch.equal(changed[1:], plain[1:])

@@ -2,16 +2,20 @@
 
 import csv
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from sources import IXI, KITS, PROSTATE, Row, ixi_name, ixi_rows, kits_rows, prostate_names
 
 from fedpeft.config.datasets import DATASETS
+from fedpeft.data.found import FoundCase
 from fedpeft.data.sources import ixi, kits19, prostate
 from fedpeft.data.sources.layout import Assignment, names_below, pair
-from fedpeft.data.sources.layouts import LAYOUTS
-from fedpeft.data.table import draw_validation
+from fedpeft.data.splits import draw_validation
+from fedpeft.data.table import Key
+
+LAYOUTS = {layout.name: layout for layout in (kits19.KITS19, ixi.IXI, prostate.PROSTATE)}
 
 
 def counts(found: Assignment) -> dict[str, tuple[int, int]]:
@@ -129,18 +133,24 @@ def test_links_are_followed_and_hidden_files_are_not(tmp_path: Path) -> None:
         names_below(tmp_path / "absent")
 
 
+def moved_by(splits: Mapping[Key, str], share: float, seed: int) -> tuple[dict[Key, str | None], list[str]]:
+    cases = [FoundCase(*key, Path("image.nii.gz"), split=split) for key, split in splits.items()]
+    moved, faults = draw_validation(cases, share, seed)
+    return {(case.site, case.case): case.split for case in moved}, faults
+
+
 def test_a_share_of_the_training_cases_moves_to_validation() -> None:
     splits = {(site, f"{number:02d}"): split for site, (train, test) in KITS.items()
               for number, split in enumerate(["training"] * train + ["test"] * test)}  # fmt: skip
-    moved, faults = draw_validation(splits, 0.1, 3)
-    assert not faults and moved == draw_validation(splits, 0.1, 3)[0] != draw_validation(splits, 0.1, 4)[0]
+    moved, faults = moved_by(splits, 0.1, 3)
+    assert not faults and moved == moved_by(splits, 0.1, 3)[0] != moved_by(splits, 0.1, 4)[0]
     number = Counter((site, split) for (site, _), split in moved.items())
     assert [number[site, "validation"] for site in KITS] == [1, 1, 1, 1, 1, 2]
     assert all(moved[key] == split for key, split in splits.items() if split == "test")
     # A site's draw is its own: the others do not matter.
     alone = {key: split for key, split in splits.items() if key[0] == "site-C"}
-    assert draw_validation(alone, 0.1, 3)[0] == {key: moved[key] for key in alone}
-    assert draw_validation({("a", "1"): "training"}, 0.1, 0)[1][0].startswith("a: 1 training cases, 1 of them")
+    assert moved_by(alone, 0.1, 3)[0] == {key: moved[key] for key in alone}
+    assert moved_by({("a", "1"): "training"}, 0.1, 0)[1][0].startswith("a: 1 training cases or groups, 1 of them")
     for share, seed in ((0.0, 0), (1.0, 0), (0.1, -1)):
         with pytest.raises(ValueError, match="share of validation"):
-            draw_validation(splits, share, seed)
+            moved_by(splits, share, seed)

@@ -11,7 +11,7 @@ import pytest
 from fedpeft.config.datasets import DATASETS
 from fedpeft.data.check import check
 from fedpeft.data.datalist import read_sites
-from fedpeft.data.phantom.shapes import KINDS, draw
+from fedpeft.data.phantom.shapes import KINDS, make_volume
 from fedpeft.data.phantom.sites import COUNTS, GEOMETRIES, POPULATIONS, SCANNERS, _write_site, write_phantom
 from fedpeft.data.volumes.volume import read_volume, site_statistics
 
@@ -80,7 +80,7 @@ def test_the_last_test_cases_are_referred(phantom: Path) -> None:
 def test_a_lesion_lies_in_an_organ_and_looks_like_its_kind(kind: str) -> None:
     anatomy, scanner, geometry = POPULATIONS[2], SCANNERS[0], GEOMETRIES[0]
     anatomy = type(anatomy)((kind,), anatomy.radius, anatomy.tilt, anatomy.spread)
-    image, label = draw(np.random.default_rng(4), anatomy, scanner, geometry.shape, geometry.spacing, 0)
+    image, label = make_volume(np.random.default_rng(4), anatomy, scanner, geometry.shape, geometry.spacing, 0)
     inside, organ = image[label == 2] / scanner.gain, image[label == 1] / scanner.gain
     assert 50 < inside.size < organ.size
     difference, spread = inside.mean() - organ.mean(), inside.std()

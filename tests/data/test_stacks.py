@@ -117,7 +117,7 @@ def test_chosen_batches_are_those_of_the_whole_epoch(cases: list[Case]) -> None:
 
 
 def test_each_slice_is_in_one_batch_once(cases: list[Case]) -> None:
-    stacks = data(cases, augment=False, negatives=100)
+    stacks = data(cases, augment=False, background_ratio=100)
     every = Counter(image.numpy().tobytes() for volume in stacks.volumes for image in volume.image)
     assert len(every) == 12 + 13 + 3
     for seed in range(6):
@@ -127,10 +127,10 @@ def test_each_slice_is_in_one_batch_once(cases: list[Case]) -> None:
 
 
 def test_each_slice_once_an_epoch(cases: list[Case]) -> None:
-    stacks = data(cases, augment=False, negatives=100)
+    stacks = data(cases, augment=False, background_ratio=100)
     firsts = set()
     for seed in range(40):
-        drawn = stacks._draw(np.random.default_rng(seed))
+        drawn = stacks._chosen_stacks(np.random.default_rng(seed))
         firsts |= {int(start) for volume, start in drawn if volume == 0 and start <= 0}
         for index, volume in enumerate(stacks.volumes):
             starts = sorted(start for number, start in drawn if number == index)
@@ -154,18 +154,18 @@ def test_repeated_edges_are_left_out_after_augmentation(cases: list[Case]) -> No
 
 
 def test_stride_one_is_the_papers(cases: list[Case]) -> None:
-    stacks = data(cases, stride=1, negatives=100)
-    drawn = stacks._draw(np.random.default_rng(0))
+    stacks = data(cases, stride=1, background_ratio=100)
+    drawn = stacks._chosen_stacks(np.random.default_rng(0))
     starts = [sorted(int(start) for number, start in drawn if number == index) for index in range(3)]
     assert starts == [list(range(8)), list(range(9)), [0]]
 
 
 def test_negatives_are_a_share_of_the_positives(cases: list[Case]) -> None:
     for negatives, least, most in ((0.0, 1, 1), (0.5, 1, 2), (100, 3, 9)):
-        stacks = data(cases, negatives=negatives)
+        stacks = data(cases, background_ratio=negatives)
         chosen = set()
         for seed in range(10):
-            drawn = stacks._draw(np.random.default_rng(seed))
+            drawn = stacks._chosen_stacks(np.random.default_rng(seed))
             flags = [bool(stacks._positives(stacks.volumes[v], np.array([s]))[0]) for v, s in drawn]
             assert sum(flags) in (3, 4, 5, 6) and least <= len(flags) - sum(flags) <= most
             chosen.add(tuple(map(tuple, drawn[~np.array(flags)])))

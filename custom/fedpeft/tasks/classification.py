@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from fedpeft.config.run import Run
 from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import Case, Site
-from fedpeft.data.images.images import PictureData, normalised, read_pictures
+from fedpeft.data.images.images import ImageData, normalised, read_images
 from fedpeft.tasks.scores import CaseScore
 from fedpeft.tasks.types import Loss, Stopped
 
@@ -33,9 +33,9 @@ class Pictures:
     pixels: Tensor
 
 
-def pictures(run: Run, site: Site, before_read: Callable[[], None], cache: Cache) -> PictureData:
+def pictures(run: Run, site: Site, before_read: Callable[[], None], cache: Cache) -> ImageData:
     """The pictures of a site's training cases; ``before_read`` is called before each is read."""
-    return PictureData(
+    return ImageData(
         site.splits["training"],
         run.classes,
         run.side,
@@ -46,7 +46,7 @@ def pictures(run: Run, site: Site, before_read: Callable[[], None], cache: Cache
     )
 
 
-def make_loss(run: Run, data: PictureData) -> Loss:
+def make_loss(run: Run, data: ImageData) -> Loss:
     """The run's loss at a site.
 
     "balanced": cross-entropy in which every class that occurs at the site weighs the same in an epoch, n / (k n_c) for
@@ -82,7 +82,7 @@ def read(
     cases = site.splits[split]
     if not cases:
         return Pictures((), torch.empty(0, 3, run.side, run.side, dtype=torch.uint8))
-    return Pictures(tuple(cases), read_pictures(cases, run.side, before_read, cache))
+    return Pictures(tuple(cases), read_images(cases, run.side, before_read, cache))
 
 
 @torch.inference_mode()

@@ -24,7 +24,7 @@ def stacks(run: Run, site: Site, before_read: Callable[[], None], cache: Cache) 
         batch=run.batch,
         stack=run.stack,
         stride=run.stride,
-        negatives=run.negatives,
+        background_ratio=run.negatives,
         whole=run.method_row.mixes_slices,
         before_read=before_read,
         cache=cache,

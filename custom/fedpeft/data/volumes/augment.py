@@ -1,11 +1,11 @@
-"""Augmentation of a stack of slices: one draw for all of them, one resampling for all geometry.
+"""Augmentation of a stack of slices: the same for all of them, one resampling for all geometry.
 
 The recipe is that of FLAP-SAM's published training, each part with probability one half: quarter turns and a flip;
 rotation; gamma; random erasing; and two of shear, scale, translation, posterising, contrast, brightness and sharpness.
 A chain of MONAI's own transforms resamples once for each of them and takes several milliseconds for a stack of
 5 x 96 x 96, about a small backbone's step on one slice; composing the matrices first (with MONAI's functions) and
-resampling once takes about one. A stack fits into a core's own cache, a batch of stacks does not: with every part as
-one operation on a whole batch, batches of 224 pixels took half as long again.
+resampling once takes about one. A core's own cache is large enough for a stack but not for a batch of them: with every
+part as one operation on a whole batch, batches of 224 pixels took half as long again.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ ROTATION = 15.0
 GAMMA = (0.5, 3.5)
 ERASED = (0.02, 0.05)
 ASPECT = (0.5, 2.0)
-# Ranges of the parts of which two are drawn; posterising is in bits, translation a share of the side.
+# Ranges of the parts of which two are chosen; posterising is in bits, translation a share of the edge.
 RANGES = {
     "shear": (-0.2, 0.2),
     "scale": (0.8, 1.2),
@@ -43,7 +43,7 @@ class Draw:
 
     Attributes:
         turns: quarter turns, 0 to 3.
-        flip: axis to flip, 0 (rows) or 1 (columns); None: neither.
+        flip: axis to flip, 0 (down) or 1 (across); None: neither.
         matrix: (3, 3) from output to input coordinates, -1 to 1 across the square; None: no resampling.
         gamma: exponent; None: unchanged.
         intensity: (part, value) pairs, applied in this order.
@@ -85,7 +85,7 @@ class Augment(Randomizable, MapTransform):
         """Augment one stack.
 
         Args:
-            data: "image" (N, side, side) float32 and "label" (N, side, side) uint8; not changed.
+            data: "image" (N, size, size) float32 and "label" (N, size, size) uint8; not changed.
 
         Returns:
             Both in the same shapes and types; intensities stay within the stack's range, what comes in from outside
@@ -117,11 +117,11 @@ class Augment(Randomizable, MapTransform):
                 matrices.append(create_translate(2, (2 * first, 2 * second)))
         return reduce(np.matmul, matrices) if matrices else None
 
-    def _box(self, side: int) -> tuple[int, int, int, int]:
-        area, aspect = self.R.uniform(*ERASED) * side**2, np.exp(self.R.uniform(*np.log(ASPECT)))
-        height = max(1, min(side, round(np.sqrt(area * aspect))))
-        width = max(1, min(side, round(area / height)))
-        return int(self.R.randint(side - height + 1)), int(self.R.randint(side - width + 1)), height, width
+    def _box(self, size: int) -> tuple[int, int, int, int]:
+        area, aspect = self.R.uniform(*ERASED) * size**2, np.exp(self.R.uniform(*np.log(ASPECT)))
+        height = max(1, min(size, round(np.sqrt(area * aspect))))
+        width = max(1, min(size, round(area / height)))
+        return int(self.R.randint(size - height + 1)), int(self.R.randint(size - width + 1)), height, width
 
 
 def _turn(stack: Tensor, draw: Draw) -> Tensor:
@@ -131,7 +131,7 @@ def _turn(stack: Tensor, draw: Draw) -> Tensor:
 
 def _resample(image: Tensor, label: Tensor, matrix: np.ndarray) -> tuple[Tensor, Tensor]:
     theta = torch.from_numpy(matrix[None, :2]).float()
-    grid = functional.affine_grid(theta, (1, 1, *image.shape[1:]), align_corners=False)
+    grid = functional.affine_grid(theta, [1, 1, *image.shape[1:]], align_corners=False)
     moved = functional.grid_sample(image[None], grid, mode="bilinear", align_corners=False)[0]
     classes = functional.grid_sample(label[None].float(), grid, mode="nearest", align_corners=False)[0]
     return moved, classes.to(label.dtype)

@@ -1,4 +1,4 @@
-"""Small pictures of three classes, made for tests: a colour each, under noise."""
+"""Small images of three classes, made for tests: a colour each, under noise."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from PIL import Image
 from fedpeft.data.datalist import Case, write_datalist
 
 CLASSES = {0: "red", 1: "green", 2: "blue"}
-# Pictures of every class in each split.
+# Images of every class in each split.
 COUNTS = {"training": 4, "validation": 1, "test": 2}
 
 
-def write_small_pictures(root: Path, sites: int = 3, side: int = 24) -> Path:
-    """``sites`` folders with 12 training, 3 validation and 6 test pictures each."""
+def write_small_images(root: Path, sites: int = 3, side: int = 24) -> Path:
+    """``sites`` folders with 12 training, 3 validation and 6 test images each."""
     for number in range(sites):
         folder = root / f"site-{number + 1}"
         (folder / "images").mkdir(parents=True)
