@@ -20,25 +20,27 @@ def draw(path: Path, seed: int) -> None:
 @pytest.fixture
 def tree(tmp_path) -> Path:
     """<site>/<class>/ folders, and a table of the same images with three of a patient."""
-    rows = []
+    lines = []
     for number in range(sum(SITES.values())):
         site, label = "a" if number < SITES["a"] else "b", ("mel", "nv", "nv")[number % 3]
         draw(tmp_path / "source" / site / label / f"p{number}.jpg", number)
-        rows.append((f"{site}/{label}/p{number}.jpg", label, site, f"patient {number // 3}"))
+        lines.append((f"{site}/{label}/p{number}.jpg", label, site, f"patient {number // 3}"))
     with (tmp_path / "source" / "table.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows([("image", "label", "site", "who"), *rows])
+        csv.writer(stream).writerows([("image", "label", "site", "who"), *lines])
     return tmp_path / "source"
 
 
 @pytest.fixture
 def isic(tmp_path) -> Path:
-    rows = [(f"ISIC_{n}", n % 8, n % 2, ("train", "train", "train", "test")[n // 2 % 4]) for n in range(16)]
-    for number, row in enumerate(rows):
-        draw(tmp_path / "isic" / "images" / f"{row[0]}.jpg", number)
+    lines = [(f"ISIC_{n}", n % 8, n % 2, ("train", "train", "train", "test")[n // 2 % 4]) for n in range(16)]
+    for number, line in enumerate(lines):
+        draw(tmp_path / "isic" / "images" / f"{line[0]}.jpg", number)
     with (tmp_path / "isic" / "train_test_split").open("w", newline="") as stream:
-        csv.writer(stream).writerows([("image", "target", "center", "fold"), *rows])
+        csv.writer(stream).writerows([("image", "target", "center", "fold"), *lines])
     with (tmp_path / "isic" / "lesions.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows([("image", "lesion_id"), *((row[0], f"L{n // 4}") for n, row in enumerate(rows))])
+        csv.writer(stream).writerows(
+            [("image", "lesion_id"), *((line[0], f"L{n // 4}") for n, line in enumerate(lines))]
+        )
     return tmp_path / "isic"
 
 
@@ -54,7 +56,7 @@ def test_help_has_examples(fedpeft, name):
     assert name in fedpeft("data", "prepare", "--help")[1]
 
 
-def test_a_tree_is_prepared_registered_drawn_and_sound(fedpeft, tree, tmp_path):
+def test_a_tree_is_prepared_registered_plotted_and_sound(fedpeft, tree, tmp_path):
     out, workspace = tmp_path / "out", tmp_path / "workspace"
     words = ["data", "prepare", "images", "--source", tree, "--out", out]
     code, text, err = fedpeft(*words, "--register", workspace, "--json")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from photos import TABLE, write_csv, write_image, write_tree
-from sources import KITS_ROWS, write_kits, write_prostate
+from sources import KITS_LINES, write_kits, write_prostate
 from toy import arrays
 
 from fedpeft.data.datalist import Case
@@ -38,7 +38,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def kits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_kits(tmp_path_factory.mktemp("kits") / "kits", KITS_ROWS)
+    return write_kits(tmp_path_factory.mktemp("kits") / "kits", KITS_LINES)
 
 
 @pytest.fixture(scope="session")
@@ -79,14 +79,14 @@ def make_case(tmp_path: Path) -> Callable[..., Case]:
         label_affine: np.ndarray | None = None,
         folder: Path | None = None,
     ) -> Case:
-        drawn = arrays((9, 8, 7), zlib.crc32(name.encode()))
+        sampled = arrays((9, 8, 7), zlib.crc32(name.encode()))
         folder = (folder or tmp_path) / name
         folder.mkdir(parents=True)
         affine = np.diag([1.0, 2.0, 3.0, 1.0]) if affine is None else affine
         paths = folder / "image.nii.gz", folder / "label.nii.gz"
         label_affine = affine if label_affine is None else label_affine
-        nibabel.save(nibabel.Nifti1Image(drawn[0] if image is None else image, affine), paths[0])
-        nibabel.save(nibabel.Nifti1Image(drawn[1] if label is None else label, label_affine), paths[1])
+        nibabel.save(nibabel.Nifti1Image(sampled[0] if image is None else image, affine), paths[0])
+        nibabel.save(nibabel.Nifti1Image(sampled[1] if label is None else label, label_affine), paths[1])
         return Case(name, *paths)
 
     return make

@@ -17,7 +17,7 @@ COLUMNS = ImageColumns(image="file", label="dx", site="centre", group="lesion")
 
 ISIC_HEADER = ("image", "MEL", "NV", "target", "center", "fold", "fold2")
 # image, target, center, fold; the first two lie deep, the third beside the table.
-ISIC_ROWS = (
+ISIC_LINES = (
     ("ISIC_0", 0, 0, "train"), ("ISIC_1", 1, 0, "train"), ("ISIC_2", 1, 0, "train"), ("ISIC_3", 7, 0, "test"),
     ("ISIC_4", 1, 0, "test"), ("ISIC_5", 2, 4, "train"), ("ISIC_6", 2, 4, "train"), ("ISIC_7", 3, 4, "test"),
 )  # fmt: skip
@@ -51,20 +51,20 @@ def write_tree(root: Path, counts: Mapping[str, int], ending: str = ".png") -> P
     return root
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
+def write_csv(path: Path, header: Sequence[str], lines: Iterable[Sequence[object]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as stream:
-        csv.writer(stream).writerows([header, *rows])
+        csv.writer(stream).writerows([header, *lines])
     return path
 
 
 def write_isic(root: Path) -> Path:
     """FLamby's table, images in three places, one that the table does not have, and lesions in lesions.csv."""
     folders = ("ISIC_2019_Training_Input/ISIC_2019_Training_Input", "part", ".")
-    for number in range(len(ISIC_ROWS) + 1):
+    for number in range(len(ISIC_LINES) + 1):
         write_image(root / folders[min(number, 2)] / f"ISIC_{number}.jpg", f"isic {number}")
-    rows = [(image, 0.0, 0.0, target, centre, fold, f"{fold}_{centre}") for image, target, centre, fold in ISIC_ROWS]
-    write_csv(root / "train_test_split", ISIC_HEADER, rows)
+    lines = [(image, 0.0, 0.0, target, centre, fold, f"{fold}_{centre}") for image, target, centre, fold in ISIC_LINES]
+    write_csv(root / "train_test_split", ISIC_HEADER, lines)
     write_csv(root / "lesions.csv", ("lesion_id", "image_id"), [(lesion, image) for image, lesion in LESIONS.items()])
     return root
 
@@ -86,6 +86,6 @@ def made_up(
     ]  # fmt: skip
 
 
-def rows_of(path: Path) -> list[dict[str, str]]:
+def lines_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as stream:
         return list(csv.DictReader(stream))

@@ -139,7 +139,7 @@ def test_files_outside_the_folder_are_not_listed(tmp_path: Path, make_case: Call
     assert not list((tmp_path / "a").iterdir())
 
 
-def test_rows() -> None:
+def test_entries() -> None:
     assert dataset("phantom") is DATASETS["phantom"]
     assert [name for _, name in DATASETS["phantom"].labels] == ["background", "organ", "lesion"]
     with pytest.raises(ValueError, match="unknown data set 'kits'; known: phantom, folder, kits19, ixi, prostate"):

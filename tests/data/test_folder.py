@@ -1,4 +1,4 @@
-"""Trees of <site>/<case>/ folders: splits from a table or drawn, faults as one list, nothing half-written."""
+"""Trees of <site>/<case>/ folders: splits from a table or sampled, faults as one list, nothing half-written."""
 
 import csv
 from argparse import Namespace
@@ -47,11 +47,11 @@ def tree(source: Path, **changes: object) -> Tree:
     return Tree(source, "image.nii.gz", "label.nii.gz", **{"labels": LABELS, **changes})
 
 
-def table(source: Path, rows: list[tuple[str, ...]] | None = None, head: tuple[str, ...] = ("case", "split")) -> Path:
+def table(source: Path, lines: list[tuple[str, ...]] | None = None, head: tuple[str, ...] = ("case", "split")) -> Path:
     splits = ("train", "Training", "val", "TEST", "valid", "train")
-    rows = rows or [(f"{site}-{n}", splits[n]) for site in ("east", "west") for n in range(COUNT)]
+    lines = lines or [(f"{site}-{n}", splits[n]) for site in ("east", "west") for n in range(COUNT)]
     path = source.parent / "table.csv"
-    path.write_text("\n".join(",".join(row) for row in (head, *rows)) + "\n")
+    path.write_text("\n".join(",".join(line) for line in (head, *lines)) + "\n")
     return path
 
 
@@ -59,12 +59,12 @@ def counts(root: Path) -> dict[str, list[int]]:
     return {site.name: [len(site.splits[split]) for split in SPLITS] for site in read_sites(root)}
 
 
-def test_drawn_splits_are_recorded_and_seeded(source: Path, tmp_path: Path) -> None:
+def test_random_splits_are_recorded_and_seeded(source: Path, tmp_path: Path) -> None:
     sites = prepare_folder(tree(source), tmp_path / "a", seed=1)
     assert counts(tmp_path / "a") == {"east": [4, 1, 1], "west": [4, 1, 1]}
     assert check(tmp_path / "a").faults == []
     with (tmp_path / "a" / "split.csv").open() as stream:
-        recorded = {(row["site"], row["case"]): row["split"] for row in csv.DictReader(stream)}
+        recorded = {(line["site"], line["case"]): line["split"] for line in csv.DictReader(stream)}
     listed = {(s.name, case.case): split for s in sites for split in SPLITS for case in s.splits[split]}
     assert recorded == listed == splits_of(listed, 1)[0] != splits_of(listed, 2)[0]
     # A recorded split is a table: it gives the same folder again.
@@ -99,8 +99,8 @@ def test_columns_by_name_and_cases_of_the_same_name(tmp_path: Path, make_case: C
         for name in "abc":
             make_case(name, folder=tmp_path / "source" / site)
     source = tmp_path / "source"
-    rows = [(site, f"{n}", n, "train") for site in ("east", "west") for n in "abc"]
-    path = table(source, rows, ("hospital", "number", "who", "fold"))
+    lines = [(site, f"{n}", n, "train") for site in ("east", "west") for n in "abc"]
+    path = table(source, lines, ("hospital", "number", "who", "fold"))
     with pytest.raises(FaultError, match=r"case a: found at \['east', 'west'\], expected one"):
         prepare_folder(tree(source, table=path, columns=Columns("who", "fold")), tmp_path / "out")
     prepare_folder(tree(source, table=path, columns=Columns("who", "fold", "hospital")), tmp_path / "out")
@@ -108,14 +108,14 @@ def test_columns_by_name_and_cases_of_the_same_name(tmp_path: Path, make_case: C
 
 
 def test_all_faults_are_listed_and_nothing_is_written(source: Path, tmp_path: Path) -> None:
-    rows = [(f"{site}-{n}", "train") for site in ("east", "west") for n in range(COUNT)]
-    rows[1] = ("east-1", "trian")
-    rows.remove(("west-2", "train"))
-    rows += [("north-0", "test"), ("east-0", "test")]
+    lines = [(f"{site}-{n}", "train") for site in ("east", "west") for n in range(COUNT)]
+    lines[1] = ("east-1", "trian")
+    lines.remove(("west-2", "train"))
+    lines += [("north-0", "test"), ("east-0", "test")]
     (source / "east" / "east-3" / "label.nii.gz").unlink()
     (source / "west" / "west-5" / "image.nii.gz").write_bytes(b"broken")
     with pytest.raises(FaultError) as caught:
-        prepare_folder(tree(source, table=table(source, rows)), tmp_path / "out")
+        prepare_folder(tree(source, table=table(source, lines)), tmp_path / "out")
     expected = ("split is 'trian'", "case north-0: found at no site", "east/east-0 is in the table twice",
                 "west/west-2 is on disk but not in the table", "east-3/label.nii.gz: not found",
                 "west-5/image.nii.gz: damaged gzip")  # fmt: skip
@@ -126,16 +126,16 @@ def test_all_faults_are_listed_and_nothing_is_written(source: Path, tmp_path: Pa
 
 
 def test_a_site_in_the_table_that_is_not_on_disk(source: Path, tmp_path: Path) -> None:
-    rows = [(f"{site}-{n}", site, "train") for site in ("east", "west") for n in range(COUNT)]
-    path = table(source, [*rows, ("north-0", "north", "train")], ("case", "site", "split"))
+    lines = [(f"{site}-{n}", site, "train") for site in ("east", "west") for n in range(COUNT)]
+    path = table(source, [*lines, ("north-0", "north", "train")], ("case", "site", "split"))
     with pytest.raises(FaultError, match="north/north-0 is not on disk") as caught:
         prepare_folder(tree(source, table=path), tmp_path / "out")
     assert len(caught.value.faults) == 1
 
 
 def test_splits_are_left_out_only_on_purpose(source: Path, tmp_path: Path) -> None:
-    rows = [(f"{site}-{n}", "train" if n else "heldout") for site in ("east", "west") for n in range(COUNT)]
-    path = table(source, rows)
+    lines = [(f"{site}-{n}", "train" if n else "heldout") for site in ("east", "west") for n in range(COUNT)]
+    path = table(source, lines)
     with pytest.raises(FaultError, match="split is 'heldout', expected .* or --ignore-split"):
         prepare_folder(tree(source, table=path), tmp_path / "out")
     prepare_folder(tree(source, table=path, columns=Columns(ignore=("heldout",))), tmp_path / "out")

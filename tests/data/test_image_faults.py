@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from photos import COLUMNS, TABLE, cut, rows_of, write_csv, write_image, write_tree
+from photos import COLUMNS, TABLE, cut, lines_of, write_csv, write_image, write_tree
 
 from fedpeft.common.faults import FaultError
 from fedpeft.data.datalist import SPLITS
@@ -24,7 +24,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "p001": (lambda path: path.write_text("text"), "b/p001: .*p001.png: cannot be read"),
     "p002": (Path.unlink, "a/p002: .*p002.png: not found"),
 }
-ROWS = {
+LINES = {
     "/etc/passwd": (("/etc/passwd", "nv", "a", ""), "line 81: path is '/etc/passwd', expected one relative"),
     "../all.csv": (("../all.csv", "nv", "a", ""), "line 82: path is '../all.csv'"),
     "dx": (("images/p007.png", "scc", "a", ""), r"line 83: .*label is 'scc', expected mel, nv; see --labels"),
@@ -38,12 +38,12 @@ def test_all_faults_are_listed_and_nothing_is_written(tmp_path: Path) -> None:
     write_image(source / "images" / "new.png")
     for name, (damage, _) in FAULTS.items():
         damage(source / "images" / f"{name}.png")
-    rows = [row for row in TABLE if "p007" not in row[0]] + [row for row, _ in ROWS.values()]
-    table = write_csv(source / "all.csv", ("file", "dx", "centre", "lesion"), rows)
+    lines = [line for line in TABLE if "p007" not in line[0]] + [line for line, _ in LINES.values()]
+    table = write_csv(source / "all.csv", ("file", "dx", "centre", "lesion"), lines)
     found = find_in_table(source, table, COLUMNS, ["mel", "nv"])
     with pytest.raises(FaultError) as caught:
         prepare(found, tmp_path / "out", Choices(partition="iid", sites=2))
-    expected = [text for _, text in (*FAULTS.values(), *ROWS.values())]
+    expected = [text for _, text in (*FAULTS.values(), *LINES.values())]
     expected.append("a/b: 1 cases or groups, expected at least 3 to split")
     assert len(caught.value.faults) == len(expected)
     for text in expected:
@@ -87,7 +87,7 @@ def test_a_script_chooses_sites_and_splits(images: list[FoundCase], tmp_path: Pa
         ("a", [2, 1, 1]), ("b", [2, 1, 1])
     ]  # fmt: skip
     assert [(c.case, c.target, c.group) for c in prepared.sites[1].splits["test"]] == [("c7", 1, "g1")]
-    assert rows_of(tmp_path / "out" / "lesion_clean_test.csv") == [{"site": "a", "case": "c3"}]
+    assert lines_of(tmp_path / "out" / "lesion_clean_test.csv") == [{"site": "a", "case": "c3"}]
     assert prepared.notes == [
         "mine", "lesion_clean_test.csv: 1 of 2 test cases show a lesion or patient that no training or validation case "
         "shows; 1 share one with them, of 0 it is unknown",
@@ -107,7 +107,7 @@ def test_a_site_left_out_of_training_has_test_cases_alone(images: list[FoundCase
     ({"target": 2}, "label is 2, expected 0 to 1"), ({"case": "../c"}, "case is '../c'"),
     ({"case": "c1"}, "is called a/c1, as is"),
 ])  # fmt: skip
-def test_a_script_is_held_to_the_same(change: dict, text: str, images: list[FoundCase], tmp_path: Path) -> None:
+def test_a_script_must_obey_the_same_rules(change: dict, text: str, images: list[FoundCase], tmp_path: Path) -> None:
     with pytest.raises(FaultError) as caught:
         write_folder(Found(SOURCE, "images", ("x", "y"), [replace(images[0], **change), *images[1:]]), tmp_path / "out")
     assert [text in fault for fault in caught.value.faults] == [True]

@@ -71,12 +71,12 @@ def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "gone.jpg")
 
 
-@pytest.mark.parametrize(("height", "width", "rows", "columns"), [
+@pytest.mark.parametrize(("height", "width", "lines", "columns"), [
     (4, 8, slice(0, 4), slice(2, 6)), (9, 4, slice(2, 6), slice(0, 4)), (4, 4, slice(0, 4), slice(0, 4)),
 ])  # fmt: skip
-def test_the_square_in_the_middle_is_kept(height: int, width: int, rows: slice, columns: slice) -> None:
+def test_the_square_in_the_middle_is_kept(height: int, width: int, lines: slice, columns: slice) -> None:
     image = torch.from_numpy(pixels("x", height, width)).permute(2, 0, 1)
-    assert torch.equal(fit_image(image, 4), image[:, rows, columns])
+    assert torch.equal(fit_image(image, 4), image[:, lines, columns])
 
 
 @pytest.mark.parametrize(("height", "width"), [(150, 200), (31, 16), (1, 5)])
@@ -102,7 +102,7 @@ def cases(tmp_path: Path) -> list[Case]:
     return [Case(f"c{n}", write_image(tmp_path / f"{n}.png"), target=(0, 2, 2, 0, 2, 1, 2)[n]) for n in range(7)]
 
 
-def drawn(data: ImageData, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def sampled(data: ImageData, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     images, targets = zip(*data.epoch(seed), strict=True)
     return torch.cat(images), torch.cat(targets)
 
@@ -111,7 +111,7 @@ def test_an_epoch_has_every_image_once(cases: list[Case]) -> None:
     data = ImageData(cases, 4, 8, COLOURS, batch=3, augment=False)
     assert data.counts.tolist() == [2, 1, 4, 0] and data.steps() == 3
     assert sorted(len(images) for images, _ in data.epoch(0)) == [2, 2, 3]
-    images, targets = drawn(data, 0)
+    images, targets = sampled(data, 0)
     assert images.dtype == torch.float32 and images.shape == (7, 3, 8, 8) and targets.dtype == torch.int64
     expected = normalised(read_images(cases, 8), COLOURS)
     places = [next(n for n in range(7) if torch.equal(expected[n], image)) for image in images]
@@ -122,9 +122,9 @@ def test_an_epoch_has_every_image_once(cases: list[Case]) -> None:
 def test_a_seed_determines_an_epoch(cases: list[Case]) -> None:
     first, again = (ImageData(cases, 4, 8, COLOURS, batch=batch) for batch in (3, 5))
     list(first.epoch(1))
-    images, targets = drawn(first, 5)
-    assert torch.equal(images, drawn(again, 5)[0]) and torch.equal(targets, drawn(again, 5)[1])
-    assert not torch.equal(images, drawn(first, 6)[0])
+    images, targets = sampled(first, 5)
+    assert torch.equal(images, sampled(again, 5)[0]) and torch.equal(targets, sampled(again, 5)[1])
+    assert not torch.equal(images, sampled(first, 6)[0])
 
 
 def test_augmentation_varies_within_bounds() -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from photos import ISIC_HEADER, LESIONS, rows_of, write_csv, write_image, write_isic
+from photos import ISIC_HEADER, LESIONS, lines_of, write_csv, write_image, write_isic
 
 from fedpeft.common.faults import FaultError
 from fedpeft.config.datasets import DATASETS
@@ -38,7 +38,7 @@ def test_sites_splits_and_classes_are_the_tables(source: Path, tmp_path: Path) -
 def test_the_lesion_clean_list(source: Path, tmp_path: Path) -> None:
     found = find_isic2019(source, lesions=source / "lesions.csv")
     prepared = prepare(found, tmp_path / "out", Choices())
-    assert rows_of(tmp_path / "out" / "lesion_clean_test.csv") == [{"site": "centre-4", "case": "ISIC_7"}]
+    assert lines_of(tmp_path / "out" / "lesion_clean_test.csv") == [{"site": "centre-4", "case": "ISIC_7"}]
     assert prepared.notes[-1] == (
         "lesion_clean_test.csv: 1 of 3 test cases show a lesion or patient that no training or validation case shows; "
         "1 share one with them, of 1 it is unknown"
@@ -48,10 +48,10 @@ def test_the_lesion_clean_list(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_drawn_validation_parts_no_lesion(source: Path, tmp_path: Path, seed: int) -> None:
+def test_random_validation_parts_no_lesion(source: Path, tmp_path: Path, seed: int) -> None:
     found = find_isic2019(source, lesions=source / "lesions.csv")
     prepared = prepare(found, tmp_path / "out", Choices(validation=0.4, seed=seed))
-    split = {row["case"]: row["split"] for row in rows_of(tmp_path / "out" / "split.csv")}
+    split = {line["case"]: line["split"] for line in lines_of(tmp_path / "out" / "split.csv")}
     assert split["ISIC_1"] == split["ISIC_2"] != "test"
     assert [len(site.splits["validation"]) for site in prepared.sites] in ([1, 1], [2, 1])
     assert {case for case, value in split.items() if value == "test"} == {"ISIC_3", "ISIC_4", "ISIC_7"}
@@ -59,13 +59,13 @@ def test_drawn_validation_parts_no_lesion(source: Path, tmp_path: Path, seed: in
 
 @pytest.mark.parametrize("image", ["image_id", "image"])
 def test_lesions_come_from_either_publishers_table(image: str, tmp_path: Path) -> None:
-    rows = [("A", "1"), ("A", "2"), ("", "3"), ("B", "2")]
+    lines = [("A", "1"), ("A", "2"), ("", "3"), ("B", "2")]
     faults: list[str] = []
-    table = write_csv(tmp_path / "t.csv", ("lesion_id", image), rows)
+    table = write_csv(tmp_path / "t.csv", ("lesion_id", image), lines)
     assert read_lesions(table, faults) == {"1": "A", "2": "A"}
     assert faults == [f"{table}: line 5: 2 is of lesion B, and of A before"]
     with pytest.raises(ValueError, match="no column 'image_id' or 'image'"):
-        read_lesions(write_csv(tmp_path / "u.csv", ("lesion_id", "name"), rows), [])
+        read_lesions(write_csv(tmp_path / "u.csv", ("lesion_id", "name"), lines), [])
     with pytest.raises(ValueError, match="no column 'lesion_id'"):
         read_lesions(write_csv(tmp_path / "v.csv", ("image",), [("1",)]), [])
 
@@ -73,11 +73,11 @@ def test_lesions_come_from_either_publishers_table(image: str, tmp_path: Path) -
 def test_faults_of_table_and_images(source: Path, tmp_path: Path) -> None:
     write_image(source / "part" / "ISIC_0.jpg")
     (source / "ISIC_5.jpg").unlink()
-    rows = [("ISIC_0", 0, 0, 0, 0, "train", ""), ("ISIC_1", 0, 0, 9, 0, "train", ""),
+    lines = [("ISIC_0", 0, 0, 0, 0, "train", ""), ("ISIC_1", 0, 0, 9, 0, "train", ""),
             ("ISIC_2", 0, 0, 1, 6, "train", ""), ("ISIC_3", 0, 0, 1, 0, "dev", ""), ("ISIC_4", 0, 0, 1, 0, "test", ""),
             ("ISIC_4", 0, 0, 1, 0, "test", ""), ("ISIC_5", 0, 0, 1, 0, "train", ""),
             ("", 0, 0, 1, 0, "train", "")]  # fmt: skip
-    table = write_csv(tmp_path / "t", ISIC_HEADER, rows)
+    table = write_csv(tmp_path / "t", ISIC_HEADER, lines)
     expected = ["line 2: ISIC_0.jpg is there 2 times", "line 3: ISIC_1: target is '9', expected 0 to 7",
                 "line 4: ISIC_2: center is '6', expected 0 to 5",
                 "line 5: ISIC_3: fold is 'dev', expected train or test", "line 7: ISIC_4 is in the table twice",
@@ -116,7 +116,7 @@ def test_the_published_counts_come_out_of_the_published_table(shared: Path, monk
     folder = shared / "flamby" / "fed_isic2019"
     if not folder.is_dir():
         pytest.skip("the published table is not at hand")
-    names = [row["image"] for row in rows_of(folder / "train_test_split")]
+    names = [line["image"] for line in lines_of(folder / "train_test_split")]
     monkeypatch.setattr(isic2019, "_files", lambda source: {name: [Path(f"{name}.jpg")] for name in names})
     found = find_isic2019(folder, lesions=folder / "HAM10000_metadata")
     assert not found.faults

@@ -100,23 +100,23 @@ def splits_of_groups(images: list[FoundCase]) -> list[set[str]]:
 
 
 @pytest.mark.parametrize("groups", [0, 100])
-def test_drawn_splits_are_stratified_and_whole(groups: int) -> None:
+def test_random_splits_are_stratified_and_whole(groups: int) -> None:
     images = made_up(600, 3, sites=2, groups=groups, splits=False)
-    drawn, faults = draw_splits(images, 1)
-    assert not faults and {p.case for p in drawn} == {p.case for p in images}
-    assert all(len(found) == 1 for found in splits_of_groups(drawn))
+    sampled, faults = draw_splits(images, 1)
+    assert not faults and {p.case for p in sampled} == {p.case for p in images}
+    assert all(len(found) == 1 for found in splits_of_groups(sampled))
     for site in ("hospital-0", "hospital-1"):
         for target in range(3):
-            count = Counter(p.split for p in drawn if (p.site, p.target) == (site, target))
+            count = Counter(p.split for p in sampled if (p.site, p.target) == (site, target))
             shares = [count[split] / count.total() for split in ("training", "validation", "test")]
             assert np.abs(np.array(shares) - (0.7, 0.1, 0.2)).max() < (0.12 if groups else 0.03)
-    assert drawn == draw_splits(list(reversed(images)), 1)[0] != draw_splits(images, 2)[0]
+    assert sampled == draw_splits(list(reversed(images)), 1)[0] != draw_splits(images, 2)[0]
 
 
 def test_a_site_of_three_has_all_splits_and_one_of_two_is_a_fault() -> None:
     three = [p for p in made_up(30, 3, sites=3, splits=False) if p.site == "hospital-0"][:3]
-    drawn, faults = draw_splits(three, 0)
-    assert {p.split for p in drawn} == {"training", "validation", "test"} and not faults
+    sampled, faults = draw_splits(three, 0)
+    assert {p.split for p in sampled} == {"training", "validation", "test"} and not faults
     assert draw_splits(three[:2], 0)[1] == [
         "hospital-0: 2 cases or groups, expected at least 3 to split; give splits in a --table"
     ]  # fmt: skip
@@ -125,15 +125,15 @@ def test_a_site_of_three_has_all_splits_and_one_of_two_is_a_fault() -> None:
 @pytest.mark.parametrize(("share", "expected"), [(0.1, 0.1), (0.001, 0.0), (0.5, 0.5)])
 def test_validation_is_taken_from_training_alone(share: float, expected: float) -> None:
     images = [p for p in made_up(500, 3, sites=2, groups=60) if p.split != "validation"]
-    drawn, faults = draw_validation(images, share, 0)
+    sampled, faults = draw_validation(images, share, 0)
     assert not faults
-    before, after = ({p.case for p in found if p.split == "test"} for found in (images, drawn))
+    before, after = ({p.case for p in found if p.split == "test"} for found in (images, sampled))
     assert before == after
-    moved = [found for found in splits_of_groups([p for p in drawn if p.split != "test"])]
+    moved = [found for found in splits_of_groups([p for p in sampled if p.split != "test"])]
     assert all(len(found) == 1 for found in moved)
     taken = sum(found == {"validation"} for found in moved)
     assert 2 <= taken and abs(taken / len(moved) - expected) < 0.02
-    assert {p.site for p in drawn if p.split == "validation"} == {"hospital-0", "hospital-1"}
+    assert {p.site for p in sampled if p.split == "validation"} == {"hospital-0", "hospital-1"}
 
 
 def test_validation_needs_something_to_take_from() -> None:

@@ -14,9 +14,9 @@ import pytest
 from sources import (
     IXI_AFFINE,
     KITS_AFFINE,
-    KITS_ROWS,
+    KITS_LINES,
     call,
-    ixi_rows,
+    ixi_lines,
     prepare_layout,
     stored,
     write,
@@ -41,8 +41,8 @@ def broken(kits: Path, tmp_path: Path) -> Path:
 
 
 def test_a_brain_larger_than_the_canvas_is_named(tmp_path: Path) -> None:
-    rows = ixi_rows({"Guys": (1, 1)})
-    source = write_ixi(tmp_path / "source", rows)
+    lines = ixi_lines({"Guys": (1, 1)})
+    source = write_ixi(tmp_path / "source", lines)
     file = next(source.rglob("T1/*.nii.gz"))
     image = np.random.default_rng(0).integers(0, 9, (5, 65, 7)).astype(np.int16)
     write(file, image, IXI_AFFINE)
@@ -125,7 +125,7 @@ def test_tables(broken: Path, tmp_path: Path) -> None:
     (broken / TABLE.name).rename(tmp_path / "mine.csv")
     with pytest.raises(FileNotFoundError, match=r"thresholded_sites.csv: not found; give FLamby's .* by --table FILE"):
         prepare_layout(KITS19, broken, tmp_path / "out")
-    other = write_table(tmp_path / "anony_sites.csv", ("case", "site_id", "split"), KITS_ROWS)
+    other = write_table(tmp_path / "anony_sites.csv", ("case", "site_id", "split"), KITS_LINES)
     with pytest.raises(ValueError, match="no column 'case_ids', it has .*; expected case_ids, site_ids, train_test_"):
         prepare_layout(KITS19, broken, tmp_path / "out", table=other)
     prepare_layout(KITS19, broken, tmp_path / "out", table=tmp_path / "mine.csv")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from photos import rows_of, write_tree
+from photos import lines_of, write_tree
 from sources import call
 
 from fedpeft.config.datasets import DATASETS, Dataset
@@ -61,12 +61,12 @@ def test_what_the_package_brings() -> None:
 def test_a_source_from_outside_is_a_command(retina: Source, tmp_path: Path) -> None:
     source = write_tree(tmp_path / "source", {"a": 20, "b": 20})
     assert call("prepare", NAME, "--source", source, "--out", tmp_path / "out", "--seed", 3) == 0
-    lines = rows_of(tmp_path / "out" / "split.csv")
+    lines = lines_of(tmp_path / "out" / "split.csv")
     assert len(lines) == 40 and {line["site"] for line in lines} == {"a", "b"}
     assert {line["split"] for line in lines} == {"training", "validation", "test"}
     words = ("--partition", "iid", "--sites", 4)
     assert call("prepare", NAME, "--source", source, "--out", tmp_path / "dealt", *words) == 0
-    assert len({line["site"] for line in rows_of(tmp_path / "dealt" / "split.csv")}) == 4
+    assert len({line["site"] for line in lines_of(tmp_path / "dealt" / "split.csv")}) == 4
     assert call("check", tmp_path / "dealt") == 0
 
 

@@ -125,7 +125,7 @@ def read_content(file: Path, content: Any) -> tuple[str, Content[Any]]:
     if not isinstance(name, str) or name not in CONTENTS:
         known = " or ".join(CONTENTS)
         raise DatalistError(file, [f"{file}: task is {name!r}, expected {known}; prepare the data again"])
-    table = content.get("labels") if isinstance(content.get("labels"), dict) else {}
+    table = content["labels"] if isinstance(content.get("labels"), dict) else {}
     context = {"task": name, "labels": {int(index): label for index, label in table.items() if index.isdecimal()}}
     try:
         return name, CONTENTS[name].model_validate(content, context=context)
