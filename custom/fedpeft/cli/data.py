@@ -116,8 +116,9 @@ def _check(args: argparse.Namespace) -> int:
 
 def _print_report(folder: Path, report: Report) -> None:
     tables: dict[tuple[str, ...], list[list[str]]] = {}
-    for line in (site.line() for site in report.sites):
-        tables.setdefault(tuple(line), []).append(list(line.values()))
+    for site in report.sites:
+        head, line = zip(*site.line(), strict=True)
+        tables.setdefault(head, []).append(list(line))
     for head, lines in tables.items():
         print_table(list(head), lines, str(folder))
     for title, sentences in (("warning", report.warnings), ("fault", report.faults)):

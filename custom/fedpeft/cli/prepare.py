@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from fedpeft.config.datasets import DATASETS
+from fedpeft.config.datasets import dataset
 from fedpeft.data.prepare.staging import Prepared, Progress
 from fedpeft.data.sources.registry import Source, registered_source, registered_sources
 
@@ -55,7 +55,7 @@ def _add_source(commands: Any, source: Source) -> argparse.ArgumentParser:
     text = "\n\n".join(textwrap.fill(part, 110, break_long_words=False, break_on_hyphens=False) for part in paragraphs)
     examples = "\n".join(f"  {line}" for example in source.examples for line in example.split("\n"))
     title = f"example{'s' if len(source.examples) > 1 else ''}"
-    parser = add_command(commands, source.name, DATASETS[source.name].title, f"{text}\n\n{title}:\n{examples}\n")
+    parser = add_command(commands, source.name, dataset(source.name).title, f"{text}\n\n{title}:\n{examples}\n")
     source.add_options(parser)
     return parser
 

@@ -20,12 +20,12 @@ class Summary(ABC):
     shape: tuple[tuple[int, ...], tuple[int, ...]]
 
     @abstractmethod
-    def columns(self) -> dict[str, str]:
-        """What follows the number of cases in a table: heading -> text."""
+    def columns(self) -> list[tuple[str, str]]:
+        """What follows the number of cases in a table: heading and text of each column."""
 
-    def line(self) -> dict[str, str]:
-        """The line of a table: heading -> text."""
-        return {"site": self.site, "train/val/test": "/".join(map(str, self.cases.values())), **self.columns()}
+    def line(self) -> list[tuple[str, str]]:
+        """The line of a table: heading and text of each column."""
+        return [("site", self.site), ("train/val/test", "/".join(map(str, self.cases.values()))), *self.columns()]
 
 
 def span(low: Sequence[float], high: Sequence[float]) -> str:

@@ -27,10 +27,10 @@ class ImageSummary(Summary):
 
     classes: dict[str, dict[str, int]]
 
-    def columns(self) -> dict[str, str]:
+    def columns(self) -> list[tuple[str, str]]:
         """Sizes and classes."""
-        classes = {name: "/".join(map(str, counts.values())) for name, counts in self.classes.items()}
-        return {"pixels H W": span(*self.shape), **classes}
+        classes = [(name, "/".join(map(str, counts.values()))) for name, counts in self.classes.items()]
+        return [("pixels H W", span(*self.shape)), *classes]
 
 
 def inspect(case: Case, site: Site, preprocessing: Preprocessing) -> tuple[Size | None, list[str]]:

@@ -32,14 +32,14 @@ class VolumeSummary(Summary):
     orientation: tuple[str, ...]
     share: dict[str, float]
 
-    def columns(self) -> dict[str, str]:
+    def columns(self) -> list[tuple[str, str]]:
         """Sizes, spacing, axes and labels."""
-        return {
-            "voxels R A S": span(*self.shape),
-            "mm R A S": span(*self.spacing),
-            "axes": " ".join(self.orientation),
-            "labels, % of voxels": ", ".join(f"{name} {100 * share:.2f}" for name, share in self.share.items()),
-        }
+        return [
+            ("voxels R A S", span(*self.shape)),
+            ("mm R A S", span(*self.spacing)),
+            ("axes", " ".join(self.orientation)),
+            ("labels, % of voxels", ", ".join(f"{name} {100 * share:.2f}" for name, share in self.share.items())),
+        ]
 
 
 @dataclass(frozen=True)
