@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedpeft.data.volumes.augment import RANGES, Augment, Draw
+from fedpeft.data.volumes.augment import RANGES, Augment, Augmentation
 
 EDGE = 96
 
@@ -17,12 +17,12 @@ def stack(seed: int = 0) -> dict[str, torch.Tensor]:
     return {"image": image, "label": label}
 
 
-def selects(count: int) -> list[Draw]:
+def selects(count: int) -> list[Augmentation]:
     augment, found = Augment(), []
     for seed in range(count):
         augment.set_random_state(seed=seed)
         augment.randomize(EDGE)
-        found.append(augment.draw)
+        found.append(augment.chosen)
     return found
 
 
@@ -90,10 +90,12 @@ def test_ranges() -> None:
             assert np.abs(draw.matrix[:2, 2]).max() <= 0.4 * 1.25 * 1.5
 
 
-@pytest.mark.parametrize("draw", [Draw(gamma=2.0), Draw(box=(20, 30, 15, 15)), Draw(turns=1), Draw()])
-def test_what_a_draw_does(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "draw", [Augmentation(gamma=2.0), Augmentation(box=(20, 30, 15, 15)), Augmentation(turns=1), Augmentation()]
+)
+def test_what_a_draw_does(draw: Augmentation, monkeypatch: pytest.MonkeyPatch) -> None:
     augment, data = Augment(), stack()
-    monkeypatch.setattr(augment, "randomize", lambda edge: setattr(augment, "draw", draw))
+    monkeypatch.setattr(augment, "randomize", lambda edge: setattr(augment, "chosen", draw))
     out = augment(data)
     low, high = data["image"].min(), data["image"].max()
     if draw.box:
@@ -113,5 +115,5 @@ def test_image_and_label_move_together() -> None:
     for seed in range(40):
         augment.set_random_state(seed=seed)
         out = augment({"image": label.float(), "label": label})
-        if not augment.draw.intensity and augment.draw.gamma is None:
+        if not augment.chosen.intensity and augment.chosen.gamma is None:
             assert ((out["image"] > 1) != (out["label"] > 1)).float().mean() < 0.005

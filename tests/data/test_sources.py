@@ -25,7 +25,7 @@ NAME = "retina"
 
 
 def find(args: argparse.Namespace) -> Found:
-    """<eye>-<anything>.png below <site>/."""
+    """<site>/<image>.png, two images a patient."""
     cases = [
         FoundCase(file.parent.name, file.stem, file, target=index % 2, group=f"patient-{index // 2}")
         for index, file in enumerate(sorted(args.source.glob("*/*.png")))

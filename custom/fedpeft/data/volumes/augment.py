@@ -38,7 +38,7 @@ GEOMETRY = ("shear", "scale", "translate")
 
 
 @dataclass(frozen=True)
-class Draw:
+class Augmentation:
     """What is done to one stack.
 
     Attributes:
@@ -64,15 +64,15 @@ class Augment(Randomizable, MapTransform):
     def __init__(self) -> None:
         """Take no arguments: the recipe is the module's constants."""
         MapTransform.__init__(self, ("image", "label"))
-        self.draw = Draw()
+        self.chosen = Augmentation()
 
     def randomize(self, data: int) -> None:
-        """Draw ``self.draw`` for squares of ``data`` pixels."""
+        """Choose an augmentation at random for squares of ``data`` pixels."""
         turn, rotate, gamma, erase, others = self.R.random_sample(5) < PROBABILITY
         chosen = sorted(self.R.choice(len(RANGES), 2, replace=False)) if others else []
         names = [list(RANGES)[index] for index in chosen]
         angle = self.R.uniform(-ROTATION, ROTATION) if rotate else None
-        self.draw = Draw(
+        self.chosen = Augmentation(
             turns=int(self.R.randint(4)) if turn else 0,
             flip=int(self.R.randint(2)) if turn else None,
             matrix=self._matrix(angle, [name for name in names if name in GEOMETRY]),
@@ -92,17 +92,17 @@ class Augment(Randomizable, MapTransform):
             and what is erased has its minimum and label 0.
         """
         self.randomize(data["image"].shape[-1])
-        image, label = (_turn(data[key], self.draw) for key in self.keys)
+        image, label = (_turn(data[key], self.chosen) for key in self.keys)
         low, high = float(image.min()), float(image.max())
         image = (image - low) / max(high - low, 1e-6)
-        if self.draw.matrix is not None:
-            image, label = _resample(image, label, self.draw.matrix)
-        if self.draw.gamma is not None:
-            image = image**self.draw.gamma
-        for name, value in self.draw.intensity:
+        if self.chosen.matrix is not None:
+            image, label = _resample(image, label, self.chosen.matrix)
+        if self.chosen.gamma is not None:
+            image = image**self.chosen.gamma
+        for name, value in self.chosen.intensity:
             image = INTENSITY[name](image, value).clamp_(0.0, 1.0)
-        if self.draw.box is not None:
-            image, label = _erase(image, self.draw.box), _erase(label, self.draw.box)
+        if self.chosen.box is not None:
+            image, label = _erase(image, self.chosen.box), _erase(label, self.chosen.box)
         return {"image": image * (high - low) + low, "label": label}
 
     def _matrix(self, angle: float | None, names: list[str]) -> np.ndarray | None:
@@ -124,9 +124,9 @@ class Augment(Randomizable, MapTransform):
         return int(self.R.randint(size - height + 1)), int(self.R.randint(size - width + 1)), height, width
 
 
-def _turn(stack: Tensor, draw: Draw) -> Tensor:
-    stack = torch.rot90(stack, draw.turns, (1, 2)) if draw.turns else stack
-    return stack if draw.flip is None else stack.flip(1 + draw.flip)
+def _turn(stack: Tensor, chosen: Augmentation) -> Tensor:
+    stack = torch.rot90(stack, chosen.turns, (1, 2)) if chosen.turns else stack
+    return stack if chosen.flip is None else stack.flip(1 + chosen.flip)
 
 
 def _resample(image: Tensor, label: Tensor, matrix: np.ndarray) -> tuple[Tensor, Tensor]:
