@@ -11,7 +11,7 @@ import torch
 from fedpeft.data.phantom.sites import write_phantom
 
 sys.path.insert(0, str(Path(__file__).parent))
-from pictures import write_small_pictures  # noqa: E402
+from small_images import write_small_images  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -44,6 +44,6 @@ def small_phantom(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_pictures(tmp_path_factory) -> Path:
-    """Three sites of 12 training, 3 validation and 6 test pictures of three classes."""
-    return write_small_pictures(tmp_path_factory.mktemp("data") / "pictures")
+def small_images(tmp_path_factory) -> Path:
+    """Three sites of 12 training, 3 validation and 6 test images of three classes."""
+    return write_small_images(tmp_path_factory.mktemp("data") / "images")

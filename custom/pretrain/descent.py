@@ -96,7 +96,7 @@ def write(out: Path, model: nn.Module, run: Run, facts: dict[str, Any]) -> None:
 
 
 def normalised(pixels: Tensor, run: Run) -> Tensor:
-    """Pictures (B, 3, side, side), 0 to 1, in the backbone's colours, as a task's pictures are."""
+    """Images (B, 3, image_size, image_size), 0 to 1, in the backbone's colours, as a task's images are."""
     mean, deviation = (torch.tensor(values)[:, None, None] for values in run.backbone.colours)
     return (pixels - mean) / deviation
 

@@ -1,4 +1,4 @@
-"""Figures and textures of the generated pictures, as functions of coordinates for a whole batch.
+"""Figures and textures of the generated images, as functions of coordinates for a whole batch.
 
 A figure is positive inside and about the distance to its edge for a radius of 1; a texture lies between -1 and 1. Some
 of both are never drawn in pretraining: on them it is measured what the features are worth for something new.
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pretrain.shapes import SHAPES, Random
 
-Drawn = Callable[[Random, Tensor, Tensor], Tensor]
-# Bumps along a picture's side of grain from coarse to fine.
+Pattern = Callable[[Random, Tensor, Tensor], Tensor]
+# Bumps along an image's edge of grain from coarse to fine.
 GRAINS = (4, 6, 9, 13, 18)
 
 
@@ -25,14 +25,14 @@ def _tube(random: Random, u: Tensor, v: Tensor) -> Tensor:
     return SHAPES["tube"](random, u, v, random.uniform(0.25, 0.4))
 
 
-def _regular(corners: int) -> Drawn:
+def _regular(corners: int) -> Pattern:
     """A regular polygon, stretched a little."""
 
     def polygon(random: Random, u: Tensor, v: Tensor) -> Tensor:
         v = v * random.uniform(1, 1.4)
-        turns = [2 * pi * side / corners for side in range(corners)]
-        sides = torch.stack([u * cos(turn) + v * sin(turn) for turn in turns])
-        return 0.75 - sides.amax(dim=0)
+        turns = [2 * pi * corner / corners for corner in range(corners)]
+        distances = torch.stack([u * cos(turn) + v * sin(turn) for turn in turns])
+        return 0.75 - distances.amax(dim=0)
 
     return polygon
 
@@ -61,7 +61,7 @@ def _frame(random: Random, u: Tensor, v: Tensor) -> Tensor:
     return random.uniform(0.12, 0.2) - (torch.maximum(u.abs(), (v * random.uniform(1, 1.4)).abs()) - 0.7).abs()
 
 
-FIGURES: dict[str, Drawn] = {
+FIGURES: dict[str, Pattern] = {
     "ellipse": _ellipse,
     "triangle": _regular(3),
     "square": _regular(4),
@@ -87,12 +87,12 @@ def _waves(random: Random, u: Tensor, v: Tensor) -> Tensor:
 
 
 def _bricks(random: Random, u: Tensor, v: Tensor) -> Tensor:
-    row = torch.floor(v / pi)
-    return 1 - 2 * torch.maximum(torch.cos(u + pi * row), torch.cos(2 * v)).clamp(min=0) ** 4
+    course = torch.floor(v / pi)
+    return 1 - 2 * torch.maximum(torch.cos(u + pi * course), torch.cos(2 * v)).clamp(min=0) ** 4
 
 
 # Of coordinates in which one period is 2 pi.
-TEXTURES: dict[str, Drawn] = {
+TEXTURES: dict[str, Pattern] = {
     "stripes": lambda random, u, v: torch.sin(u),
     "checks": lambda random, u, v: torch.tanh(4 * torch.sin(u) * torch.sin(v)),
     "dots": lambda random, u, v: torch.tanh(3 * (torch.cos(u) + torch.cos(v) - 0.8)),

@@ -22,7 +22,7 @@ OUTSIDE, BODY, BRIGHT, DARK, TEXTURED, TUBE, RING, ENCLOSED = range(len(CLASSES)
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of object; an image has at most one of each row.
+    """One kind of object; an image has at most one of each.
 
     Attributes:
         label: index into ``CLASSES``.
@@ -41,7 +41,7 @@ class Kind:
     core: float = 0.0
 
 
-# Painted in this order: later rows lie on top.
+# Painted in this order: later ones lie on top.
 KINDS = (
     Kind(TEXTURED, "ellipse", (0.2, 0.6), 0.45, core=0.4),
     Kind(TEXTURED, "polygon", (0.2, 0.6), 0.2, core=0.4),
@@ -60,11 +60,11 @@ CORE = Kind(ENCLOSED, "ellipse", (0.25, 0.6), 0.4)
 
 @dataclass
 class Canvas:
-    """What has been painted so far; all tensors are (count, side, side), ``base`` is (count, 1, 1).
+    """What has been painted so far; all tensors are (count, image_size, image_size), ``base`` is (count, 1, 1).
 
     Attributes:
         u, v: coordinates in which the body is the unit disc.
-        room: True where objects may lie.
+        interior: True where objects may lie.
         base: grey level of the body.
         image: grey levels.
         label: class indices.
@@ -72,47 +72,47 @@ class Canvas:
 
     u: Tensor
     v: Tensor
-    room: Tensor
+    interior: Tensor
     base: Tensor
     image: Tensor
     label: Tensor
 
-    def take(self, rows: Tensor) -> "Canvas":
+    def take(self, chosen: Tensor) -> "Canvas":
         """A copy of some of the images."""
-        return Canvas(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return Canvas(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
-    def put(self, rows: Tensor, part: "Canvas") -> None:
+    def put(self, chosen: Tensor, part: "Canvas") -> None:
         """What was painted on the copy."""
-        self.image[rows], self.label[rows] = part.image, part.label
+        self.image[chosen], self.label[chosen] = part.image, part.label
 
     def paint(self, inside: Tensor, softness: Tensor, value: Tensor, label: int) -> None:
         """Blend ``value`` in where the function ``inside`` is positive; its edge is ``softness`` wide.
 
         The label changes at the middle of the edge.
         """
-        alpha = torch.sigmoid(inside / softness) * self.room
+        alpha = torch.sigmoid(inside / softness) * self.interior
         self.image = self.image + alpha * (value - self.image)
-        self.label = torch.where((inside > 0) & self.room, label, self.label)
+        self.label = torch.where((inside > 0) & self.interior, label, self.label)
 
 
-def draw(count: int, seed: int, side: int = 96) -> tuple[Tensor, Tensor]:
+def draw(count: int, seed: int, image_size: int = 96) -> tuple[Tensor, Tensor]:
     """A batch of images and labels.
 
     Args:
         count: images.
         seed: the same seed gives the same batch.
-        side: in pixels.
+        image_size: in pixels.
 
     Returns:
-        Images (count, 1, side, side), z-scored as users' volumes are, in [-3, 6]; labels (count, side, side) int64.
+        Images (count, 1, size, size), z-scored as users' volumes are, in [-3, 6]; labels (count, size, size) int64.
     """
-    random = Random(seed, count, side)
+    random = Random(seed, count, image_size)
     canvas = _body(random)
     for kind in KINDS:
-        rows, some = random.some(kind.chance)
-        part = canvas.take(rows)
+        chosen, some = random.some(kind.chance)
+        part = canvas.take(chosen)
         _object(some, part, kind)
-        canvas.put(rows, part)
+        canvas.put(chosen, part)
     image, label = _inverted(random, canvas.image, canvas.label)
     return _normalised(random, _acquired(random, image)).unsqueeze(1), label
 
@@ -135,8 +135,8 @@ def _body(random: Random) -> Canvas:
     tissue = torch.where(between, random.uniform(0.0, 1.0), tissue)
     air = random.uniform(0, 0.05) * random.chance(0.5)
     image = air + torch.sigmoid(inside / 0.015) * (tissue - air)
-    room = inside > width.clamp(min=0.01)
-    return Canvas(u, v, room, base, image, (inside > 0).long())
+    interior = inside > width.clamp(min=0.01)
+    return Canvas(u, v, interior, base, image, (inside > 0).long())
 
 
 def _object(random: Random, canvas: Canvas, kind: Kind) -> None:
@@ -150,10 +150,10 @@ def _object(random: Random, canvas: Canvas, kind: Kind) -> None:
         lumen = inside - size * random.uniform(0.25, 0.45)
         canvas.paint(lumen, softness, _filling(random, canvas, CORE), ENCLOSED)
     if kind.core:
-        rows, some = random.some(kind.core)
-        part = canvas.take(rows)
-        _core(some, part, u[rows], v[rows], inside[rows], size[rows])
-        canvas.put(rows, part)
+        chosen, some = random.some(kind.core)
+        part = canvas.take(chosen)
+        _core(some, part, u[chosen], v[chosen], inside[chosen], size[chosen])
+        canvas.put(chosen, part)
 
 
 def _core(random: Random, canvas: Canvas, u: Tensor, v: Tensor, parent: Tensor, size: Tensor) -> None:
@@ -200,8 +200,8 @@ def _acquired(random: Random, image: Tensor) -> Tensor:
     image = image.clamp(0.0, 2.0) * torch.exp(random.uniform(0, 0.25) * random.smooth(2))
     image = (image + 1e-4) ** random.log_uniform(0.7, 1.5)
     image = image + random.log_uniform(0.003, 0.12) * random.white()
-    rows, columns = random.blur(0.2, 1.3), random.blur(0.2, 1.3)
-    image = rows @ image @ columns.mT
+    down, across = random.blur(0.2, 1.3), random.blur(0.2, 1.3)
+    image = down @ image @ across.mT
     # Magnitudes are never negative: noise in air is rectified.
     return (image + random.log_uniform(0.002, 0.05) * random.white()).abs()
 

@@ -1,4 +1,4 @@
-"""What there is at each place of a generated picture: the surface, figure or ground, and the edges.
+"""What there is at each place of a generated image: the surface, figure or ground, and the edges.
 
 Every token is asked for it. Edges are what the pixels of a place alone show, and they come first: a network that has to
 name their direction finds textures and outlines many times sooner.
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from pretrain.pictures import Kinds
+from pretrain.colour_images import Kinds
 
 DIRECTIONS = tuple(f"{180 * index / 8:g} degrees" for index in range(8))
 # Root mean square of the grey level's change over two pixels, 0 to 1.
@@ -26,10 +26,10 @@ def places(pixels: Tensor, attributes: Tensor, inside: Tensor, patch: int) -> Te
     """The attributes of every patch.
 
     Args:
-        pixels: as ``pretrain.pictures.draw`` gives them, (B, 3, side, side).
+        pixels: as ``pretrain.colour_images.draw`` gives them, (B, 3, image_size, image_size).
         attributes: its second part, (B, attributes).
-        inside: its third part, (B, side, side).
-        patch: side in pixels.
+        inside: its third part, (B, image_size, image_size).
+        patch: image_size in pixels.
 
     Returns:
         (B, patches, attributes of a place) int64 in the order of ``of_place``, row by row.

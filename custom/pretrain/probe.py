@@ -11,7 +11,7 @@ CHUNK = 64
 
 @torch.no_grad()
 def features_of(features: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Features (N, dim) of images (N, 3, side, side), computed in chunks."""
+    """Features (N, dim) of images (N, 3, image_size, image_size), computed in chunks."""
     return torch.cat([features(chunk) for chunk in images.split(CHUNK)])
 
 

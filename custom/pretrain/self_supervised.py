@@ -1,12 +1,12 @@
-"""Pretrain a backbone on the training pictures of one site, without their labels: a medical model to start from.
+"""Pretrain a backbone on the training images of one site, without their labels: a medical model to start from.
 
     python -m pretrain.self_supervised --data data/ham10000 --site centre-1 --out medical.safetensors
 
-takes about ten minutes on one core. Two views of a picture are to be recognised among those of other pictures (SimCLR,
+takes about ten minutes on one core. Two views of an image are to be recognised among those of other images (SimCLR,
 Chen et al. 2020): the features of both go through a small projection, and each view's nearest other one is to be its
 partner. It starts from random weights, or with ``--start generic`` from the package's own. Beside the weights a JSON
-file names the site and the pictures, so that it can be shown that no evaluation has seen them. What was trained on
-other people's pictures has their licence: the package ships no such file.
+file names the site and the images, so that it can be shown that no evaluation has seen them. What was trained on
+other people's images has their licence: the package ships no such file.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from fedpeft.config.backbones import BACKBONES
 from fedpeft.config.run import Run, make_run
 from fedpeft.config.seeds import seed_of
 from fedpeft.data.datalist import Case, read_sites
-from fedpeft.data.images.images import read_pictures
+from fedpeft.data.images.images import read_images
 from fedpeft.models.checkpoints.reading import sha256_of, shipped
 from fedpeft.models.initial import build
 from fedpeft.tasks.types import Batch
@@ -51,7 +51,7 @@ class Recogniser(nn.Module):
         self.projection = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, PROJECTION))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, side, side) -> (B, ``PROJECTION``)."""
+        """(B, 3, image_size, image_size) -> (B, ``PROJECTION``)."""
         return self.projection(self.classifier.features(images))
 
 
@@ -88,12 +88,12 @@ def agreement(projected: Tensor, partners: Tensor) -> Tensor:
 def pretrain(
     run: Run, pixels: Tensor, steps: int, report: Report, start: Path | None = None
 ) -> tuple[nn.Module, list[float]]:
-    """Train on pictures without labels.
+    """Train on images without labels.
 
     Args:
         run: from ``recipe``.
-        pixels: pictures (N, 3, side, side) uint8.
-        steps: optimiser steps of two views each of ``run.training.batch`` pictures, or of all where there are fewer.
+        pixels: images (N, 3, image_size, image_size) uint8.
+        steps: optimiser steps of two views each of ``run.training.batch`` images, or of all where there are fewer.
         report: see ``descend``.
         start: weights to start from; None draws them.
 
@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
     run = recipe(options.seed, options.backbone, options.start)
     try:
         cases = training_cases(options.data, options.site)
-        start, pixels = _start(run), read_pictures(cases, run.model.image_size)
+        start, pixels = _start(run), read_images(cases, run.model.image_size)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     started = time.monotonic()
@@ -136,24 +136,24 @@ def main(arguments: list[str] | None = None) -> None:
             "cases": [{"case": case.case, "group": case.group} for case in cases],
         },
     )
-    print(f"{options.out}: {len(cases)} pictures of {options.site}, loss {losses[0]:.3f} to {ends(losses)['last']:.3f}")
+    print(f"{options.out}: {len(cases)} images of {options.site}, loss {losses[0]:.3f} to {ends(losses)['last']:.3f}")
 
 
 def training_cases(data: Path, site: str) -> tuple[Case, ...]:
-    """The training pictures of a site.
+    """The training images of a site.
 
     Raises:
         FileNotFoundError: the folder holds no site.
-        ValueError: it has no such site, or the site's cases are no pictures or fewer than two.
+        ValueError: it has no such site, or the site's cases are no images or fewer than two.
     """
     sites = {item.name: item for item in read_sites(data)}
     if site not in sites:
         raise ValueError(f"--site {site}: not in {data}, expected one of {', '.join(sites)}")
     if sites[site].task != "classification":
-        raise ValueError(f"--site {site}: its cases are for {sites[site].task}, expected pictures for classification")
+        raise ValueError(f"--site {site}: its cases are for {sites[site].task}, expected images for classification")
     cases = sites[site].cases("training")
     if len(cases) < 2:
-        raise ValueError(f"--site {site}: {len(cases)} training picture, expected two or more to tell apart")
+        raise ValueError(f"--site {site}: {len(cases)} training image, expected two or more to tell apart")
     return cases
 
 
@@ -173,7 +173,7 @@ def _start(run: Run) -> Path | None:
 
 
 def _batch(run: Run, pixels: Tensor, step: int) -> Batch:
-    """Two views of some of the pictures, all first views first, and the place of each one's partner."""
+    """Two views of some of the images, all first views first, and the place of each one's partner."""
     generator = torch.Generator().manual_seed(seed_of("pictures", run.training.seed, step))
     chosen = pixels[torch.randperm(len(pixels), generator=generator)[: run.training.batch]].float() / 255
     views = torch.cat([view(chosen, seed_of("view", run.training.seed, step, number)) for number in range(2)])
@@ -204,10 +204,10 @@ def _parse(arguments: list[str] | None) -> tuple[argparse.Namespace, argparse.Ar
     """The command line's options, checked, and the parser for further complaints."""
     parser = argparse.ArgumentParser(prog="python -m pretrain.self_supervised", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of <site>/datalist.json")
-    parser.add_argument("--site", required=True, help="whose training pictures are used")
+    parser.add_argument("--site", required=True, help="whose training images are used")
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file; a .json is written beside it")
     parser.add_argument("--start", choices=STARTS, default=STARTS[0], help="weights to start from, default %(default)s")
-    backbones = [name for name, row in BACKBONES.items() if row.family == "vit"]
+    backbones = [name for name, entry in BACKBONES.items() if entry.family == "vit"]
     parser.add_argument("--backbone", choices=backbones, default="vit_tiny", help="default %(default)s")
     parser.add_argument("--steps", type=int, default=STEPS, help="default %(default)s")
     parser.add_argument("--seed", type=int, default=0)

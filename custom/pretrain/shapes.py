@@ -14,11 +14,11 @@ class Random:
     Args:
         seed: of the batch.
         count: images.
-        side: of an image in pixels.
+        image_size: of an image in pixels.
     """
 
-    def __init__(self, seed: int, count: int, side: int) -> None:
-        self.count, self.side = count, side
+    def __init__(self, seed: int, count: int, image_size: int) -> None:
+        self.count, self.image_size = count, image_size
         self._generator = torch.Generator().manual_seed(seed)
 
     def some(self, share: float) -> tuple[Tensor, "Random"]:
@@ -53,25 +53,25 @@ class Random:
         return torch.randint(below, (self.count, 1, 1), generator=self._generator)
 
     def white(self) -> Tensor:
-        """Independent normal pixels, (count, side, side)."""
-        return torch.randn(self.count, self.side, self.side, generator=self._generator)
+        """Independent normal pixels, (count, image_size, image_size)."""
+        return torch.randn(self.count, self.image_size, self.image_size, generator=self._generator)
 
     def smooth(self, knots: int) -> Tensor:
-        """A normal random field that varies over side / knots pixels, unit variance, (count, side, side)."""
-        basis = _basis(knots, self.side)
+        """A normal random field that varies over image_size / knots pixels, unit variance, (count, size, size)."""
+        basis = _basis(knots, self.image_size)
         return basis @ torch.randn(self.count, knots + 4, knots + 4, generator=self._generator) @ basis.T
 
     def blur(self, low: float, high: float) -> Tensor:
-        """Gaussian smoothing along one axis, by ``low`` to ``high`` pixels: matrices (count, side, side)."""
-        place = torch.arange(self.side, dtype=torch.float32)
+        """Gaussian smoothing along one axis, by ``low`` to ``high`` pixels: matrices (count, size, size)."""
+        place = torch.arange(self.image_size, dtype=torch.float32)
         weight = torch.exp(-((place[:, None] - place[None, :]) ** 2) / (2 * self.log_uniform(low, high) ** 2))
         return weight / weight.sum(dim=2, keepdim=True)
 
 
 @cache
-def _basis(knots: int, side: int) -> Tensor:
-    """Gaussian bumps at ``knots`` places and two more beyond either border, rows of unit norm, (side, knots + 4)."""
-    pixel = (torch.arange(side) + 0.5) * knots / side
+def _basis(knots: int, image_size: int) -> Tensor:
+    """Gaussian bumps at ``knots`` places and two more beyond either border, rows of unit norm, (size, knots + 4)."""
+    pixel = (torch.arange(image_size) + 0.5) * knots / image_size
     bump = torch.exp(-((pixel[:, None] - torch.arange(-2, knots + 2) - 0.5) ** 2) / (2 * 0.6**2))
     return bump / bump.norm(dim=1, keepdim=True)
 
@@ -118,7 +118,7 @@ def _roughness(random: Random) -> Tensor:
 
 def coordinates(random: Random) -> tuple[Tensor, Tensor]:
     """Pixel centres moved, turned, scaled and warped so that the body is the unit disc."""
-    line = (torch.arange(random.side) + 0.5) * 2 / random.side - 1
+    line = (torch.arange(random.image_size) + 0.5) * 2 / random.image_size - 1
     x = line[None, None, :] - random.uniform(-0.2, 0.2) + random.uniform(0, 0.06) * random.smooth(5)
     y = line[None, :, None] - random.uniform(-0.2, 0.2) + random.uniform(0, 0.06) * random.smooth(5)
     # One body in ten fills the frame, as in a cropped volume; the small ones are a body's first and last slices.

@@ -24,7 +24,7 @@ from pretrain.descent import CHUNK, Report, descend, ends, progress, write
 from pretrain.images import CLASSES, draw
 
 STEPS = 2800
-HELD_OUT = 512
+SCORED = 512
 
 
 def recipe(seed: int = 0, backbone: str = "sam_tiny") -> Run:
@@ -61,7 +61,7 @@ def pretrain(run: Run, steps: int, report: Report) -> tuple[nn.Module, list[floa
 
 
 @torch.no_grad()
-def score(model: nn.Module, run: Run, images: int = HELD_OUT) -> dict[str, float]:
+def score(model: nn.Module, run: Run, images: int = SCORED) -> dict[str, float]:
     """Dice on held-out images by class, each the mean over the images that have the class, and the mean of those."""
     found: list[list[float]] = [[] for _ in CLASSES]
     for start in range(0, images, run.training.batch):
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
             "score": {name: round(value, 4) for name, value in scores.items()},
         },
     )
-    print(f"{options.out}: mean Dice {scores['mean']:.3f} on {HELD_OUT} held-out images, {seconds / 60:.0f} minutes")
+    print(f"{options.out}: mean Dice {scores['mean']:.3f} on {SCORED} held-out images, {seconds / 60:.0f} minutes")
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -37,7 +37,8 @@ from fedpeft.common.files import read_json, write_json
 from fedpeft.config.datasets import DATASETS
 from fedpeft.config.run import Run, make_run
 from fedpeft.data.datalist import SPLITS, read_sites
-from fedpeft.data.prepare.image_writing import Picture, write_pictures
+from fedpeft.data.found import Found, FoundCase
+from fedpeft.data.prepare.writer import write_folder
 from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.models.payload import exchanged
 from fedpeft.tasks.registry import task_of
@@ -147,11 +148,11 @@ class Bench:
         folder = self.out / "federations" / f"seed-{item.seed}" / item.partition / item.start.replace(" ", "")
         return Task(run, data, self.checkpoint(item.start), tested, names, folder / f"{item.method}.json")
 
-    def _folder(self, name: str, pictures: Sequence[Picture], labels: Sequence[str]) -> Path:
+    def _folder(self, name: str, pictures: Sequence[FoundCase], labels: Sequence[str]) -> Path:
         """A folder of sites, made once."""
         out = self.out / "data" / name
         if not out.exists():
-            write_pictures(pictures, labels, "images", out)
+            write_folder(Found(self.args.source, "images", labels, pictures), out)
         return out
 
 

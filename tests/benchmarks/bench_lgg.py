@@ -29,7 +29,8 @@ from fedpeft.common.files import read_json, write_json
 from fedpeft.config.datasets import DATASETS
 from fedpeft.config.run import make_run
 from fedpeft.data.datalist import read_sites
-from fedpeft.data.sources.folder import Tree, prepare_folder
+from fedpeft.data.prepare.pipeline import prepare as write_sites
+from fedpeft.data.sources.folder import Tree, find_folder
 from fedpeft.data.table import Columns
 from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.tasks.registry import task_of
@@ -68,7 +69,7 @@ def prepare(source: Path, out: Path, splits: Split) -> Path:
     on_disk = sorted((file.parent.parent.name, file.parent.name) for file in source.glob("*/*/flair.nii.gz"))
     lines = [f"{site},{case},{splits.get((site, case), 'none')}" for site, case in on_disk]
     table.write_text("\n".join(["site,case,split", *lines, ""]))
-    prepare_folder(Tree(source, "flair.nii.gz", "mask.nii.gz", table, Columns(ignore=("none",))), out)
+    write_sites(find_folder(Tree(source, "flair.nii.gz", "mask.nii.gz", table, Columns(ignore=("none",)))), out)
     return out
 
 

@@ -29,7 +29,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "custom"), str(ROOT / "tests")]
-from pictures import write_small_pictures  # noqa: E402 (tests/pictures.py)
+from small_images import write_small_images  # noqa: E402 (tests/small_images.py)
 
 from fedpeft.common.files import write_json  # noqa: E402
 from fedpeft.config.jobs import Job, write  # noqa: E402
@@ -54,7 +54,7 @@ GIVEN, DONE = "got task assignment: name=train", "finished processing task"
 
 def prepare(folder: Path, poll: float | None) -> Path:
     """Write data, workspace and job, with FLARE's own intervals where ``poll`` is None; returns the job's folder."""
-    data = write_small_pictures(folder / "data")
+    data = write_small_images(folder / "data")
     local = folder / "workspace" / "local"
     local.mkdir(parents=True)
     (local / "resources.json").write_text(json.dumps(policy()))

@@ -7,40 +7,40 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fedpeft.data.grouped import draw_validation, target_of, units_of
+from fedpeft.data.found import FoundCase
 from fedpeft.data.partition import partition
-from fedpeft.data.prepare.image_writing import Picture
-from fedpeft.data.sources.image_table import PictureColumns, read_table_of_pictures
+from fedpeft.data.sources.image_table import ImageColumns, find_in_table
+from fedpeft.data.splits import draw_validation, target_of, units_of
 
 # Pretrains the medical model and is left out of everything else. 94 % of its pictures are of one class, as an evaluated
 # site its balanced accuracy would rest on fifteen; without it every class stays at two centres or more.
 PRETRAINING = "centre-1"
-COLUMNS = PictureColumns(image="image", label="dx", site="center", group="lesion_id")
+COLUMNS = ImageColumns(image="image", label="dx", site="center", group="lesion_id")
 # A class with fewer lesions has too few for training, validation and test of three centres.
 LEAST = 20
 TEST, VALIDATION = 0.3, 0.2
 
 
-def read_manifest(source: Path) -> tuple[list[Picture], list[str]]:
+def read_manifest(source: Path) -> tuple[list[FoundCase], list[str]]:
     """All pictures, without splits, and the names of their classes.
 
     Raises:
         ValueError: the manifest is faulty.
     """
-    found = read_table_of_pictures(source, source / "manifest.csv", COLUMNS)
+    found = find_in_table(source, source / "manifest.csv", COLUMNS)
     if found.faults:
         raise ValueError(f"{source}/manifest.csv: {found.faults[0]}")
-    return [replace(item, site=f"centre-{item.site}") for item in found.pictures], list(found.labels)
+    return [replace(item, site=f"centre-{item.site}") for item in found.cases], list(found.labels)
 
 
-def pretraining(pictures: Sequence[Picture], centre: str = PRETRAINING) -> list[Picture]:
+def pretraining(pictures: Sequence[FoundCase], centre: str = PRETRAINING) -> list[FoundCase]:
     """Every picture of the centre that pretrains, for training."""
     return [replace(item, split="training") for item in pictures if item.site == centre]
 
 
 def evaluated(
-    pictures: Sequence[Picture], labels: Sequence[str], centre: str = PRETRAINING, least: int = LEAST
-) -> tuple[list[Picture], list[str]]:
+    pictures: Sequence[FoundCase], labels: Sequence[str], centre: str = PRETRAINING, least: int = LEAST
+) -> tuple[list[FoundCase], list[str]]:
     """What methods are compared on, and its classes.
 
     The pretraining centre goes, with every lesion that it has seen; so do lesions that several other centres have, and
@@ -58,30 +58,30 @@ def evaluated(
     )
 
 
-def natural(pictures: Sequence[Picture], seed: int) -> list[Picture]:
+def natural(pictures: Sequence[FoundCase], seed: int) -> list[FoundCase]:
     """Splits of every centre, stratified by class: 30 % of the lesions test, 14 % validation, the others train."""
     drawn = _take([replace(item, split="training") for item in pictures], "test", TEST, seed)
     return _take(drawn, "validation", VALIDATION, seed)
 
 
-def iid(pictures: Sequence[Picture], seed: int) -> list[Picture]:
+def iid(pictures: Sequence[FoundCase], seed: int) -> list[FoundCase]:
     """The same splits dealt out at random to as many sites."""
     return partition(pictures, "iid", len({item.site for item in pictures}), 1.0, seed)
 
 
-PARTITIONS: dict[str, Callable[[Sequence[Picture], int], list[Picture]]] = {
+PARTITIONS: dict[str, Callable[[Sequence[FoundCase], int], list[FoundCase]]] = {
     "natural": lambda pictures, seed: list(pictures),
     "iid": iid,
 }
 
 
-def left_out(pictures: Sequence[Picture], centre: str) -> tuple[list[Picture], list[Picture]]:
+def left_out(pictures: Sequence[FoundCase], centre: str) -> tuple[list[FoundCase], list[FoundCase]]:
     """The other centres with their splits, and all of this centre's pictures for the test."""
     others = [item for item in pictures if item.site != centre]
     return others, [replace(item, split="test") for item in pictures if item.site == centre]
 
 
-def _take(pictures: Sequence[Picture], split: str, share: float, seed: int) -> list[Picture]:
+def _take(pictures: Sequence[FoundCase], split: str, share: float, seed: int) -> list[FoundCase]:
     """Move a share of each centre's training lesions to another split."""
     kept = [item for item in pictures if item.split != "training"]
     moved, faults = draw_validation([item for item in pictures if item.split == "training"], share, seed)

@@ -15,7 +15,7 @@ from ham10000_table import write_tables
 from PIL import Image
 
 from fedpeft.data.datalist import SPLITS, Site, read_sites
-from fedpeft.data.prepare.image_writing import Picture
+from fedpeft.data.found import FoundCase
 from fedpeft.tasks.scores import CaseScore, mean_score
 
 CENTRES = ("1", "2", "3", "5")
@@ -63,11 +63,11 @@ def arguments(source: Path, out: Path) -> Namespace:
     return parse(["--source", str(source), "--out", str(out)])
 
 
-def lesions(pictures: Sequence[Picture], *names: str) -> set[str]:
+def lesions(pictures: Sequence[FoundCase], *names: str) -> set[str]:
     return {item.group for item in pictures if not names or item.split in names}
 
 
-def cases(pictures: Sequence[Picture], *names: str) -> set[str]:
+def cases(pictures: Sequence[FoundCase], *names: str) -> set[str]:
     return {item.case for item in pictures if not names or item.split in names}
 
 

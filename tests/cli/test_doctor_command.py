@@ -8,7 +8,7 @@ from fedpeft.flare.rendering import policy
 
 
 @pytest.fixture
-def site(tmp_path, small_pictures):
+def site(tmp_path, small_images):
     """A function that writes a site file with some changes and gives its path."""
 
     def written(**changes):
@@ -17,7 +17,7 @@ def site(tmp_path, small_pictures):
         (local / "resources.json").write_text(json.dumps(policy()))
         values = {
             "version": 1,
-            "datasets": {"images": str(small_pictures / "{site}" / "datalist.json")},
+            "datasets": {"images": str(small_images / "{site}" / "datalist.json")},
             "state_dir": str(tmp_path / "state"),
             "permit": {"methods": ["*"], "max_upload_bytes": None},
         }

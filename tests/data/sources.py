@@ -10,7 +10,10 @@ import nibabel
 import numpy as np
 
 from fedpeft.cli import data as command
+from fedpeft.data.prepare.pipeline import Choices, prepare
+from fedpeft.data.prepare.staging import Prepared, Progress, no_progress
 from fedpeft.data.sources import ixi, kits19, prostate
+from fedpeft.data.sources.layout import Layout, find
 from fedpeft.data.sources.prostate import HOSPITALS
 
 # As published: training and test cases of each site.
@@ -23,7 +26,7 @@ KITS_AFFINE = np.array([[0, 0, -0.8, 0], [0, -0.8, 0, 0], [-3.0, 0, 0, 0], [0, 0
 IXI_AFFINE = np.array([[0, 4.13, 0, -90], [0, 0, 3.95, -110], [2.18, 0, 0, -80], [0, 0, 0, 1]])
 PROSTATE_AFFINE = np.array([[-0.6, 0, 0, 40], [0, -0.6, 0, 30], [0, 0, 3.6, -20], [0, 0, 0, 1]])
 
-Row = tuple[str, str, str]
+Line = tuple[str, str, str]
 
 
 def volume(name: str, shape: tuple[int, int, int], classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +43,7 @@ def write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     nibabel.save(nibabel.Nifti1Image(array, affine), path)
 
 
-def kits_rows(counts: dict[str, tuple[int, int]] = KITS) -> list[Row]:
+def kits_lines(counts: dict[str, tuple[int, int]] = KITS) -> list[Line]:
     """Rows of a table like FLamby's: every second number of the challenge."""
     places = [(str(site), split) for site, (train, test) in enumerate(counts.values())
               for split in ["train"] * train + ["test"] * test]  # fmt: skip
@@ -48,10 +51,10 @@ def kits_rows(counts: dict[str, tuple[int, int]] = KITS) -> list[Row]:
 
 
 # Two sites of the table are enough where files are written.
-KITS_ROWS = kits_rows({"site-A": (3, 1), "site-B": (4, 2)})
+KITS_LINES = kits_lines({"site-A": (3, 1), "site-B": (4, 2)})
 
 
-def ixi_rows(counts: dict[str, tuple[int, int]] = IXI) -> list[Row]:
+def ixi_lines(counts: dict[str, tuple[int, int]] = IXI) -> list[Line]:
     """Rows of a table like FLamby's; sites take turns among the patients' numbers."""
     places = [(str(site), split) for site, (train, test) in enumerate(counts.values())
               for split in ["train"] * train + ["test"] * test]  # fmt: skip
@@ -82,31 +85,31 @@ def prostate_names() -> list[str]:
     return names
 
 
-def write_table(path: Path, columns: Iterable[str], rows: Iterable[Row]) -> Path:
+def write_table(path: Path, columns: Iterable[str], lines: Iterable[Line]) -> Path:
     with path.open("w", newline="") as stream:
-        csv.writer(stream).writerows([(*columns, "more"), *((*row, "x") for row in rows)])
+        csv.writer(stream).writerows([(*columns, "more"), *((*line, "x") for line in lines)])
     return path
 
 
-def write_kits(root: Path, rows: list[Row], raw: bool = False) -> Path:
+def write_kits(root: Path, lines: list[Line], raw: bool = False) -> Path:
     """The challenge's layout or nnU-Net's, with the table in it and one case more than that has."""
-    for case in [row[0] for row in rows] + ["case_00299"]:
+    for case in [line[0] for line in lines] + ["case_00299"]:
         image, label = volume(case, (5, 7, 6), 2)
         names = (f"imagesTr/{case}_0000", f"labelsTr/{case}") if raw else (f"{case}/imaging", f"{case}/segmentation")
         write(root / f"{names[0]}.nii.gz", image, KITS_AFFINE)
         write(root / f"{names[1]}.nii.gz", label, KITS_AFFINE)
-    write_table(root / kits19.TABLE.name, kits19.TABLE.columns, rows)
+    write_table(root / kits19.TABLE.name, kits19.TABLE.columns, lines)
     return root
 
 
-def write_ixi(root: Path, rows: list[Row]) -> Path:
-    for number, site, _ in rows:
+def write_ixi(root: Path, lines: list[Line]) -> Path:
+    for number, site, _ in lines:
         name = ixi_name(number, site)
         image, label = volume(name, (9, 6, 7), 1)
         write(root / "IXI_sample" / name / "T1" / f"{name}_image.nii.gz", image, IXI_AFFINE)
         write(root / "IXI_sample" / name / "T2" / f"{name}_image.nii.gz", image, IXI_AFFINE)
         write(root / "IXI_sample" / name / "label" / f"{name}_label.nii.gz", label, IXI_AFFINE)
-    write_table(root / ixi.TABLE.name, ixi.TABLE.columns, rows)
+    write_table(root / ixi.TABLE.name, ixi.TABLE.columns, lines)
     return root
 
 
@@ -121,6 +124,20 @@ def write_prostate(root: Path) -> Path:
 
 def stored(path: Path) -> np.ndarray:
     return np.asanyarray(nibabel.load(path).dataobj)
+
+
+def prepare_layout(
+    layout: Layout,
+    source: Path,
+    out: Path,
+    *,
+    table: Path | None = None,
+    validation: float | None = None,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> Prepared:
+    """What ``fedpeft data prepare`` does for a layout."""
+    return prepare(find(layout, source, table), out, Choices(validation=validation, seed=seed), progress)
 
 
 def call(*words: object) -> int:

@@ -4,25 +4,25 @@ import numpy as np
 import pytest
 import torch
 
-from fedpeft.data.volumes.augment import RANGES, Augment, Draw
+from fedpeft.data.volumes.augment import RANGES, Augment, Augmentation
 
-SIDE = 96
+EDGE = 96
 
 
 def stack(seed: int = 0) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    image = torch.randn(1, SIDE, SIDE, generator=generator).repeat(5, 1, 1)
-    label = torch.zeros(5, SIDE, SIDE, dtype=torch.uint8)
+    image = torch.randn(1, EDGE, EDGE, generator=generator).repeat(5, 1, 1)
+    label = torch.zeros(5, EDGE, EDGE, dtype=torch.uint8)
     label[:, 20:60, 30:70] = 2
     return {"image": image, "label": label}
 
 
-def selects(count: int) -> list[Draw]:
+def selects(count: int) -> list[Augmentation]:
     augment, found = Augment(), []
     for seed in range(count):
         augment.set_random_state(seed=seed)
-        augment.randomize(SIDE)
-        found.append(augment.draw)
+        augment.randomize(EDGE)
+        found.append(augment.chosen)
     return found
 
 
@@ -77,10 +77,10 @@ def test_ranges() -> None:
     found = selects(2000)
     gamma = [draw.gamma for draw in found if draw.gamma is not None]
     assert 0.5 <= min(gamma) < 0.55 and 3.4 < max(gamma) <= 3.5
-    areas = [draw.box[2] * draw.box[3] / SIDE**2 for draw in found if draw.box is not None]
+    areas = [draw.box[2] * draw.box[3] / EDGE**2 for draw in found if draw.box is not None]
     assert 0.018 <= min(areas) < 0.022 and 0.048 < max(areas) <= 0.052
     for draw in found:
-        assert draw.box is None or (draw.box[0] + draw.box[2] <= SIDE and draw.box[1] + draw.box[3] <= SIDE)
+        assert draw.box is None or (draw.box[0] + draw.box[2] <= EDGE and draw.box[1] + draw.box[3] <= EDGE)
         for name, value in draw.intensity:
             assert RANGES[name][0] <= value <= RANGES[name][1]
         assert len(draw.intensity) <= 2
@@ -90,10 +90,12 @@ def test_ranges() -> None:
             assert np.abs(draw.matrix[:2, 2]).max() <= 0.4 * 1.25 * 1.5
 
 
-@pytest.mark.parametrize("draw", [Draw(gamma=2.0), Draw(box=(20, 30, 15, 15)), Draw(turns=1), Draw()])
-def test_what_a_draw_does(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "draw", [Augmentation(gamma=2.0), Augmentation(box=(20, 30, 15, 15)), Augmentation(turns=1), Augmentation()]
+)
+def test_what_a_draw_does(draw: Augmentation, monkeypatch: pytest.MonkeyPatch) -> None:
     augment, data = Augment(), stack()
-    monkeypatch.setattr(augment, "randomize", lambda side: setattr(augment, "draw", draw))
+    monkeypatch.setattr(augment, "randomize", lambda edge: setattr(augment, "chosen", draw))
     out = augment(data)
     low, high = data["image"].min(), data["image"].max()
     if draw.box:
@@ -113,5 +115,5 @@ def test_image_and_label_move_together() -> None:
     for seed in range(40):
         augment.set_random_state(seed=seed)
         out = augment({"image": label.float(), "label": label})
-        if not augment.draw.intensity and augment.draw.gamma is None:
+        if not augment.chosen.intensity and augment.chosen.gamma is None:
             assert ((out["image"] > 1) != (out["label"] > 1)).float().mean() < 0.005

@@ -16,7 +16,7 @@ from fedpeft.config.datasets import Preprocessing
 from fedpeft.data import cache as cache_module
 from fedpeft.data.cache import SUFFIX, Cache, Tensors
 from fedpeft.data.datalist import Case
-from fedpeft.data.images.images import read_pictures
+from fedpeft.data.images.images import read_images
 from fedpeft.data.volumes import stacks
 from fedpeft.data.volumes.nifti import save_nifti
 from fedpeft.data.volumes.normalise import Statistics
@@ -160,7 +160,7 @@ def test_beyond_the_memory_entries_are_mapped_from_files_without_a_name(
     assert not list(tmp_path.iterdir())
 
 
-def test_no_room_anywhere_changes_no_result() -> None:
+def test_no_space_anywhere_changes_no_result() -> None:
     maker, cache = Maker(), Cache(memory=0, disk=0)
     maker.ask(cache, 1, 2, 1)
     assert maker.made == [1, 2, 1] and cache.full
@@ -191,33 +191,35 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return read
 
 
-def drawn(cases: list[Case], folder: Path | None, preprocessing: Preprocessing = PLAIN, side: int = 16) -> torch.Tensor:
-    data = StackData(cases, LABELS, preprocessing, side, batch=2, cache=Cache(folder))
+def sampled(
+    cases: list[Case], folder: Path | None, preprocessing: Preprocessing = PLAIN, edge: int = 16
+) -> torch.Tensor:
+    data = StackData(cases, LABELS, preprocessing, edge, batch=2, cache=Cache(folder))
     return torch.cat([images for images, _ in data.epoch(3)])
 
 
 def test_volumes_are_read_once_for_all_runs(make_case: Callable[..., Case], tmp_path: Path, counted: list[str]) -> None:
     cases = [make_case("one"), make_case("two")]
-    plain = drawn(cases, None)
+    plain = sampled(cases, None)
     assert counted == ["one", "two"]
-    first, again = (drawn(cases, tmp_path / "cache") for _ in range(2))
+    first, again = (sampled(cases, tmp_path / "cache") for _ in range(2))
     assert counted == ["one", "two"] * 2
     assert torch.equal(first, plain) and torch.equal(again, plain)
     # The same files elsewhere, under another name.
     moved = make_case("one", folder=tmp_path / "elsewhere")
-    drawn([replace(moved, case="three")], tmp_path / "cache")
+    sampled([replace(moved, case="three")], tmp_path / "cache")
     assert counted == ["one", "two"] * 2
 
 
 STATISTICS = Statistics(200.0, 90.0, 2, PLAIN.rule)
 
 
-@pytest.mark.parametrize("changed", ["image", "label", "preprocessing", "statistics", "side"])
+@pytest.mark.parametrize("changed", ["image", "label", "preprocessing", "statistics", "edge"])
 def test_volumes_are_read_anew_when_anything_has_changed(
     make_case: Callable[..., Case], tmp_path: Path, counted: list[str], changed: str
 ) -> None:
-    case, preprocessing, side = make_case("one"), PLAIN, 16
-    before = drawn([case], tmp_path / "cache")
+    case, preprocessing, edge = make_case("one"), PLAIN, 16
+    before = sampled([case], tmp_path / "cache")
     if changed in ("image", "label"):
         array = arrays((9, 8, 7), 5)[changed == "label"].copy()
         array[3, 4, 2] = 2
@@ -228,10 +230,10 @@ def test_volumes_are_read_anew_when_anything_has_changed(
     elif changed == "statistics":
         case = replace(case, statistics=STATISTICS)
     else:
-        side = 24
-    after = drawn([case], tmp_path / "cache", preprocessing, side)
+        edge = 24
+    after = sampled([case], tmp_path / "cache", preprocessing, edge)
     assert counted == ["one", "one"]
-    assert torch.equal(after, drawn([case], None, preprocessing, side))
+    assert torch.equal(after, sampled([case], None, preprocessing, edge))
     assert changed == "label" or after.shape != before.shape or not torch.equal(after, before)
 
 
@@ -240,16 +242,16 @@ def with_voxels(path: Path, array: np.ndarray) -> nibabel.Nifti1Image:
     return nibabel.Nifti1Image(array, nibabel.load(path).affine)
 
 
-def test_pictures_are_decoded_once_for_all_runs(picture_table: Path, tmp_path: Path) -> None:
-    paths = sorted(picture_table.parent.rglob("*.png"))[:3]
+def test_images_are_decoded_once_for_all_runs(image_table: Path, tmp_path: Path) -> None:
+    paths = sorted(image_table.parent.rglob("*.png"))[:3]
     cases = [Case(path.stem, path) for path in paths]
-    plain = read_pictures(cases, 8)
+    plain = read_images(cases, 8)
     asked: list[int] = []
     for _ in range(2):
-        found = read_pictures(cases, 8, lambda: asked.append(0), Cache(tmp_path / "cache"))
+        found = read_images(cases, 8, lambda: asked.append(0), Cache(tmp_path / "cache"))
         assert torch.equal(found, plain)
     # Hashed and read the first time, hashed the second.
     assert len(asked) == 9
     paths[0].write_bytes(paths[1].read_bytes())
-    changed = read_pictures(cases, 8, cache=Cache(tmp_path / "cache"))
+    changed = read_images(cases, 8, cache=Cache(tmp_path / "cache"))
     assert torch.equal(changed[0], plain[1]) and torch.equal(changed[1:], plain[1:])

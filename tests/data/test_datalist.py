@@ -10,6 +10,7 @@ from toy import LABELS
 
 from fedpeft.config.datasets import DATASETS, Preprocessing, dataset
 from fedpeft.data.datalist import Case, pool, read_site, read_sites, write_datalist
+from fedpeft.data.entries import DatalistError
 from fedpeft.data.volumes.normalise import Statistics
 
 STATISTICS = Statistics(3.0, 2.0, 1, Preprocessing().rule)
@@ -73,6 +74,27 @@ def test_a_faulty_datalist_is_named(changes: dict, text: str, tmp_path: Path, ma
         read_site(file)
 
 
+def test_all_faults_are_listed_each_by_its_entry(tmp_path: Path, make_case: Callable[..., Case]) -> None:
+    entries = [{"image": "../a.nii", "case": "x"}, 3, {"label": "b.nii"}, {"image": "a.nii", "label": 1, "case": "y"}]
+    file = changed(write(tmp_path, make_case), {"labels": {"0": "background"}, "test": {}, "training": entries})
+    with pytest.raises(DatalistError) as caught:
+        read_site(file)
+    assert caught.value.faults == (
+        f"{file}: label indices are [0], expected 2 to 256, from 0 without a gap",
+        f"{file}: training[0]: path is '../a.nii', expected one relative to the file without '..'",
+        f"{file}: training[1] is 3, expected an object with image, label and case",
+        f"{file}: training[2] is {{'label': 'b.nii'}}, expected an object with image, label and case",
+        f"{file}: training[3]: path is 1, expected one relative to the file without '..'",
+        f"{file}: test is a dict, expected a list; prepare the data again",
+    )
+    assert str(caught.value) == "\n  ".join((f"{file}: 6 faults", *caught.value.faults))
+    entries = [{"image": "", "case": number} for number in range(30)]
+    changed(file, {"labels": {"0": "a", "1": "b"}, "test": [], "training": entries})
+    with pytest.raises(DatalistError, match="30 faults") as caught:
+        read_site(file)
+    assert len(caught.value.faults) == 30 and str(caught.value).endswith("\n  and 10 more")
+
+
 def changed(file: Path, changes: dict) -> Path:
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
     return file
@@ -117,7 +139,7 @@ def test_files_outside_the_folder_are_not_listed(tmp_path: Path, make_case: Call
     assert not list((tmp_path / "a").iterdir())
 
 
-def test_rows() -> None:
+def test_entries() -> None:
     assert dataset("phantom") is DATASETS["phantom"]
     assert [name for _, name in DATASETS["phantom"].labels] == ["background", "organ", "lesion"]
     with pytest.raises(ValueError, match="unknown data set 'kits'; known: phantom, folder, kits19, ixi, prostate"):

@@ -2,16 +2,20 @@
 
 import csv
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from sources import IXI, KITS, PROSTATE, Row, ixi_name, ixi_rows, kits_rows, prostate_names
+from sources import IXI, KITS, PROSTATE, Line, ixi_lines, ixi_name, kits_lines, prostate_names
 
 from fedpeft.config.datasets import DATASETS
+from fedpeft.data.found import FoundCase
 from fedpeft.data.sources import ixi, kits19, prostate
 from fedpeft.data.sources.layout import Assignment, names_below, pair
-from fedpeft.data.sources.layouts import LAYOUTS
-from fedpeft.data.table import draw_validation
+from fedpeft.data.splits import draw_validation
+from fedpeft.data.table import Key
+
+LAYOUTS = {layout.name: layout for layout in (kits19.KITS19, ixi.IXI, prostate.PROSTATE)}
 
 
 def counts(found: Assignment) -> dict[str, tuple[int, int]]:
@@ -21,8 +25,8 @@ def counts(found: Assignment) -> dict[str, tuple[int, int]]:
     return {site: (number[site, "training"], number[site, "test"]) for site in sorted({site for site, _ in number})}
 
 
-def named(rows: list[Row], columns: tuple[str, ...]) -> list[dict[str, str]]:
-    return [dict(zip(columns, row, strict=True)) for row in rows]
+def named(lines: list[Line], columns: tuple[str, ...]) -> list[dict[str, str]]:
+    return [dict(zip(columns, line, strict=True)) for line in lines]
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -31,22 +35,22 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def test_the_published_counts_come_out_of_generated_tables() -> None:
-    rows = named(kits_rows(), kits19.TABLE.columns)
+    lines = named(kits_lines(), kits19.TABLE.columns)
     on_disk = [f"case_{number:05d}" for number in range(300)]
-    assert counts(kits19.assign(on_disk, rows)) == dict(sorted(KITS.items()))
-    patients = [ixi_name(number, site) for number, site, _ in ixi_rows()]
-    assert counts(ixi.assign(patients, named(ixi_rows(), ixi.TABLE.columns))) == dict(sorted(IXI.items()))
+    assert counts(kits19.assign(on_disk, lines)) == dict(sorted(KITS.items()))
+    patients = [ixi_name(number, site) for number, site, _ in ixi_lines()]
+    assert counts(ixi.assign(patients, named(ixi_lines(), ixi.TABLE.columns))) == dict(sorted(IXI.items()))
     assert counts(prostate.assign(pair(prostate_names(), prostate.PROSTATE))) == dict(sorted(PROSTATE.items()))
 
 
 def test_the_published_counts_come_out_of_the_published_tables(shared: Path) -> None:
     if not (shared / "flamby").is_dir():
         pytest.skip("the published tables are not at hand")
-    rows = read(shared / "flamby" / "fed_kits19" / kits19.TABLE.name)
-    assert counts(kits19.assign({row["case_ids"] for row in rows}, rows)) == dict(sorted(KITS.items()))
-    rows = read(shared / "flamby" / "fed_ixi" / ixi.TABLE.name)
-    patients = [ixi_name(row["Patient ID"], row["Manufacturer"]) for row in rows]
-    assert counts(ixi.assign(patients, rows)) == dict(sorted(IXI.items()))
+    lines = read(shared / "flamby" / "fed_kits19" / kits19.TABLE.name)
+    assert counts(kits19.assign({line["case_ids"] for line in lines}, lines)) == dict(sorted(KITS.items()))
+    lines = read(shared / "flamby" / "fed_ixi" / ixi.TABLE.name)
+    patients = [ixi_name(line["Patient ID"], line["Manufacturer"]) for line in lines]
+    assert counts(ixi.assign(patients, lines)) == dict(sorted(IXI.items()))
 
 
 @pytest.mark.parametrize(("layout", "path", "expected"), [
@@ -71,7 +75,7 @@ def test_files_are_told_by_their_names(layout: str, path: str, expected: tuple[s
     assert LAYOUTS[layout].identify(path) == expected
 
 
-def test_site_names_can_be_clients_and_every_layout_has_a_row() -> None:
+def test_site_names_can_be_clients_and_every_layout_has_an_entry() -> None:
     from nvflare.apis.utils.format_check import name_check
 
     for site in (*kits19.SITES, *ixi.SITES, *prostate.HOSPITALS):
@@ -84,9 +88,9 @@ def test_site_names_can_be_clients_and_every_layout_has_a_row() -> None:
 
 
 def test_faults_of_the_kits_table() -> None:
-    rows = [("case_00000", "0", "train"), ("case_00000", "1", "test"), ("case_00001", "6", "train"),
+    lines = [("case_00000", "0", "train"), ("case_00000", "1", "test"), ("case_00001", "6", "train"),
             ("case_00002", "0", "tset"), ("case_00003", "2", "test"), ("case_00004", "", "test")]  # fmt: skip
-    found = kits19.assign(["case_00000"], named(rows, kits19.TABLE.columns))
+    found = kits19.assign(["case_00000"], named(lines, kits19.TABLE.columns))
     assert found.cases == {"case_00000": ("site-A", "training")}
     expected = ["line 3: case_00000: is in the table twice", "line 4: case_00001: site_ids is '6', expected 0 to 5",
                 "line 5: case_00002: train_test_split is 'tset', expected train or test",
@@ -96,9 +100,9 @@ def test_faults_of_the_kits_table() -> None:
 
 def test_faults_of_the_ixi_table_and_a_contradiction() -> None:
     folders = ["IXI002-Guys-0828", "IXI012-HH-1211", "IXI013-HH-1212", "IXI013-IOP-0001", "IXI014-Mars-0001"]
-    rows = [("2", "1", "train"), ("12", "1", "test"), ("12", "1", "train"), ("x", "1", "test"), ("13", "3", "test"),
+    lines = [("2", "1", "train"), ("12", "1", "test"), ("12", "1", "train"), ("x", "1", "test"), ("13", "3", "test"),
             ("13", "1", "dev"), ("999", "2", "train")]  # fmt: skip
-    found = ixi.assign(folders, named(rows, ixi.TABLE.columns))
+    found = ixi.assign(folders, named(lines, ixi.TABLE.columns))
     assert found.cases == {"IXI012-HH-1211": ("HH", "test")}
     expected = ["folders IXI013-HH-1212 and IXI013-IOP-0001: one number",
                 "folder IXI014-Mars-0001: expected IXI<number>-<Guys or HH or IOP>-<number>",
@@ -129,18 +133,24 @@ def test_links_are_followed_and_hidden_files_are_not(tmp_path: Path) -> None:
         names_below(tmp_path / "absent")
 
 
+def moved_by(splits: Mapping[Key, str], share: float, seed: int) -> tuple[dict[Key, str | None], list[str]]:
+    cases = [FoundCase(*key, Path("image.nii.gz"), split=split) for key, split in splits.items()]
+    moved, faults = draw_validation(cases, share, seed)
+    return {(case.site, case.case): case.split for case in moved}, faults
+
+
 def test_a_share_of_the_training_cases_moves_to_validation() -> None:
     splits = {(site, f"{number:02d}"): split for site, (train, test) in KITS.items()
               for number, split in enumerate(["training"] * train + ["test"] * test)}  # fmt: skip
-    moved, faults = draw_validation(splits, 0.1, 3)
-    assert not faults and moved == draw_validation(splits, 0.1, 3)[0] != draw_validation(splits, 0.1, 4)[0]
+    moved, faults = moved_by(splits, 0.1, 3)
+    assert not faults and moved == moved_by(splits, 0.1, 3)[0] != moved_by(splits, 0.1, 4)[0]
     number = Counter((site, split) for (site, _), split in moved.items())
     assert [number[site, "validation"] for site in KITS] == [1, 1, 1, 1, 1, 2]
     assert all(moved[key] == split for key, split in splits.items() if split == "test")
     # A site's draw is its own: the others do not matter.
     alone = {key: split for key, split in splits.items() if key[0] == "site-C"}
-    assert draw_validation(alone, 0.1, 3)[0] == {key: moved[key] for key in alone}
-    assert draw_validation({("a", "1"): "training"}, 0.1, 0)[1][0].startswith("a: 1 training cases, 1 of them")
+    assert moved_by(alone, 0.1, 3)[0] == {key: moved[key] for key in alone}
+    assert moved_by({("a", "1"): "training"}, 0.1, 0)[1][0].startswith("a: 1 training cases or groups, 1 of them")
     for share, seed in ((0.0, 0), (1.0, 0), (0.1, -1)):
         with pytest.raises(ValueError, match="share of validation"):
-            draw_validation(splits, share, seed)
+            moved_by(splits, share, seed)

@@ -11,11 +11,11 @@ import pytest
 from fedpeft.config.datasets import DATASETS
 from fedpeft.data.check import check
 from fedpeft.data.datalist import read_sites
-from fedpeft.data.phantom.shapes import KINDS, draw
+from fedpeft.data.phantom.shapes import KINDS, make_volume
 from fedpeft.data.phantom.sites import COUNTS, GEOMETRIES, POPULATIONS, SCANNERS, _write_site, write_phantom
 from fedpeft.data.volumes.volume import read_volume, site_statistics
 
-ROW = DATASETS["phantom"]
+ENTRY = DATASETS["phantom"]
 
 
 def fingerprints(root: Path) -> dict[str, str]:
@@ -43,8 +43,8 @@ def test_names_counts_and_labels(phantom: Path) -> None:
     assert [site.name for site in sites] == ["site-1", "site-2", "site-3"]
     for site in sites:
         assert {split: len(cases) for split, cases in site.splits.items()} == COUNTS
-        assert site.labels == dict(ROW.labels)
-        assert site.statistics == site_statistics(site.cases("training"), ROW.preprocessing)
+        assert site.labels == dict(ENTRY.labels)
+        assert site.statistics == site_statistics(site.cases("training"), ENTRY.preprocessing)
 
 
 def test_geometry_is_the_sites(phantom: Path) -> None:
@@ -54,7 +54,7 @@ def test_geometry_is_the_sites(phantom: Path) -> None:
             assert "".join(nibabel.aff2axcodes(image.affine)) == geometry.codes
             np.testing.assert_array_equal(image.affine, label.affine)
             assert label.get_data_dtype() == np.uint8
-            volume = read_volume(case, site.labels, ROW.preprocessing)
+            volume = read_volume(case, site.labels, ENTRY.preprocessing)
             assert tuple(volume.image.shape) == geometry.shape and volume.normalised == "site"
             np.testing.assert_allclose(volume.spacing, geometry.spacing, rtol=1e-5)
             assert set(volume.label.unique().tolist()) == {0, 1, 2}
@@ -63,12 +63,12 @@ def test_geometry_is_the_sites(phantom: Path) -> None:
 
 
 def test_sites_differ_in_what_they_have_seen() -> None:
-    rows = POPULATIONS[:3]
-    assert len({row.kinds for row in rows}) == len({row.radius for row in rows}) == len({row.tilt for row in rows}) == 3
-    assert all(len(row.kinds) == 2 and set(row.kinds) < set(KINDS) for row in POPULATIONS)
-    assert {kind for row in rows for kind in row.kinds} == set(KINDS)
-    for row, following in zip(rows, rows[1:], strict=False):
-        assert len(set(row.kinds) & set(following.kinds)) == 1
+    seen = POPULATIONS[:3]
+    assert len({one.kinds for one in seen}) == len({one.radius for one in seen}) == len({one.tilt for one in seen}) == 3
+    assert all(len(one.kinds) == 2 and set(one.kinds) < set(KINDS) for one in POPULATIONS)
+    assert {kind for one in seen for kind in one.kinds} == set(KINDS)
+    for one, following in zip(seen, seen[1:], strict=False):
+        assert len(set(one.kinds) & set(following.kinds)) == 1
 
 
 def test_the_last_test_cases_are_referred(phantom: Path) -> None:
@@ -80,17 +80,17 @@ def test_the_last_test_cases_are_referred(phantom: Path) -> None:
 def test_a_lesion_lies_in_an_organ_and_looks_like_its_kind(kind: str) -> None:
     anatomy, scanner, geometry = POPULATIONS[2], SCANNERS[0], GEOMETRIES[0]
     anatomy = type(anatomy)((kind,), anatomy.radius, anatomy.tilt, anatomy.spread)
-    image, label = draw(np.random.default_rng(4), anatomy, scanner, geometry.shape, geometry.spacing, 0)
+    image, label = make_volume(np.random.default_rng(4), anatomy, scanner, geometry.shape, geometry.spacing, 0)
     inside, organ = image[label == 2] / scanner.gain, image[label == 1] / scanner.gain
     assert 50 < inside.size < organ.size
-    difference, spread = inside.mean() - organ.mean(), inside.std()
+    gap, spread = inside.mean() - organ.mean(), inside.std()
     if kind in ("bright", "dark"):
-        assert abs(difference) > 0.15 and (difference > 0) == (kind == "bright")
+        assert abs(gap) > 0.15 and (gap > 0) == (kind == "bright")
     else:
         assert spread > 2 * organ.std()
 
 
-def test_more_sites_than_rows_and_wrong_numbers(tmp_path: Path) -> None:
+def test_more_sites_than_entries_and_wrong_numbers(tmp_path: Path) -> None:
     _write_site(tmp_path, 4, 2)
     assert [site.name for site in read_sites(tmp_path)] == ["site-5"]
     with pytest.raises(ValueError, match="sites is 0"):

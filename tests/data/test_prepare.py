@@ -9,16 +9,15 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from sources import KITS_ROWS, PROSTATE, call, ixi_rows, stored, write_ixi, write_kits, write_table
+from sources import KITS_LINES, PROSTATE, call, ixi_lines, prepare_layout, stored, write_ixi, write_kits, write_table
 
 from fedpeft.common.faults import FaultError
 from fedpeft.config.datasets import DATASETS
 from fedpeft.data.check import check
 from fedpeft.data.datalist import SPLITS, read_sites
-from fedpeft.data.prepare.writing import SPLIT_FILE
+from fedpeft.data.prepare.staging import SPLIT_FILE
 from fedpeft.data.sources.ixi import IXI, TABLE
 from fedpeft.data.sources.kits19 import KITS19
-from fedpeft.data.sources.layout import prepare
 from fedpeft.data.sources.prostate import PROSTATE as LAYOUT
 from fedpeft.data.volumes.volume import read_volume, to_original_grid
 
@@ -33,31 +32,31 @@ def fingerprints(root: Path) -> dict[str, str]:
 
 
 def test_kits_in_both_layouts_gives_the_same_folders(kits: Path, tmp_path: Path) -> None:
-    done = prepare(KITS19, kits, tmp_path / "a")
-    raw = write_kits(tmp_path / "raw", KITS_ROWS, raw=True)
-    again = prepare(KITS19, raw, tmp_path / "b")
+    done = prepare_layout(KITS19, kits, tmp_path / "a")
+    raw = write_kits(tmp_path / "raw", KITS_LINES, raw=True)
+    again = prepare_layout(KITS19, raw, tmp_path / "b")
     assert counts(tmp_path / "a") == {"site-A": [3, 0, 1], "site-B": [4, 0, 2]}
     assert fingerprints(tmp_path / "a") == fingerprints(tmp_path / "b")
     assert done.notes == [f"1 cases in {kits} are not in thresholded_sites.csv and were left out"]
     assert [site.name for site in again.sites] == ["site-A", "site-B"] and len(list(kits.rglob("*.nii.gz"))) == 22
     with (tmp_path / "a" / SPLIT_FILE).open() as stream:
-        recorded = {(row["site"], row["case"]): row["split"] for row in csv.DictReader(stream)}
+        recorded = {(line["site"], line["case"]): line["split"] for line in csv.DictReader(stream)}
     assert len(recorded) == 10 and recorded["site-A", "case_00006"] == "test"
     assert (tmp_path / "a" / "site-A" / "case_00000" / "image.nii.gz").read_bytes() == (
         kits / "case_00000" / "imaging.nii.gz"
     ).read_bytes()
 
 
-def test_a_table_without_a_row_is_a_fault_and_nothing_is_written(kits: Path, tmp_path: Path) -> None:
+def test_an_empty_table_is_a_fault_and_nothing_is_written(kits: Path, tmp_path: Path) -> None:
     table = write_table(tmp_path / "empty.csv", KITS19.table.columns, [])
     with pytest.raises(FaultError, match="none of the 11 cases"):
-        prepare(KITS19, kits, tmp_path / "out", table=table)
+        prepare_layout(KITS19, kits, tmp_path / "out", table=table)
     assert not (tmp_path / "out").exists()
 
 
 def test_kits_statistics_are_those_of_all_training_voxels(kits: Path, tmp_path: Path) -> None:
-    sites = prepare(KITS19, kits, tmp_path / "out").sites
-    for site, chosen in zip(sites, (KITS_ROWS[:3], KITS_ROWS[4:8]), strict=True):
+    sites = prepare_layout(KITS19, kits, tmp_path / "out").sites
+    for site, chosen in zip(sites, (KITS_LINES[:3], KITS_LINES[4:8]), strict=True):
         files = [kits / case / "imaging.nii.gz" for case, _, split in chosen if split == "train"]
         voxels = np.concatenate([stored(file).ravel() for file in files]).astype(np.float64)
         low, high = np.percentile(voxels, (5, 95))
@@ -74,7 +73,7 @@ def test_kits_statistics_are_those_of_all_training_voxels(kits: Path, tmp_path: 
 
 @pytest.mark.parametrize("share", [None, 0.25])
 def test_check_is_content_with_what_was_prepared(kits: Path, tmp_path: Path, share: float | None) -> None:
-    prepare(KITS19, kits, tmp_path / "out", validation=share, seed=1)
+    prepare_layout(KITS19, kits, tmp_path / "out", validation=share, seed=1)
     report = check(tmp_path / "out")
     assert report.faults == []
     assert [line.rsplit(" ", 3)[1:] for line in report.warnings] == [] if share else [["validation", "is", "empty"]] * 2
@@ -88,10 +87,10 @@ def test_check_is_content_with_what_was_prepared(kits: Path, tmp_path: Path, sha
 
 
 def test_ixi_with_and_without_its_folder(tmp_path: Path) -> None:
-    rows = ixi_rows({"Guys": (2, 1), "HH": (1, 1), "IOP": (1, 1)})
-    source = write_ixi(tmp_path / "source", rows)
-    prepare(IXI, source, tmp_path / "a")
-    prepare(IXI, source / "IXI_sample", tmp_path / "b", table=source / "metadata_tiny.csv")
+    lines = ixi_lines({"Guys": (2, 1), "HH": (1, 1), "IOP": (1, 1)})
+    source = write_ixi(tmp_path / "source", lines)
+    prepare_layout(IXI, source, tmp_path / "a")
+    prepare_layout(IXI, source / "IXI_sample", tmp_path / "b", table=source / "metadata_tiny.csv")
     assert counts(tmp_path / "a") == {"Guys": [2, 0, 1], "HH": [1, 0, 1], "IOP": [1, 0, 1]}
     assert fingerprints(tmp_path / "a") == fingerprints(tmp_path / "b")
     report = check(tmp_path / "a")
@@ -108,16 +107,16 @@ def test_real_brains(shared: Path, tmp_path: Path) -> None:
     images = sorted((shared / "ixi_hh").glob("*_image.nii.gz"))[:4]
     if not images:
         pytest.skip("ixi_hh is not among the real images")
-    rows = []
+    lines = []
     for image, split in zip(images, ("train", "train", "train", "test"), strict=True):
         patient = image.name.removesuffix("_image.nii.gz")
-        rows.append((str(int(patient[3:6])), "1", split))
+        lines.append((str(int(patient[3:6])), "1", split))
         for folder, kind in (("T1", "image"), ("label", "label")):
             target = tmp_path / "source" / patient / folder / f"{patient}_{kind}.nii.gz"
             target.parent.mkdir(parents=True)
             target.symlink_to(image.with_name(f"{patient}_{kind}.nii.gz"))
-    table = write_table(tmp_path / "table.csv", TABLE.columns, rows)
-    site = prepare(IXI, tmp_path / "source", tmp_path / "out", table=table, validation=0.3).sites[0]
+    table = write_table(tmp_path / "table.csv", TABLE.columns, lines)
+    site = prepare_layout(IXI, tmp_path / "source", tmp_path / "out", table=table, validation=0.3).sites[0]
     assert check(tmp_path / "out").faults == [] and counts(tmp_path / "out") == {"HH": [2, 1, 1]}
     case = site.cases("test")[0]
     assert not case.image.is_symlink()
@@ -127,7 +126,7 @@ def test_real_brains(shared: Path, tmp_path: Path) -> None:
 
 
 def test_zones_of_the_prostate_become_one(prostate: Path, tmp_path: Path) -> None:
-    done = prepare(LAYOUT, prostate, tmp_path / "out")
+    done = prepare_layout(LAYOUT, prostate, tmp_path / "out")
     assert counts(tmp_path / "out") == {site: [train, 0, test] for site, (train, test) in sorted(PROSTATE.items())}
     assert done.notes == ["label values 2 became 1 in 60 of 116 label files"]
     assert check(tmp_path / "out").faults == []
@@ -145,7 +144,7 @@ def test_zones_of_the_prostate_become_one(prostate: Path, tmp_path: Path) -> Non
 
 def test_progress_counts_bytes_to_the_end(kits: Path, tmp_path: Path) -> None:
     seen = []
-    prepare(KITS19, kits, tmp_path / "out", progress=lambda *step: seen.append(step))
+    prepare_layout(KITS19, kits, tmp_path / "out", progress=lambda *step: seen.append(step))
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
     assert len({total for _, _, total in seen}) == 1 and seen[0][1] == 0 and seen[-1][1] == seen[-1][2]
     assert [what for what, _, _ in seen][:1] == ["reading site-A/case_00000"] and len(seen) == 10 + 10 + 7 + 1

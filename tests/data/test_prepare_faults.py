@@ -11,16 +11,27 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from sources import IXI_AFFINE, KITS_AFFINE, KITS_ROWS, call, ixi_rows, stored, write, write_ixi, write_table
+from sources import (
+    IXI_AFFINE,
+    KITS_AFFINE,
+    KITS_LINES,
+    call,
+    ixi_lines,
+    prepare_layout,
+    stored,
+    write,
+    write_ixi,
+    write_table,
+)
 
 from fedpeft.common import folders
 from fedpeft.common.faults import FaultError
 from fedpeft.data.check import check
-from fedpeft.data.prepare import writing
+from fedpeft.data.prepare import staging
 from fedpeft.data.sources.ixi import IXI
 from fedpeft.data.sources.kits19 import KITS19, TABLE
-from fedpeft.data.sources.layout import prepare
 from fedpeft.data.sources.prostate import PROSTATE
+from fedpeft.data.volumes import prepare as volume_prepare
 
 
 @pytest.fixture
@@ -30,14 +41,14 @@ def broken(kits: Path, tmp_path: Path) -> Path:
 
 
 def test_a_brain_larger_than_the_canvas_is_named(tmp_path: Path) -> None:
-    rows = ixi_rows({"Guys": (1, 1)})
-    source = write_ixi(tmp_path / "source", rows)
+    lines = ixi_lines({"Guys": (1, 1)})
+    source = write_ixi(tmp_path / "source", lines)
     file = next(source.rglob("T1/*.nii.gz"))
     image = np.random.default_rng(0).integers(0, 9, (5, 65, 7)).astype(np.int16)
     write(file, image, IXI_AFFINE)
     write(next(file.parents[1].glob("label/*")), (image > 4).astype(np.uint8), IXI_AFFINE)
     with pytest.raises(FaultError, match=r"slices have 65 x 7 voxels, the data set's canvas 64 x 64") as caught:
-        prepare(IXI, source, tmp_path / "out")
+        prepare_layout(IXI, source, tmp_path / "out")
     assert caught.value.faults[0].startswith(f"Guys/{file.parents[1].name}: {file}: ")
 
 
@@ -47,7 +58,7 @@ def test_only_the_published_zones_are_merged(prostate: Path, tmp_path: Path) -> 
     write(file, stored(file) + np.uint8(1), nibabel.load(file).affine)
     (source / "BMC" / "case0012.nii.gz").write_bytes((source / "BMC" / "Case12.nii.gz").read_bytes())
     with pytest.raises(FaultError) as caught:
-        prepare(PROSTATE, source, tmp_path / "out")
+        prepare_layout(PROSTATE, source, tmp_path / "out")
     assert caught.value.faults == (
         f"BMC/Case12: 2 files for the image in {source}; keep one of BMC/Case12.nii.gz, BMC/case0012.nii.gz",
         f"BMC/Case07: {file}: label values [3] are not in the table {{0: 'background', 1: 'prostate', 2: 'prostate'}}; "
@@ -95,7 +106,7 @@ def test_all_faults_are_listed_and_nothing_is_written(broken: Path, tmp_path: Pa
     for case, (damage, _) in FAULTS.items():
         damage(broken / case)
     with pytest.raises(FaultError) as caught:
-        prepare(KITS19, broken, tmp_path / "deep" / "out")
+        prepare_layout(KITS19, broken, tmp_path / "deep" / "out")
     assert len(caught.value.faults) == len(FAULTS)
     for case, (_, text) in FAULTS.items():
         assert len([fault for fault in caught.value.faults if case in fault and re.search(text, fault)]) == 1, text
@@ -106,30 +117,30 @@ def test_all_faults_are_listed_and_nothing_is_written(broken: Path, tmp_path: Pa
 @pytest.mark.parametrize("angle", [0, 30])
 def test_oblique_slices_are_taken_as_they_are(broken: Path, tmp_path: Path, angle: float) -> None:
     moved(broken / "case_00000", turned(angle), True)
-    prepare(KITS19, broken, tmp_path / "out")
+    prepare_layout(KITS19, broken, tmp_path / "out")
     assert check(tmp_path / "out").faults == []
 
 
 def test_tables(broken: Path, tmp_path: Path) -> None:
     (broken / TABLE.name).rename(tmp_path / "mine.csv")
     with pytest.raises(FileNotFoundError, match=r"thresholded_sites.csv: not found; give FLamby's .* by --table FILE"):
-        prepare(KITS19, broken, tmp_path / "out")
-    other = write_table(tmp_path / "anony_sites.csv", ("case", "site_id", "split"), KITS_ROWS)
+        prepare_layout(KITS19, broken, tmp_path / "out")
+    other = write_table(tmp_path / "anony_sites.csv", ("case", "site_id", "split"), KITS_LINES)
     with pytest.raises(ValueError, match="no column 'case_ids', it has .*; expected case_ids, site_ids, train_test_"):
-        prepare(KITS19, broken, tmp_path / "out", table=other)
-    prepare(KITS19, broken, tmp_path / "out", table=tmp_path / "mine.csv")
+        prepare_layout(KITS19, broken, tmp_path / "out", table=other)
+    prepare_layout(KITS19, broken, tmp_path / "out", table=tmp_path / "mine.csv")
     with pytest.raises(FileNotFoundError, match="no case found in it, expected case_00000/imaging.nii.gz and"):
-        prepare(KITS19, broken / "case_00000", tmp_path / "other")
+        prepare_layout(KITS19, broken / "case_00000", tmp_path / "other")
     with pytest.raises(FileExistsError, match="not empty"):
-        prepare(KITS19, broken, tmp_path / "out")
+        call("prepare", "kits19", "--source", broken, "--out", tmp_path / "out")
 
 
 def test_a_full_disk_is_noticed_before_anything_is_written(
     kits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
-    with pytest.raises(FaultError, match="out: 0.00 GB are needed, 0.00 GB are free; make room or give another --out"):
-        prepare(KITS19, kits, tmp_path / "out")
+    monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(FaultError, match="0.00 GB are needed, 0.00 GB are free; free some space or give another --out"):
+        prepare_layout(KITS19, kits, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
@@ -145,7 +156,7 @@ def test_a_killed_preparation_leaves_nothing_that_stays(kits: Path, tmp_path: Pa
             if len(copies) == 5:
                 os.kill(os.getpid(), number)
 
-        writing.shutil.copyfile = copy
+        volume_prepare.shutil.copyfile = copy
         try:
             call("prepare", "kits19", "--source", kits, "--out", tmp_path / "out")
         except KeyboardInterrupt:
@@ -159,6 +170,6 @@ def test_a_killed_preparation_leaves_nothing_that_stays(kits: Path, tmp_path: Pa
         assert os.WEXITSTATUS(ended) == 130 and left == []
     else:
         assert os.WTERMSIG(ended) == number and [path.name.startswith(".out.") for path in left] == [True]
-    prepare(KITS19, kits, tmp_path / "out")
+    prepare_layout(KITS19, kits, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert folders._runs(str(os.getpid())) and not folders._runs(str(child)) and folders._runs("notes")

@@ -22,7 +22,7 @@ def ball(height: int, width: int, spacing: tuple[float, float]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("native", "spacing", "side", "size"),
+    ("native", "spacing", "edge", "size"),
     [
         ((64, 64), (1.0, 1.0), 96, (96, 96)),
         ((128, 64), (1.0, 1.0), 96, (96, 48)),
@@ -31,15 +31,15 @@ def ball(height: int, width: int, spacing: tuple[float, float]) -> torch.Tensor:
         ((3, 300), (1.0, 1.0), 32, (1, 32)),
     ],
 )
-def test_the_longer_edge_fills_the_square(native: tuple, spacing: tuple, side: int, size: tuple) -> None:
-    assert content_size(native, spacing, side) == size
+def test_the_longer_edge_fills_the_square(native: tuple, spacing: tuple, edge: int, size: tuple) -> None:
+    assert content_size(native, spacing, edge) == size
     slices = torch.rand(2, *native) + 5
-    square = fit(slices, spacing, side, "image")
-    assert square.shape == (2, side, side) and square.dtype == torch.float32
-    inside = fit(torch.ones(2, *native, dtype=torch.uint8), spacing, side, "label")
+    square = fit(slices, spacing, edge, "image")
+    assert square.shape == (2, edge, edge) and square.dtype == torch.float32
+    inside = fit(torch.ones(2, *native, dtype=torch.uint8), spacing, edge, "label")
     assert inside.sum() == 2 * size[0] * size[1]
-    margin = (side - size[0]) // 2, (side - size[1]) // 2
-    assert inside[0, side // 2].argmax() == margin[1] and inside[0, :, side // 2].argmax() == margin[0]
+    margin = (edge - size[0]) // 2, (edge - size[1]) // 2
+    assert inside[0, edge // 2].argmax() == margin[1] and inside[0, :, edge // 2].argmax() == margin[0]
     assert (square[inside == 0] == slices.min()).all()
 
 
@@ -49,8 +49,8 @@ def test_the_longer_edge_fills_the_square(native: tuple, spacing: tuple, side: i
 def test_a_ball_stays_a_ball_and_comes_back(native: tuple[int, int], spacing: tuple[float, float]) -> None:
     label = ball(*native, spacing)
     square = fit(label, spacing, 96, "label")
-    rows, columns = square[0].any(1).sum(), square[0].any(0).sum()
-    assert abs(int(rows) - int(columns)) <= 2
+    lines, columns = square[0].any(1).sum(), square[0].any(0).sum()
+    assert abs(int(lines) - int(columns)) <= 2
     logits = torch.nn.functional.one_hot(square.long(), 2).permute(0, 3, 1, 2).float()
     back = unfit(logits, native, spacing).argmax(1).to(torch.uint8)
     assert back.shape == label.shape
@@ -117,7 +117,7 @@ def test_chosen_batches_are_those_of_the_whole_epoch(cases: list[Case]) -> None:
 
 
 def test_each_slice_is_in_one_batch_once(cases: list[Case]) -> None:
-    stacks = data(cases, augment=False, negatives=100)
+    stacks = data(cases, augment=False, background_ratio=100)
     every = Counter(image.numpy().tobytes() for volume in stacks.volumes for image in volume.image)
     assert len(every) == 12 + 13 + 3
     for seed in range(6):
@@ -127,13 +127,13 @@ def test_each_slice_is_in_one_batch_once(cases: list[Case]) -> None:
 
 
 def test_each_slice_once_an_epoch(cases: list[Case]) -> None:
-    stacks = data(cases, augment=False, negatives=100)
+    stacks = data(cases, augment=False, background_ratio=100)
     firsts = set()
     for seed in range(40):
-        drawn = stacks._draw(np.random.default_rng(seed))
-        firsts |= {int(start) for volume, start in drawn if volume == 0 and start <= 0}
+        sampled = stacks._chosen_stacks(np.random.default_rng(seed))
+        firsts |= {int(start) for volume, start in sampled if volume == 0 and start <= 0}
         for index, volume in enumerate(stacks.volumes):
-            starts = sorted(start for number, start in drawn if number == index)
+            starts = sorted(start for number, start in sampled if number == index)
             slices = [s for start in starts for s in range(start, start + 5) if 0 <= s < len(volume.positive)]
             assert slices == list(range(len(volume.positive)))
     assert firsts == {0, -1, -2, -3, -4}
@@ -154,21 +154,21 @@ def test_repeated_edges_are_left_out_after_augmentation(cases: list[Case]) -> No
 
 
 def test_stride_one_is_the_papers(cases: list[Case]) -> None:
-    stacks = data(cases, stride=1, negatives=100)
-    drawn = stacks._draw(np.random.default_rng(0))
-    starts = [sorted(int(start) for number, start in drawn if number == index) for index in range(3)]
+    stacks = data(cases, stride=1, background_ratio=100)
+    sampled = stacks._chosen_stacks(np.random.default_rng(0))
+    starts = [sorted(int(start) for number, start in sampled if number == index) for index in range(3)]
     assert starts == [list(range(8)), list(range(9)), [0]]
 
 
-def test_negatives_are_a_share_of_the_positives(cases: list[Case]) -> None:
-    for negatives, least, most in ((0.0, 1, 1), (0.5, 1, 2), (100, 3, 9)):
-        stacks = data(cases, negatives=negatives)
+def test_background_stacks_are_a_share_of_the_positives(cases: list[Case]) -> None:
+    for ratio, least, most in ((0.0, 1, 1), (0.5, 1, 2), (100, 3, 9)):
+        stacks = data(cases, background_ratio=ratio)
         chosen = set()
         for seed in range(10):
-            drawn = stacks._draw(np.random.default_rng(seed))
-            flags = [bool(stacks._positives(stacks.volumes[v], np.array([s]))[0]) for v, s in drawn]
+            sampled = stacks._chosen_stacks(np.random.default_rng(seed))
+            flags = [bool(stacks._positives(stacks.volumes[v], np.array([s]))[0]) for v, s in sampled]
             assert sum(flags) in (3, 4, 5, 6) and least <= len(flags) - sum(flags) <= most
-            chosen.add(tuple(map(tuple, drawn[~np.array(flags)])))
+            chosen.add(tuple(map(tuple, sampled[~np.array(flags)])))
         assert len(chosen) > 3
 
 

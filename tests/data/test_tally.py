@@ -16,7 +16,7 @@ def counted(volumes: list[np.ndarray], **options: int) -> Tally:
     return found
 
 
-def drawn(kind: str) -> list[np.ndarray]:
+def sampled(kind: str) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     draw = {
         "int16": lambda: rng.integers(-2000, 2500, (7, 8, 9)).astype(np.int16),
@@ -32,7 +32,7 @@ def drawn(kind: str) -> list[np.ndarray]:
 @pytest.mark.parametrize("chunk", [1 << 24, 100])
 def test_exact_up_to_the_limit(kind: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tally, "CHUNK", chunk)
-    volumes = drawn(kind)
+    volumes = sampled(kind)
     voxels = np.concatenate([volume.ravel() for volume in volumes]).astype(np.float64)
     found = counted(volumes)
     assert found.step == 0.0
@@ -44,7 +44,7 @@ def test_exact_up_to_the_limit(kind: str, chunk: int, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("kind", ["int16", "float32", "far"])
 def test_beyond_the_limit_a_percentile_is_off_by_less_than_a_step(kind: str) -> None:
-    volumes = drawn(kind)
+    volumes = sampled(kind)
     voxels = np.concatenate([volume.ravel() for volume in volumes]).astype(np.float64)
     found = counted(volumes, limit=64)
     assert found.values.size <= 64 and found.counts.sum() == voxels.size

@@ -21,8 +21,8 @@ def flare_server(authority, tmp_path_factory):
 
 
 @pytest.fixture
-def place(authority, flare_server, small_pictures, tmp_path):
+def place(authority, flare_server, small_images, tmp_path):
     """A client's machine in order, for ``fedpeft doctor``; its server is a double on this machine."""
-    shutil.copytree(small_pictures, tmp_path / "data")
+    shutil.copytree(small_images, tmp_path / "data")
     yield Place(tmp_path / "kit", authority, flare_server, healthy_values(tmp_path / "data", tmp_path))
     flare_server.clock_offset = 0.0

@@ -14,12 +14,12 @@ SECONDS = 240
 
 
 @pytest.fixture(scope="session")
-def federation(small_phantom, small_pictures):
+def federation(small_phantom, small_images):
     """A function that runs a job for named sites and returns (workspace, run folder or the error it ended with)."""
 
     def run(folder: Path, job, sites, threads, change=lambda files: None, allow=()):
         data = folder / "data"
-        given = {"segmentation": small_phantom, "classification": small_pictures}[job.run.resolve().task.name]
+        given = {"segmentation": small_phantom, "classification": small_images}[job.run.resolve().task.name]
         for index, name in enumerate(sites):
             source = given / f"site-{index % 3 + 1}"
             shutil.copytree(given / name if (given / name).is_dir() else source, data / name)

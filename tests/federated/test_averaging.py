@@ -42,13 +42,13 @@ def test_a_rows_round_gives_the_weights_of_the_algebra_bit_for_bit(method, feder
 
 @pytest.mark.parametrize("method", [*PICTURES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_PICTURES)])
 def test_pictures_go_the_same_way_bit_for_bit_and_send_what_the_rounds_declare(
-    method, federation, small_pictures, tmp_path
+    method, federation, small_images, tmp_path
 ):
     fields = {"classes": 3, "image_size": 32, "initial": "random", "blocks": 2}
     run = make_run(method, "images", "vit_tiny", rounds=3, batch=4, codec=CODEC.get(method, "bfloat16"), **fields)
     workspace, folder = federation(tmp_path, Job("test", run.config, min_sites=2), SITES, threads=2)
     assert folder.description["status"] == "finished"
-    found, expected = folder.tensors(), by_hand(run, small_pictures, tmp_path / "hand", SITES)
+    found, expected = folder.tensors(), by_hand(run, small_images, tmp_path / "hand", SITES)
     assert {key: tuple(value.shape) for key, value in found.items()} == whole(run)
     assert [key for key, value in found.items() if not torch.equal(value, expected[key])] == []
     up = [declared_bytes(payload(run, round_), run.federation.codec) for round_ in range(3)]

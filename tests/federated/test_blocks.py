@@ -51,9 +51,9 @@ def test_fewer_blocks_are_fewer_bytes():
 
 
 @pytest.fixture
-def follow(small_pictures, tmp_path):
+def follow(small_images, tmp_path):
     """A function that lets a site take part in some rounds of a federation of one; another one averages the others."""
-    site = read_sites(small_pictures)[0]
+    site = read_sites(small_images)[0]
 
     def run(present, restart=()):
         leader, follower = (SiteTrainer(RUN, site, build(RUN, None), tmp_path / name) for name in ("a", "b"))
@@ -97,9 +97,9 @@ def test_a_site_that_missed_a_round_declines_until_it_knows_the_model_again(foll
         assert answer is True or "did not receive what round 1 made of" in answer
 
 
-def test_the_federation_trains_what_it_declares_and_nothing_else(small_pictures, tmp_path):
+def test_the_federation_trains_what_it_declares_and_nothing_else(small_images, tmp_path):
     run = RUN.with_(rounds=2)
-    tensors = by_hand(run, small_pictures, tmp_path, ["site-1", "site-2"])
+    tensors = by_hand(run, small_images, tmp_path, ["site-1", "site-2"])
     initial = trainable(build(run, None))
     moved = {key for key in tensors if not torch.equal(tensors[key], initial[key])}
     assert moved == set(payload(run, 0)) | set(payload(run, 1))

@@ -81,13 +81,13 @@ class Exchange:
 
 
 @pytest.fixture(scope="module", params=[*ROWS, *OTHERS], ids="-".join)
-def played(request, small_phantom, small_pictures, tmp_path_factory):
+def played(request, small_phantom, small_images, tmp_path_factory):
     task, name, codec = request.param
     small = {"image_size": 32, "rounds": ROUNDS, "codec": codec}
     if task == "segmentation":
         run, data = make_run(name, "phantom", "sam_tiny", classes=2, **small), small_phantom
     else:
-        run, data = make_run(name, "images", "vit_tiny", classes=3, initial="random", blocks=2, **small), small_pictures
+        run, data = make_run(name, "images", "vit_tiny", classes=3, initial="random", blocks=2, **small), small_images
     exchange = Exchange(run, data, tmp_path_factory.mktemp(name))
     initial = {key: value.clone() for key, value in exchange.learnable[ModelLearnableKey.WEIGHTS].items()}
     found = []

@@ -60,13 +60,13 @@ ROWS = [(task, name) for name, row in METHODS.items() for task in row.tasks]
 
 
 @pytest.fixture(scope="module", params=ROWS, ids=lambda row: "-".join(row))
-def played(request, small_phantom, small_pictures, tmp_path_factory):
+def played(request, small_phantom, small_images, tmp_path_factory):
     task, name = request.param
     small = {"image_size": 32, "rounds": 1, "batch": 2}
     if task == "segmentation":
         run, data = make_run(name, "phantom", "sam_tiny", classes=2, **small), small_phantom
     else:
-        run, data = make_run(name, "images", "vit_tiny", classes=3, initial="random", **small), small_pictures
+        run, data = make_run(name, "images", "vit_tiny", classes=3, initial="random", **small), small_images
     return run, Round(run, data, tmp_path_factory.mktemp(name))
 
 

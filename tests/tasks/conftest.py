@@ -22,5 +22,5 @@ def site(small_phantom) -> Site:
 
 
 @pytest.fixture(scope="session")
-def photos(small_pictures) -> Site:
-    return read_site(small_pictures / "site-1")
+def photos(small_images) -> Site:
+    return read_site(small_images / "site-1")

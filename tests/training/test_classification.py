@@ -15,8 +15,8 @@ RUN = make_run(
 
 
 @pytest.fixture(scope="module")
-def photos(small_pictures):
-    return read_site(small_pictures / "site-1")
+def photos(small_images):
+    return read_site(small_images / "site-1")
 
 
 @pytest.fixture(scope="module")

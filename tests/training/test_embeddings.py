@@ -24,9 +24,9 @@ ROUNDS = GROUPS + 1
 
 
 @pytest.fixture(scope="module")
-def sites(site, small_pictures):
+def sites(site, small_images):
     """A run and a site for each task."""
-    pictures = read_site(sorted(small_pictures.iterdir())[0])
+    pictures = read_site(sorted(small_images.iterdir())[0])
     site = replace(site, splits=site.splits | {"training": site.splits["training"][:1]})
     return {
         "dec_ft": (make_run("dec_ft", "phantom", "sam_tiny", classes=2, rounds=ROUNDS, image_size=32, batch=2), site),

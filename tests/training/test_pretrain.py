@@ -22,7 +22,7 @@ IMAGES = PACKAGE.parent / "pretrain" / "images.py"
 PHANTOM = PACKAGE / "data" / "phantom" / "sites.py"
 GENERATORS = ("pretrain.shapes", "pretrain.figures")
 ALLOWED = {"collections", "copy", "dataclasses", "functools", "math", "torch"}
-ROW = BACKBONES["sam_tiny"]
+ENTRY = BACKBONES["sam_tiny"]
 TASK = make_run("flap_sam", "phantom", backbone="sam_tiny", classes=2)
 
 
@@ -70,11 +70,11 @@ class TestImages:
     def test_seeds_differ(self) -> None:
         assert not torch.equal(draw(4, 7)[0], draw(4, 8)[0])
 
-    @pytest.mark.parametrize(("count", "side"), [(1, 96), (3, 64)])
-    def test_shapes_and_ranges(self, count: int, side: int) -> None:
-        image, label = draw(count, 0, side)
-        assert image.shape == (count, 1, side, side) and image.dtype == torch.float32
-        assert label.shape == (count, side, side) and label.dtype == torch.int64
+    @pytest.mark.parametrize(("count", "image_size"), [(1, 96), (3, 64)])
+    def test_shapes_and_ranges(self, count: int, image_size: int) -> None:
+        image, label = draw(count, 0, image_size)
+        assert image.shape == (count, 1, image_size, image_size) and image.dtype == torch.float32
+        assert label.shape == (count, image_size, image_size) and label.dtype == torch.int64
         assert image.isfinite().all() and image.min() >= -3 and image.max() <= 6
         assert label.min() >= 0 and label.max() < len(CLASSES)
 
@@ -90,7 +90,7 @@ class TestImages:
 
 
 class TestSeparation:
-    @pytest.mark.parametrize("name", ["images.py", "pictures.py", "figures.py", "shapes.py"])
+    @pytest.mark.parametrize("name", ["images.py", "colour_images.py", "figures.py", "shapes.py"])
     def test_generators_import_nothing_else_of_the_package(self, name: str) -> None:
         names = modules_of(IMAGES.parent / name)
         own = {name for name in names if name.split(".")[0] in ("fedpeft", "pretrain")}
@@ -140,16 +140,16 @@ class TestTraining:
 
 class TestShippedFile:
     def test_fits_every_task(self) -> None:
-        file = shipped(ROW)
+        file = shipped(ENTRY)
         model = build(TASK, file)
-        wanted = {key for key in skeleton(TASK).state_dict() if not key.startswith(ROW.fresh) and ".lora." not in key}
+        wanted = {key for key in skeleton(TASK).state_dict() if not key.startswith(ENTRY.fresh) and ".lora." not in key}
         tensors = read_tensors(file)
         assert tensors.keys() == wanted
         assert all(torch.equal(model.state_dict()[path], tensor) for path, tensor in tensors.items())
         assert all(tensor.isfinite().all() for tensor in tensors.values())
 
     def test_is_small_and_described(self) -> None:
-        file = shipped(ROW)
+        file = shipped(ENTRY)
         facts = json.loads(file.with_suffix(".json").read_text())
         assert facts["sha256"] == sha256_of(file)
         assert facts["bytes"] == file.stat().st_size <= 6_000_000

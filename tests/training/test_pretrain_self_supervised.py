@@ -1,4 +1,4 @@
-"""Pretraining on one site's pictures without labels: its views, its loss, and what it reads."""
+"""Pretraining on one site's images without labels: its views, its loss, and what it reads."""
 
 import json
 from dataclasses import replace
@@ -13,7 +13,8 @@ from PIL import Image
 from fedpeft.common.files import read_tensors
 from fedpeft.config.backbones import BACKBONES
 from fedpeft.config.run import make_run
-from fedpeft.data.prepare.image_writing import Picture, write_pictures
+from fedpeft.data.found import Found, FoundCase
+from fedpeft.data.prepare.writer import write_folder
 from fedpeft.models.checkpoints.reading import sha256_of, shipped
 from fedpeft.models.initial import build
 from pretrain.self_supervised import TEMPERATURE, agreement, main, pretrain, recipe
@@ -23,22 +24,22 @@ SPLITS = ("training",) * 4 + ("validation", "test")
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> list[Picture]:
-    """Two sites of four training pictures, one for validation and one for the test."""
+def images(tmp_path_factory) -> list[FoundCase]:
+    """Two sites of four training images, one for validation and one for the test."""
     source, generator = tmp_path_factory.mktemp("source"), np.random.default_rng(0)
     found = []
     for site in ("a", "b"):
         for index, split in enumerate(SPLITS):
             file = source / f"{site}{index}.png"
             Image.fromarray(generator.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(file)
-            found.append(Picture(site, file.stem, split, file, index % 2, f"lesion-{file.stem}"))
+            found.append(FoundCase(site, file.stem, file, target=index % 2, split=split, group=f"lesion-{file.stem}"))
     return found
 
 
 @pytest.fixture(scope="module")
-def data(pictures, tmp_path_factory) -> Path:
+def data(images, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("data") / "sites"
-    write_pictures(pictures, ["x", "y"], "images", out)
+    write_folder(Found(out, "images", ["x", "y"], images), out)
     return out
 
 
@@ -49,16 +50,16 @@ def pretrained(data: Path, out: Path, *more: str) -> dict:
 
 class TestViews:
     def test_one_seed_gives_one_view(self) -> None:
-        pictures = torch.rand(4, 3, 32, 32)
-        assert torch.equal(view(pictures, 1), view(pictures, 1))
-        assert not torch.equal(view(pictures, 1), view(pictures, 2))
+        images = torch.rand(4, 3, 32, 32)
+        assert torch.equal(view(images, 1), view(images, 1))
+        assert not torch.equal(view(images, 1), view(images, 2))
 
     def test_shape_and_range(self) -> None:
         found = view(torch.rand(3, 3, 16, 16), 0)
         assert found.shape == (3, 3, 16, 16) and found.min() >= 0 and found.max() <= 1 and found.isfinite().all()
 
     def test_colours_stay_nearly_what_they_were(self) -> None:
-        # A plain picture has no outline to turn: what a view changes in it is light, tint and saturation.
+        # A plain image has no outline to turn: what a view changes in it is light, tint and saturation.
         plain = torch.tensor([0.5, 0.3, 0.2])[None, :, None, None].expand(64, 3, 16, 16)
         found = view(plain, 0).mean(dim=(2, 3))
         assert (found.argmax(dim=1) == 0).all() and (found.argmin(dim=1) == 2).all()
@@ -67,7 +68,7 @@ class TestViews:
 
 class TestAgreement:
     def test_is_equation_1_of_chen_et_al(self) -> None:
-        # Two pictures, two views each, in the order first views, second views; likeness by hand.
+        # Two images, two views each, in the order first views, second views; likeness by hand.
         projected = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0], [0.0, 3.0]])
         near, far = exp(1 / TEMPERATURE), exp(0.0)
         found = agreement(projected, torch.tensor([2, 3, 0, 1]))
@@ -93,14 +94,14 @@ class TestCommand:
         assert facts["cases"] == [{"case": f"a{index}", "group": f"lesion-a{index}"} for index in range(4)]
         assert facts["sha256"] == sha256_of(tmp_path / "m.safetensors")
 
-    def test_other_sites_other_splits_and_labels_do_not_matter(self, pictures, data: Path, tmp_path: Path) -> None:
+    def test_other_sites_other_splits_and_labels_do_not_matter(self, images, data: Path, tmp_path: Path) -> None:
         changed = [
             replace(item, target=1 - item.target)
             if item.site == "a" and item.split == "training"
-            else replace(item, image=pictures[0].image)
-            for item in pictures
+            else replace(item, image=images[0].image)
+            for item in images
         ]
-        write_pictures(changed, ["x", "y"], "images", tmp_path / "other")
+        write_folder(Found(data, "images", ["x", "y"], changed), tmp_path / "other")
         first, second = (pretrained(folder, tmp_path / "m.safetensors") for folder in (data, tmp_path / "other"))
         assert first["sha256"] == second["sha256"]
 

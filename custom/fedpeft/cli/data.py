@@ -10,9 +10,8 @@ from rich.console import Console
 
 from fedpeft.cli import prepare
 from fedpeft.cli.options import print_table
-from fedpeft.data.check import Report, SiteSummary, check
+from fedpeft.data.check import Report, check
 from fedpeft.data.datalist import Site, read_sites
-from fedpeft.data.images.check import PictureSummary
 from fedpeft.data.phantom.sites import write_phantom
 from fedpeft.study.plots.partition import draw_partition
 from fedpeft.training.client.site_file import register
@@ -45,12 +44,12 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     phantom.add_argument("--sites", type=int, default=3, help="number of sites (default 3)")
     phantom.add_argument("--seed", type=int, default=0, help="default 0")
     _add_register(phantom)
-    for layout in prepare.add_parser(commands):
-        layout.add_argument("--out", type=Path, required=True, help="folder to make")
-        _add_register(layout)
-    check = prepare.add_command(commands, "check", "geometry, labels, intensities and counts of every site", CHECK)
-    check.add_argument("dir", type=Path, metavar="DIR", help="folder of <site>/datalist.json")
-    check.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    for source in prepare.add_parser(commands):
+        source.add_argument("--out", type=Path, required=True, help="folder to make")
+        _add_register(source)
+    checked = prepare.add_command(commands, "check", "geometry, labels, intensities and counts of every site", CHECK)
+    checked.add_argument("dir", type=Path, metavar="DIR", help="folder of <site>/datalist.json")
+    checked.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return parser
 
 
@@ -82,7 +81,7 @@ def _phantom(args: argparse.Namespace) -> int:
 def _prepare(args: argparse.Namespace) -> int:
     prepared = prepare.prepare(args)
     notes = list(prepared.notes)
-    if any(case.target is not None for site in prepared.sites for case in site.splits["training"]):
+    if any(case.target is not None for site in prepared.sites for cases in site.splits.values() for case in cases):
         notes.append(f"who has what: {draw_partition(prepared.sites, args.out / PARTITION_PLOT)}")
     return _made(args, args.dataset, prepared.sites, notes)
 
@@ -96,8 +95,8 @@ def _made(args: argparse.Namespace, dataset: str, sites: Sequence[Site], notes: 
         made = {"out": str(args.out), "site_file": site_file and str(site_file), "sites": counts, "notes": list(notes)}
         print(json.dumps(made, indent=1))
         return 0
-    rows = [[str(value) for value in row.values()] for row in counts]
-    print_table(list(counts[0]), rows, f"{dataset} in {args.out}")
+    lines = [[str(value) for value in line.values()] for line in counts]
+    print_table(list(counts[0]), lines, f"{dataset} in {args.out}")
     for note in notes:
         print(note)
     if site_file is not None:
@@ -116,37 +115,13 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _print_report(folder: Path, report: Report) -> None:
-    volumes = [site for site in report.sites if isinstance(site, SiteSummary)]
-    pictures = [site for site in report.sites if not isinstance(site, SiteSummary)]
-    if volumes:
-        head = ["site", "train/val/test", "voxels R A S", "mm R A S", "axes", "labels, % of voxels"]
-        print_table(head, list(map(_volumes, volumes)), str(folder))
-    if pictures:
-        head = ["site", "train/val/test", "pixels H W", *pictures[0].classes]
-        print_table(head, list(map(_pictures, pictures)), str(folder))
-    for title, lines in (("warning", report.warnings), ("fault", report.faults)):
-        for line in lines:
-            print(f"{title}: {line}")
+    tables: dict[tuple[str, ...], list[list[str]]] = {}
+    for site in report.sites:
+        head, line = zip(*site.line(), strict=True)
+        tables.setdefault(head, []).append(list(line))
+    for head, lines in tables.items():
+        print_table(list(head), lines, str(folder))
+    for title, sentences in (("warning", report.warnings), ("fault", report.faults)):
+        for sentence in sentences:
+            print(f"{title}: {sentence}")
     print(f"{len(report.sites)} sites, {len(report.faults)} faults, {len(report.warnings)} warnings")
-
-
-def _volumes(site: SiteSummary) -> list[str]:
-    return [
-        site.site,
-        "/".join(str(count) for count in site.cases.values()),
-        _range(*site.shape),
-        _range(*site.spacing),
-        " ".join(site.orientation),
-        ", ".join(f"{name} {100 * share:.2f}" for name, share in site.share.items()),
-    ]
-
-
-def _pictures(site: PictureSummary) -> list[str]:
-    counts = [by_split.values() for by_split in (site.cases, *site.classes.values())]
-    whole, *classes = ["/".join(map(str, count)) for count in counts]
-    return [site.site, whole, _range(*site.shape), *classes]
-
-
-def _range(low: Sequence[float], high: Sequence[float]) -> str:
-    pairs = zip(low, high, strict=True)
-    return " x ".join(f"{a:g}" if a == b else f"{a:g}-{b:g}" for a, b in pairs)

@@ -2,8 +2,8 @@
 
 With a folder, every entry is a file there, memory-mapped, so that the operating system decides how much of it is in
 memory. Without one, entries lie in memory up to a bound and beyond it in temporary files that have no name any more,
-memory-mapped as well. What was not kept for want of room is made again each time it is asked for: a cache changes no
-result, only when it is computed.
+memory-mapped as well. What found no space is made again each time it is asked for: a cache changes no result, only when
+it is computed.
 """
 
 import hashlib
@@ -47,15 +47,15 @@ class Cache:
             first.
 
     Attributes:
-        full: whether something was not kept for want of room.
+        full: whether there was no space for something.
     """
 
     def __init__(self, folder: Path | None = None, stamp: str = "", memory: int = MEMORY, disk: int = DISK) -> None:
         self.folder, self.stamp, self.full = folder, stamp, False
-        self._memory, self._disk, self._room = memory, disk, 0
+        self._memory, self._disk, self._space = memory, disk, 0
         self._writable = folder is not None
         self._kept: dict[str, Tensors] = {}
-        # Entries may be made in several threads; what there is room for is decided in one at a time.
+        # Entries may be made in several threads; one at a time decides whether there is space.
         self._deciding = threading.Lock()
 
     def get(self, parts: Iterable[object], make: Callable[[], Tensors]) -> Tensors:
@@ -74,7 +74,7 @@ class Cache:
             if found is None:
                 found = make()
                 with self._deciding:
-                    placed = self._written(key, found) or self._decoded(found)
+                    placed = self._written(key, found) or self._bounded(found)
                     if placed is None:
                         self._declare_full()
                         return found
@@ -83,16 +83,16 @@ class Cache:
         return self._kept[key]
 
     def hold(self, tensors: Tensors) -> Tensors:
-        """The same values within this run's bounds: in memory, or mapped; as they are if neither has room."""
-        decoded = self._decoded(tensors)
-        if decoded is None:
+        """The same values within this run's bounds: in memory, or mapped; as they are if neither has space."""
+        bounded = self._bounded(tensors)
+        if bounded is None:
             self._declare_full()
-        return decoded or tensors
+        return bounded or tensors
 
     def _declare_full(self) -> None:
         if not self.full:
             LOG.warning(
-                "the cache is full (%s); what it has no room for is computed again each time: give the site file a "
+                "the cache is full (%s); what it has no space for is computed again each time: give the site file a "
                 '"cache_dir" on a larger disk',
                 self.folder or "no cache_dir",
             )
@@ -111,13 +111,13 @@ class Cache:
             return None
 
     def _written(self, key: str, tensors: Tensors) -> Tensors | None:
-        """The entry as a file of the folder; None if there is no folder, or no room in it."""
+        """The entry as a file of the folder; None if there is no folder, or no space in it."""
         path, size = self._path(key), _bytes(tensors)
         try:
-            if not self._writable or not self._makes_room(size):
+            if path is None or not self._writable or not self._make_space(path.parent, size):
                 return None
             _write(path, tensors)
-            self._room -= size
+            self._space -= size
             return _mapped(path)
         except (SafetensorError, ValueError, OSError) as error:
             LOG.warning(
@@ -129,7 +129,7 @@ class Cache:
             self._writable = False
             return None
 
-    def _decoded(self, tensors: Tensors) -> Tensors | None:
+    def _bounded(self, tensors: Tensors) -> Tensors | None:
         size = _bytes(tensors)
         if size <= self._memory:
             self._memory -= size
@@ -146,14 +146,14 @@ class Cache:
     def _path(self, key: str) -> Path | None:
         return self.folder / f"{key}{SUFFIX}" if self.folder else None
 
-    def _makes_room(self, size: int) -> bool:
-        """Whether ``size`` bytes fit; looks at the folder only now and then, and removes what is oldest in it."""
-        if size <= self._room:
+    def _make_space(self, folder: Path, size: int) -> bool:
+        """Whether there is space for ``size`` bytes; removes the oldest files, but looks at them only now and then."""
+        if size <= self._space:
             return True
-        self.folder.mkdir(parents=True, exist_ok=True)
-        files = sorted(_sizes(self.folder), key=lambda item: item[0])
+        folder.mkdir(parents=True, exist_ok=True)
+        files = sorted(_sizes(folder), key=lambda item: item[0])
         total = sum(used for _, used, _ in files)
-        limit = min(self._disk, total + shutil.disk_usage(self.folder).free // 2)
+        limit = min(self._disk, total + shutil.disk_usage(folder).free // 2)
         for _, used, path in files:
             if total + size <= limit:
                 break
@@ -161,8 +161,8 @@ class Cache:
             if path.stem not in self._kept:
                 path.unlink(missing_ok=True)
                 total -= used
-        self._room = min(limit - total, max(size, limit // 16))
-        return size <= self._room
+        self._space = min(limit - total, max(size, limit // 16))
+        return size <= self._space
 
 
 def content(path: Path | None) -> str:
@@ -216,7 +216,7 @@ def _mapped(path: Path) -> Tensors:
 def _checksum(tensors: Tensors) -> str:
     value = 0
     for name, tensor in sorted(tensors.items()):
-        value = zlib.crc32(tensor.flatten().view(torch.uint8).numpy(), zlib.crc32(name.encode(), value))
+        value = zlib.crc32(tensor.flatten().view(torch.uint8).numpy().data, zlib.crc32(name.encode(), value))
     return f"{value:08x}"
 
 

@@ -1,7 +1,7 @@
 """Site folders: ``<root>/<site>/datalist.json`` in MONAI's decathlon form.
 
 ``{"name", "labels": {"0": "background", ...}, "training": [{"image", "label", "case"}], "validation": [...],
-"test": [...], "statistics": {...}}`` with paths relative to the file and inside its folder. A datalist of pictures has
+"test": [...], "statistics": {...}}`` with paths relative to the file and inside its folder. A datalist of images has
 ``"task": "classification"``, labels without a background, and entries ``{"image", "label": <index>, "case", "group"}``;
 the group, a lesion or a patient, may be missing.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedpeft.config.tasks import task
-from fedpeft.data.entries import SEGMENTATION, read_entries, read_labels, read_task
+from fedpeft.data.entries import SEGMENTATION, DatalistError, ImageEntry, VolumeEntry, read_content
 from fedpeft.data.volumes.normalise import Statistics
 
 DATALIST = "datalist.json"
@@ -22,17 +22,17 @@ SPLITS = ("training", "validation", "test")
 
 @dataclass(frozen=True)
 class Case:
-    """One volume, or one picture.
+    """One volume, or one image of a class.
 
     Attributes:
         case: name, unique within its site.
         image: NIfTI, or JPEG or PNG file.
-        label: NIfTI file of the same grid; None for a picture and where there is no truth.
+        label: NIfTI file of the same grid; None for an image of a class and where there is no truth.
         site: name of the site it lies at; "" for a single volume.
         statistics: of that site's training cases; None if the volume is to be normalised by itself.
-        target: index of a picture's class; None for a volume and where there is no truth.
-        group: what a picture shows, such as a lesion or a patient: two pictures of one group are not independent; ""
-            where that is not known.
+        target: index of an image's class; None for a volume and where there is no truth.
+        group: lesion or patient that an image shows: two images of one group are not independent; "" where that is
+            not known.
     """
 
     case: str
@@ -95,32 +95,31 @@ def read_site(path: str | Path) -> Site:
 
     Raises:
         FileNotFoundError: there is no datalist.
-        ValueError: the datalist is not as described above; the message names file and entry.
+        DatalistError: the datalist is not as described above; each fault names file and entry.
     """
     file = Path(path) / DATALIST if Path(path).is_dir() else Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"{file}: not found, expected a datalist; see fedpeft data prepare --help")
     file = Path(os.path.abspath(file))  # not resolve(): a linked folder keeps the name of its link, the site
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        task_name, content = read_content(file, json.loads(file.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: not JSON ({error}); prepare the data again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file}: holds a {type(content).__name__}, expected an object; prepare the data again")
-    name, statistics = file.parent.name, None
-    if content.get("statistics") is not None:
-        statistics = Statistics.from_dict(content["statistics"], str(file))
-    task_name = read_task(file, content.get("task"))
-    labels = read_labels(file, content.get("labels"), task_name)
-    splits = {
-        split: tuple(
-            Case(**entry, site=name, statistics=statistics)
-            for entry in read_entries(file, content.get(split, []), split, task_name, labels)
-        )
-        for split in SPLITS
-    }
+        raise DatalistError(file, [f"{file}: not JSON ({error}); prepare the data again"]) from error
+    splits = {split: _cases(file, getattr(content, split), content.statistics) for split in SPLITS}
     _refuse_duplicates(file, splits)
-    return Site(name, file.parent, labels, splits, statistics, str(content.get("name", "")), task_name)
+    return Site(file.parent.name, file.parent, content.labels, splits, content.statistics, content.name, task_name)
+
+
+def datalists_below(root: str | Path) -> list[Path]:
+    """Every ``<root>/<site>/datalist.json``, sorted by site.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    files = sorted(Path(root).glob(f"*/{DATALIST}"), key=lambda file: file.parent.name)
+    if not files:
+        raise FileNotFoundError(f"{root}: no <site>/{DATALIST} below it; make one with fedpeft data prepare or phantom")
+    return files
 
 
 def read_sites(root: str | Path) -> list[Site]:
@@ -130,10 +129,7 @@ def read_sites(root: str | Path) -> list[Site]:
         FileNotFoundError: ``root`` holds no ``<site>/datalist.json``.
         ValueError: a datalist is faulty, or the sites' tasks or label tables differ.
     """
-    files = sorted(Path(root).glob(f"*/{DATALIST}"), key=lambda file: file.parent.name)
-    if not files:
-        raise FileNotFoundError(f"{root}: no <site>/{DATALIST} below it; make one with fedpeft data prepare or phantom")
-    sites = [read_site(file) for file in files]
+    sites = [read_site(file) for file in datalists_below(root)]
     for site in sites[1:]:
         if site.task != sites[0].task:
             raise ValueError(
@@ -181,7 +177,7 @@ def write_datalist(
         name: of the data set.
         labels: index -> name.
         splits: cases by split; a missing split is written empty.
-        statistics: of the training cases; pictures have none.
+        statistics: of the training cases; images have none.
         task_name: what the cases are labelled for.
 
     Returns:
@@ -215,10 +211,24 @@ def _entry(folder: Path, case: Case) -> dict[str, str | int]:
     return {**relative, **target, "case": case.case, **({"group": case.group} if case.group else {})}
 
 
+def _cases(file: Path, entries: Sequence[VolumeEntry | ImageEntry], statistics: Statistics | None) -> tuple[Case, ...]:
+    """Cases whose files lie below the folder of a datalist."""
+    folder, site = file.parent, file.parent.name
+    return tuple(
+        Case(entry.case, folder / entry.image, site=site, statistics=statistics, target=entry.label, group=entry.group)
+        if isinstance(entry, ImageEntry)
+        else Case(entry.case, folder / entry.image, folder / entry.label if entry.label else None, site, statistics)
+        for entry in entries
+    )
+
+
 def _refuse_duplicates(file: Path, splits: Mapping[str, Sequence[Case]]) -> None:
     seen: dict[str, str] = {}
+    faults = []
     for split in SPLITS:
         for case in splits[split]:
             if case.case in seen:
-                raise ValueError(f"{file}: case {case.case!r} is in {seen[case.case]} and in {split}, expected once")
+                faults.append(f"{file}: case {case.case!r} is in {seen[case.case]} and in {split}, expected once")
             seen[case.case] = split
+    if faults:
+        raise DatalistError(file, faults)

@@ -1,89 +1,144 @@
-"""What a ``datalist.json`` may say, checked entry by entry: the file may come from elsewhere."""
+"""What a ``datalist.json`` may say: the file may come from elsewhere, so every entry is checked, all faults at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Generic, TypeVar
 
-from fedpeft.config.tasks import TASKS, task
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo
+
+from fedpeft.config.tasks import task
+from fedpeft.data.volumes.normalise import Statistics
 
 SEGMENTATION, CLASSIFICATION = "segmentation", "classification"
 # Labels of volumes are stored in 8 bits.
 MOST_LABELS = 256
+# Faults of a message; the others are counted.
+SHOWN = 20
 
 
-def read_task(file: Path, name: Any) -> str:
-    """The task that a datalist names; segmentation if it names none.
+class DatalistError(ValueError):
+    """Everything that is wrong with a datalist.
 
-    Raises:
-        ValueError: there is no such task.
+    Attributes:
+        faults: one sentence a fault, each naming file and entry.
     """
-    if name is not None and name not in TASKS:
-        raise ValueError(f"{file}: task is {name!r}, expected {' or '.join(TASKS)}; prepare the data again")
-    return name or SEGMENTATION
+
+    def __init__(self, file: Path, faults: Sequence[str]) -> None:
+        """Make one line of one fault, and a list of several."""
+        self.faults = tuple(faults)
+        shown = [*self.faults[:SHOWN], *([f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else [])]
+        super().__init__(shown[0] if len(shown) == 1 else "\n  ".join((f"{file}: {len(faults)} faults", *shown)))
 
 
-def read_labels(file: Path, table: Any, task_name: str) -> dict[int, str]:
-    """A datalist's label table, index -> name.
+def path_fault(relative: Any) -> str:
+    """What is wrong with a path that a file from elsewhere names; "" if it stays below its folder."""
+    path = PurePosixPath(relative) if isinstance(relative, str) else None
+    if path is None or path.is_absolute() or ".." in path.parts or "\\" in relative or not path.parts:
+        return f"path is {relative!r}, expected one relative to the file without '..'"
+    return ""
 
-    Raises:
-        ValueError: it is no table, has a gap, or has too few or too many labels.
-    """
-    first = "background" if task(task_name).background else "..."
+
+def _inside(relative: Any) -> str:
+    if fault := path_fault(relative):
+        raise ValueError(fault)
+    return str(relative)
+
+
+def _index(label: Any, info: ValidationInfo) -> int | None:
+    """A class of the label table, which the context holds; None where that is faulty itself."""
+    labels = (info.context or {}).get("labels")
+    if label is not None and labels and (type(label) is not int or label not in labels):
+        raise ValueError(f"label is {label!r}, expected an index of the table {labels}")
+    return label
+
+
+def _labels(table: Any, info: ValidationInfo) -> dict[int, str]:
     try:
         labels = {int(index): str(name) for index, name in table.items()}
-    except (AttributeError, ValueError) as error:
-        raise ValueError(f"{file}: labels are {table!r}, expected {{'0': '{first}', '1': ...}}") from error
+    except (AttributeError, ValueError):
+        first = "background" if task((info.context or {})["task"]).background else "..."
+        raise ValueError(f"labels are {table!r}, expected {{'0': '{first}', '1': ...}}") from None
     if sorted(labels) != list(range(len(labels))) or not 2 <= len(labels) <= MOST_LABELS:
-        raise ValueError(f"{file}: label indices are {sorted(labels)}, expected 2 to 256, from 0 without a gap")
+        raise ValueError(f"label indices are {sorted(labels)}, expected 2 to 256, from 0 without a gap")
     return dict(sorted(labels.items()))
 
 
-def read_entries(
-    file: Path, entries: Any, split: str, task_name: str, labels: Mapping[int, str]
-) -> list[dict[str, Any]]:
-    """A split's entries as fields of a ``Case``: "case", "image", "label", "target" and "group".
+def _statistics(values: Any) -> Statistics | None:
+    return None if values is None else Statistics.from_dict(values)
+
+
+Inside = Annotated[str, BeforeValidator(_inside)]
+Text = Annotated[str, BeforeValidator(str)]
+
+
+class VolumeEntry(BaseModel):
+    """One volume: paths relative to the datalist."""
+
+    image: Inside
+    case: Text
+    label: Inside | None = None
+
+
+class ImageEntry(BaseModel):
+    """One image; the label is the index of its class."""
+
+    image: Inside
+    case: Text
+    label: Annotated[int | None, BeforeValidator(_index)] = None
+    group: Annotated[str, BeforeValidator(lambda group: str(group or ""))] = ""
+
+
+Entry = TypeVar("Entry", VolumeEntry, ImageEntry)
+
+
+class Content(BaseModel, Generic[Entry]):
+    """A whole datalist; keys that are not here do not matter."""
+
+    name: Text = ""
+    labels: Annotated[dict[int, str], BeforeValidator(_labels), Field(validate_default=True)] = None  # type: ignore[assignment]
+    training: list[Entry] = []
+    validation: list[Entry] = []
+    test: list[Entry] = []
+    statistics: Annotated[Statistics | None, BeforeValidator(_statistics)] = None
+
+
+CONTENTS: dict[str, type[Content[Any]]] = {
+    SEGMENTATION: Content[VolumeEntry],
+    CLASSIFICATION: Content[ImageEntry],
+}
+
+
+def read_content(file: Path, content: Any) -> tuple[str, Content[Any]]:
+    """The task that a datalist names, segmentation if it names none, and what it says.
 
     Args:
-        file: the datalist, which paths are relative to.
-        entries: what stands under the split's name.
-        split: that name, for messages.
-        task_name: whether "label" is a file or the index of a class.
-        labels: index -> name.
+        file: for messages.
+        content: of the file, as JSON gives it.
 
     Raises:
-        ValueError: an entry is not as described in ``datalist``; the message names file and entry.
+        DatalistError: it is not as described in ``datalist``.
     """
-    if not isinstance(entries, list):
-        raise ValueError(f"{file}: {split} is a {type(entries).__name__}, expected a list; prepare the data again")
-    found = []
-    for number, entry in enumerate(entries):
-        where = f"{file}: {split}[{number}]"
-        if not isinstance(entry, dict) or not {"image", "case"} <= entry.keys():
-            raise ValueError(f"{where} is {entry!r}, expected an object with image, label and case")
-        label, target = entry.get("label"), None
-        if label is not None and task_name == CLASSIFICATION:
-            label, target = None, _target(label, labels, where)
-        elif label is not None:
-            label = inside(file.parent, label, where)
-        group = str(entry.get("group") or "") if task_name == CLASSIFICATION else ""
-        image = inside(file.parent, entry["image"], where)
-        found.append({"case": str(entry["case"]), "image": image, "label": label, "target": target, "group": group})
-    return found
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise DatalistError(file, [f"{file}: holds a {kind}, expected an object; prepare the data again"])
+    name = SEGMENTATION if content.get("task") is None else content["task"]
+    if not isinstance(name, str) or name not in CONTENTS:
+        known = " or ".join(CONTENTS)
+        raise DatalistError(file, [f"{file}: task is {name!r}, expected {known}; prepare the data again"])
+    table = content["labels"] if isinstance(content.get("labels"), dict) else {}
+    context = {"task": name, "labels": {int(index): label for index, label in table.items() if index.isdecimal()}}
+    try:
+        return name, CONTENTS[name].model_validate(content, context=context)
+    except ValidationError as error:
+        raise DatalistError(file, list(dict.fromkeys(_sentence(file, fault) for fault in error.errors()))) from None
 
 
-def inside(folder: Path, relative: Any, where: str) -> Path:
-    """The path below a folder that a file from elsewhere names.
-
-    Raises:
-        ValueError: it would lead out of the folder, so that a site would read files that are not meant.
-    """
-    path = PurePosixPath(relative) if isinstance(relative, str) else None
-    if path is None or path.is_absolute() or ".." in path.parts or "\\" in relative or not path.parts:
-        raise ValueError(f"{where}: path is {relative!r}, expected one relative to the file without '..'")
-    return folder / path
-
-
-def _target(label: Any, labels: Mapping[int, str], where: str) -> int:
-    if not isinstance(label, int) or isinstance(label, bool) or label not in labels:
-        raise ValueError(f"{where}: label is {label!r}, expected an index of the table {dict(labels)}")
-    return label
+def _sentence(file: Path, error: Mapping[str, Any]) -> str:
+    """A fault by its file and entry."""
+    split, *place = error["loc"]
+    where = f"{file}: {split}[{place[0]}]" if place else str(file)
+    if (own := error.get("ctx", {}).get("error")) is not None:
+        return f"{where}: {own}"
+    if not place:
+        return f"{file}: {split} is a {type(error['input']).__name__}, expected a list; prepare the data again"
+    return f"{where} is {error['input']!r}, expected an object with image, label and case"

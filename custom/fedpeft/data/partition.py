@@ -1,6 +1,6 @@
 """Who has which case: cases dealt out anew to sites, to compare federations that differ in nothing else.
 
-Every case keeps its split, so the pooled test set is the same whatever the partition; pictures of one group stay at one
+Every case keeps its split, so the pooled test set is the same whatever the partition; cases of one group stay at one
 site.
 """
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fedpeft.data.datalist import SPLITS
-from fedpeft.data.grouped import Unit, target_of, units_of
-from fedpeft.data.prepare.image_writing import Picture
+from fedpeft.data.found import FoundCase
+from fedpeft.data.splits import Unit, target_of, units_of
 
 NATURAL = "natural"
 
@@ -22,7 +22,7 @@ class Shape:
 
     Attributes:
         shares: (sites,) of all cases, summing to 1.
-        mixes: (sites, classes), each row a distribution over classes; None: whatever is left is as likely.
+        mixes: (sites, classes), each site a distribution over classes; None: each case that is left is equally likely.
     """
 
     shares: np.ndarray
@@ -51,8 +51,8 @@ def quantity(prior: np.ndarray, sites: int, alpha: float, rng: np.random.Generat
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A row of the partitions.
+class Partition:
+    """An entry of the partitions.
 
     Attributes:
         shape: (distribution of the classes, sites, alpha, rng) -> what the sites are to look like.
@@ -63,22 +63,22 @@ class Kind:
     skewed: bool = True
 
 
-PARTITIONS: dict[str, Kind] = {
-    "iid": Kind(iid, skewed=False), "dirichlet": Kind(dirichlet), "quantity": Kind(quantity),
+PARTITIONS: dict[str, Partition] = {
+    "iid": Partition(iid, skewed=False), "dirichlet": Partition(dirichlet), "quantity": Partition(quantity),
 }  # fmt: skip
 
 
-def partition(pictures: Sequence[Picture], how: str, sites: int, alpha: float, seed: int) -> list[Picture]:
+def partition(cases: Sequence[FoundCase], how: str, sites: int, alpha: float, seed: int) -> list[FoundCase]:
     """Deal cases out to ``site-1`` ... ``site-<sites>``.
 
-    Each split is dealt out by itself, in the same shape; a group in several splits goes with its training pictures.
+    Each split is dealt out by itself, in the same shape; a group in several splits goes with its training cases.
     Every site gets a training case, and one of every other split that has as many groups as there are sites.
 
     Args:
-        pictures: with splits; their sites are replaced.
+        cases: with splits; their sites are replaced.
         how: a name in ``PARTITIONS``.
         sites: 1 or more.
-        alpha: above 0, see ``Kind``.
+        alpha: above 0, see ``Partition``.
         seed: 0 or more; the same seed gives the same partition.
 
     Returns:
@@ -92,36 +92,36 @@ def partition(pictures: Sequence[Picture], how: str, sites: int, alpha: float, s
             f"partition {how!r} to {sites} sites with alpha {alpha}: expected one of {', '.join(PARTITIONS)}, at least "
             "1 site and an alpha above 0"
         )
-    rng, units = np.random.default_rng(seed), units_of(pictures)
+    rng, units = np.random.default_rng(seed), units_of(cases)
     strata = {split: [unit for unit in units if _split(unit) == split] for split in SPLITS}
     if len(strata["training"]) < sites:
         raise ValueError(f"{len(strata['training'])} training cases or groups for {sites} sites, expected as many")
-    prior = np.bincount([picture.target for picture in pictures]) / len(pictures)
+    prior = np.bincount([case.target or 0 for case in cases]) / len(cases)
     shape = PARTITIONS[how].shape(prior, sites, alpha, rng)
     return [
-        replace(picture, site=f"site-{site + 1}")
+        replace(case, site=f"site-{site + 1}")
         for stratum in strata.values()
         for site, unit in _deal(stratum, shape, rng)
-        for picture in unit
+        for case in unit
     ]
 
 
 def _split(unit: Unit) -> str:
-    return min((picture.split for picture in unit), key=SPLITS.index)
+    return min((case.split or "" for case in unit), key=SPLITS.index)
 
 
 def _deal(units: Sequence[Unit], shape: Shape, rng: np.random.Generator) -> Iterator[tuple[int, Unit]]:
-    """Every unit with its site: the site that lacks most draws a class, and takes a unit of it at random."""
+    """Every unit with its site: the site that lacks most samples a class and takes a random unit of it."""
     targets = np.array([target_of(unit) for unit in units], dtype=np.int64)
     stock = {int(target): rng.permutation(np.flatnonzero(targets == target)).tolist() for target in np.unique(targets)}
     left = np.bincount(targets, weights=[len(unit) for unit in units], minlength=1)
-    wanted, decoded = shape.shares * left.sum(), np.zeros(len(shape.shares))
+    wanted, given = shape.shares * left.sum(), np.zeros(len(shape.shares))
     for _ in units:
         # First one for each site, even where a site's share is less than a case.
-        site = int(np.argmin(decoded > 0)) if (decoded == 0).any() else int(np.argmax(wanted - decoded))
+        site = int(np.argmin(given > 0)) if (given == 0).any() else int(np.argmax(wanted - given))
         target = int(rng.choice(len(left), p=_odds(shape, site, left)))
         unit = units[stock[target].pop()]
-        decoded[site] += len(unit)
+        given[site] += len(unit)
         left[target] -= len(unit)
         yield site, unit
 

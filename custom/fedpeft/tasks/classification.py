@@ -16,7 +16,7 @@ from fedpeft.config.run import Run
 from fedpeft.config.tasks import TASKS
 from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import Case, Site
-from fedpeft.data.images.images import PictureData, normalised, read_pictures
+from fedpeft.data.images.images import ImageData, normalised, read_images
 from fedpeft.tasks.base import Prediction, Task, Written
 from fedpeft.tasks.measures import TITLES, measures
 from fedpeft.tasks.scores import CaseScore
@@ -60,7 +60,7 @@ class ClassPrediction(Prediction):
         return Written(values, f"{out}: {best}; {', '.join(f'{name} {value:.3f}' for name, value in ranked)}")
 
 
-class ClassificationTask(Task[PictureData, ImageCases]):
+class ClassificationTask(Task[ImageData, ImageCases]):
     """One class of each image."""
 
     entry = TASKS["classification"]
@@ -68,9 +68,9 @@ class ClassificationTask(Task[PictureData, ImageCases]):
     figure = "confusions"
     measure_titles = TITLES
 
-    def training_data(self, run: Run, site: Site, before_read: Callable[[], None], cache: Cache) -> PictureData:
+    def training_data(self, run: Run, site: Site, before_read: Callable[[], None], cache: Cache) -> ImageData:
         """The images of a site's training cases; see `Task.training_data`."""
-        return PictureData(
+        return ImageData(
             site.splits["training"],
             run.data.classes,
             run.model.image_size,
@@ -80,7 +80,7 @@ class ClassificationTask(Task[PictureData, ImageCases]):
             cache=cache,
         )
 
-    def loss(self, run: Run, data: PictureData) -> Loss:
+    def loss(self, run: Run, data: ImageData) -> Loss:
         """Cross-entropy or focal loss, as the run says.
 
         "balanced": cross-entropy in which every class that occurs at the site weighs the same in an epoch, n / (k n_c)
@@ -104,7 +104,7 @@ class ClassificationTask(Task[PictureData, ImageCases]):
         cases = site.splits[split]
         if not cases:
             return ImageCases((), torch.empty(0, 3, run.model.image_size, run.model.image_size, dtype=torch.uint8))
-        return ImageCases(tuple(cases), read_pictures(cases, run.model.image_size, before_read, cache))
+        return ImageCases(tuple(cases), read_images(cases, run.model.image_size, before_read, cache))
 
     def unlabelled(self, cases: ImageCases) -> Iterator[str]:
         """The names of the cases without a class."""
@@ -129,7 +129,7 @@ class ClassificationTask(Task[PictureData, ImageCases]):
 
     def predict(self, model: nn.Module, image: Path, run: Run, preprocessing: Preprocessing) -> ClassPrediction:
         """The class of a JPEG or PNG file; see `Task.predict`."""
-        values = class_probabilities(model, read_pictures([Case(image.name, image)], run.model.image_size), run)[0]
+        values = class_probabilities(model, read_images([Case(image.name, image)], run.model.image_size), run)[0]
         return ClassPrediction(image, dict(zip(run.label_table.values(), values.tolist(), strict=True)))
 
     def measures(self, scores: Sequence[CaseScore], labels: Sequence[str]) -> dict[str, Any]:

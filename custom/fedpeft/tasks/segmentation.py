@@ -68,7 +68,7 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
             batch=run.training.batch,
             stack=run.data.stack,
             stride=run.data.stride,
-            negatives=run.data.background_ratio,
+            background_ratio=run.data.background_ratio,
             whole=run.method.mixes_slices,
             before_read=before_read,
             cache=cache,

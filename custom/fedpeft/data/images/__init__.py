@@ -1,1 +1,1 @@
-"""data/images."""
+"""Images of one class each: reading, augmenting, preparing and checking them, and the training data set."""

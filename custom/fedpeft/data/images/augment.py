@@ -1,8 +1,8 @@
-"""Augmentation of one picture: what a dermatoscope, a turn of the hand or a lamp would change.
+"""Augmentation of one image: what a dermatoscope, a turn of the hand or a lamp would change.
 
 One of the eight symmetries of the square, a crop of most of the area, brightness and contrast. A few tensor operations:
-MONAI's own transforms also track an affine matrix, which pictures do not have, and seed a Mersenne twister for each
-picture, which alone takes as long as all of this.
+MONAI's own transforms also track an affine matrix, which images do not have, and seed a Mersenne twister for each
+image, which alone takes as long as all of this.
 """
 
 import numpy as np
@@ -10,35 +10,35 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Shares of the picture's area that a crop keeps, and factors.
+# Shares of the image's area that a crop keeps, and factors.
 AREA = (0.8, 1.0)
 BRIGHTNESS = (0.8, 1.2)
 CONTRAST = (0.8, 1.2)
 
 
-def augment_picture(picture: Tensor, rng: np.random.Generator) -> Tensor:
-    """Augment one picture.
+def augment_image(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Augment one image.
 
     Args:
-        picture: (3, side, side) uint8; not changed.
+        image: (3, size, size) uint8; not changed.
         rng: determines everything.
 
     Returns:
-        (3, side, side) float32, 0 to 1.
+        (3, size, size) float32, 0 to 1.
     """
     turns, mirrored = divmod(int(rng.integers(8)), 2)
-    picture = torch.rot90(picture, turns, (1, 2))
-    values = _crop(picture.flip(2) if mirrored else picture, rng).float()
+    image = torch.rot90(image, turns, (1, 2))
+    values = _crop(image.flip(2) if mirrored else image, rng).float()
     # ((x - mean) contrast + mean) brightness / 255, as one product and one sum.
     contrast, brightness = rng.uniform(*CONTRAST), rng.uniform(*BRIGHTNESS) / 255
     shift = values.mean() * ((1 - contrast) * brightness)
     return values.mul_(contrast * brightness).add_(shift).clamp_(0.0, 1.0)
 
 
-def _crop(picture: Tensor, rng: np.random.Generator) -> Tensor:
-    side = picture.shape[-1]
-    edge = max(1, round(side * rng.uniform(*AREA) ** 0.5))
-    top, left = rng.integers(side - edge + 1, size=2)
-    part = picture[None, :, top : top + edge, left : left + edge]
+def _crop(image: Tensor, rng: np.random.Generator) -> Tensor:
+    size = image.shape[-1]
+    edge = max(1, round(size * rng.uniform(*AREA) ** 0.5))
+    top, left = rng.integers(size - edge + 1, size=2)
+    part = image[None, :, top : top + edge, left : left + edge]
     # As bytes, for which the antialiased kernel is the fast one; there is nothing to antialias.
-    return functional.interpolate(part, (side, side), mode="bilinear", align_corners=False, antialias=True)[0]
+    return functional.interpolate(part, (size, size), mode="bilinear", align_corners=False, antialias=True)[0]

@@ -1,77 +1,65 @@
-"""Is a folder of pictures fit for training? Are they readable, which classes are where, is anything in two splits?"""
+"""What a check looks at in images: are they readable, which classes are where, is anything in two splits?"""
 
-import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedpeft.data.datalist import DATALIST, SPLITS, Case, Site
-from fedpeft.data.images.images import read_picture
+from fedpeft.config.datasets import Preprocessing
+from fedpeft.data.datalist import SPLITS, Case, Site
+from fedpeft.data.images.images import read_image
+from fedpeft.data.summary import Summary, extremes, span
 
-# Names of a message's list; the others are counted.
+# Names in the list of a message; the others are counted.
 SHOWN = 5
+
+# Height and width in pixels.
+Size = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class PictureSummary:
-    """What a site has.
+class ImageSummary(Summary):
+    """What a site of images has.
 
     Attributes:
-        site: name.
-        cases: number by split.
-        shape: smallest and largest height and width in pixels, of the readable pictures.
         classes: label -> split -> number of cases.
     """
 
-    site: str
-    cases: dict[str, int]
-    shape: tuple[tuple[int, ...], tuple[int, ...]]
     classes: dict[str, dict[str, int]]
 
+    def columns(self) -> list[tuple[str, str]]:
+        """Sizes and classes."""
+        classes = [(name, "/".join(map(str, counts.values()))) for name, counts in self.classes.items()]
+        return [("pixels H W", span(*self.shape)), *classes]
 
-def check_pictures(
-    site: Site, before_read: Callable[[Case], None]
-) -> tuple[PictureSummary, list[str], list[str], dict[Path, str]]:
-    """Read every picture of a site.
 
-    Args:
-        site: of classification.
-        before_read: called with each case before its file is read.
+def inspect(case: Case, site: Site, preprocessing: Preprocessing) -> tuple[Size | None, list[str]]:
+    """Height and width of an image, None if it cannot be read, and its faults."""
+    try:
+        return tuple(read_image(case.image).shape[1:]), []
+    except (FileNotFoundError, ValueError) as error:
+        return None, [str(error)]
 
-    Returns:
-        A summary, faults, warnings, and the SHA-256 of every readable picture.
-    """
-    faults, fingerprints, shapes = [], {}, [(0, 0)]
-    for split in SPLITS:
-        for case in site.splits[split]:
-            before_read(case)
-            if not case.labelled and split != "test":
-                faults.append(f"{case.image}: has no label in the datalist, expected one for {split}")
-            try:
-                shapes.append(tuple(read_picture(case.image).shape[1:]))
-                fingerprints[case.image] = hashlib.sha256(case.image.read_bytes()).hexdigest()
-            except (FileNotFoundError, ValueError) as error:
-                faults.append(str(error))
-    sizes = list(zip(*(shapes[1:] or shapes), strict=True))
-    summary = PictureSummary(
+
+def findings(site: Site, facts: Mapping[Case, Size], preprocessing: Preprocessing) -> tuple[list[str], list[str]]:
+    """No fault; a warning of test cases whose class the site's own model has never seen."""
+    counts = _classes(site)
+    missing = [name for name, by_split in counts.items() if by_split["test"] and not by_split["training"]]
+    return [], [f"{site.name}: test cases but no training case of {', '.join(missing)}"] if missing else []
+
+
+def summary(site: Site, facts: Mapping[Case, Size]) -> ImageSummary:
+    """What a site has; of at least one case there are facts."""
+    return ImageSummary(
         site=site.name,
         cases={split: len(site.splits[split]) for split in SPLITS},
-        shape=(tuple(map(min, sizes)), tuple(map(max, sizes))),
+        shape=extremes(list(facts.values())),
         classes=_classes(site),
     )
-    empty = {split: f"{site.root / DATALIST}: {split} is empty" for split in SPLITS if not site.splits[split]}
-    faults += [empty.pop("training")] if "training" in empty else []
-    return summary, faults, [*empty.values(), *_never_trained(site)], fingerprints
 
 
-def shared_by_splits(sites: Sequence[Site], fingerprints: Mapping[Path, str]) -> list[str]:
-    """Warnings where pictures, or pictures of one group, are on both sides of a test, at any site.
-
-    Args:
-        sites: all of a folder.
-        fingerprints: SHA-256 of readable pictures by file; files without one are passed over.
-    """
+def repeated(sites: Sequence[Site], fingerprints: Mapping[Path, str]) -> tuple[list[str], list[str]]:
+    """Warnings where one image, or images of one group, are on both sides of a test, at any site."""
     cases = [(split, case) for site in sites for split in SPLITS for case in site.splits[split]]
     by_bytes = _by_key((fingerprints.get(case.image, ""), split, case) for split, case in cases)
     by_group = _by_key((case.group, split, case) for split, case in cases)
@@ -84,7 +72,7 @@ def shared_by_splits(sites: Sequence[Site], fingerprints: Mapping[Path, str]) ->
                 pairs = ", ".join(f"{names['test'][0]} and {names[other][0]}" for names in both[:SHOWN])
                 more = f" and {len(both) - SHOWN} more" if len(both) > SHOWN else ""
                 warnings.append(f"{test} test cases show {what} a {other} case: {pairs}{more}")
-    return warnings
+    return [], warnings
 
 
 def _by_key(found: Iterable[tuple[str, str, Case]]) -> dict[str, dict[str, list[str]]]:
@@ -99,10 +87,3 @@ def _by_key(found: Iterable[tuple[str, str, Case]]) -> dict[str, dict[str, list[
 def _classes(site: Site) -> dict[str, dict[str, int]]:
     counts = {split: Counter(case.target for case in site.splits[split]) for split in SPLITS}
     return {name: {split: counts[split][index] for split in SPLITS} for index, name in site.labels.items()}
-
-
-def _never_trained(site: Site) -> list[str]:
-    """A site's own model cannot know a class of its test cases that it has never seen."""
-    counts = _classes(site)
-    missing = [name for name, by_split in counts.items() if by_split["test"] and not by_split["training"]]
-    return [f"{site.name}: test cases but no training case of {', '.join(missing)}"] if missing else []

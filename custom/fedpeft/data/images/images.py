@@ -1,4 +1,4 @@
-"""Pictures: reading JPEG and PNG files whole or not at all, fitting them to the network, and what the loop draws."""
+"""Images: JPEG and PNG files, read whole or not at all, scaled to the network's input, and batched for training."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from fedpeft.data.cache import Cache, content
 from fedpeft.data.datalist import Case
-from fedpeft.data.images.augment import augment_picture
+from fedpeft.data.images.augment import augment_image
 
 # Nothing else is decoded, whatever a file is called.
 FORMATS = ("JPEG", "PNG")
@@ -24,8 +24,8 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 Colours = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def read_picture(path: str | Path) -> Tensor:
-    """A picture's pixels; grey becomes grey in three channels, transparency is dropped.
+def read_image(path: str | Path) -> Tensor:
+    """An image's pixels; grey becomes grey in three channels, transparency is dropped.
 
     Returns:
         (3, H, W) uint8, rows from top to bottom.
@@ -50,51 +50,51 @@ def read_picture(path: str | Path) -> Tensor:
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).contiguous()
 
 
-def fit_picture(picture: Tensor, side: int) -> Tensor:
-    """The square in the middle of a picture, as wide as its shorter side, scaled to the network's input.
+def fit_image(image: Tensor, size: int) -> Tensor:
+    """The square in the middle of an image, as wide as its shorter edge, scaled to the network's input.
 
     Args:
-        picture: (3, H, W) uint8.
-        side: edge of the square in pixels.
+        image: (3, H, W) uint8.
+        size: edge of the square in pixels.
 
     Returns:
-        (3, side, side) uint8, bilinear, antialiased when shrinking.
+        (3, size, size) uint8, bilinear, antialiased when shrinking.
     """
-    height, width = picture.shape[1:]
+    height, width = image.shape[1:]
     edge = min(height, width)
     top, left = (height - edge) // 2, (width - edge) // 2
-    square = picture[:, top : top + edge, left : left + edge]
-    return functional.interpolate(square[None], (side, side), mode="bilinear", align_corners=False, antialias=True)[0]
+    square = image[:, top : top + edge, left : left + edge]
+    return functional.interpolate(square[None], (size, size), mode="bilinear", align_corners=False, antialias=True)[0]
 
 
-def read_pictures(
-    cases: Sequence[Case], side: int, before_read: Callable[[], None] = lambda: None, cache: Cache | None = None
+def read_images(
+    cases: Sequence[Case], size: int, before_read: Callable[[], None] = lambda: None, cache: Cache | None = None
 ) -> Tensor:
-    """Read and fit pictures, or take them from the cache if the files are the same as then.
+    """Read and fit images, or take them from the cache if the files are the same as then.
 
     Args:
         cases: at least one.
-        side: edge of the network's input in pixels.
-        before_read: called before each picture is read; what it raises ends the reading.
+        size: edge of the network's input in pixels.
+        before_read: called before each image is read; what it raises ends the reading.
         cache: where they are kept; None: nowhere.
 
     Returns:
-        (N, 3, side, side) uint8: 3 side^2 bytes a picture, 12 kB for a side of 64 and 151 kB for 224.
+        (N, 3, size, size) uint8: 3 size^2 bytes an image, 12 kB for 64 pixels and 151 kB for 224.
 
     Raises:
-        FileNotFoundError, ValueError: a picture is missing or faulty.
+        FileNotFoundError, ValueError: an image is missing or faulty.
     """
 
     def fitted() -> dict[str, Tensor]:
-        pictures = torch.empty(len(cases), 3, side, side, dtype=torch.uint8)
-        for place, case in zip(pictures, cases, strict=True):
+        images = torch.empty(len(cases), 3, size, size, dtype=torch.uint8)
+        for place, case in zip(images, cases, strict=True):
             before_read()
-            place.copy_(fit_picture(read_picture(case.image), side))
-        return {"pictures": pictures}
+            place.copy_(fit_image(read_image(case.image), size))
+        return {"images": images}
 
     if cache is None:
-        return fitted()["pictures"]
-    return cache.get(("pictures", side, *_contents(cases, before_read)), fitted)["pictures"]
+        return fitted()["images"]
+    return cache.get(("images", size, *_contents(cases, before_read)), fitted)["images"]
 
 
 def _contents(cases: Sequence[Case], before_read: Callable[[], None]) -> Iterator[str]:
@@ -103,34 +103,34 @@ def _contents(cases: Sequence[Case], before_read: Callable[[], None]) -> Iterato
         yield content(case.image)
 
 
-def normalised(pictures: Tensor, colours: Colours) -> Tensor:
+def normalised(images: Tensor, colours: Colours) -> Tensor:
     """What the network sees: (x / 255 - mean) / std in each colour.
 
     Args:
-        pictures: (..., 3, H, W) uint8.
+        images: (..., 3, H, W) uint8.
         colours: the backbone's.
 
     Returns:
         float32 of the same shape.
     """
-    return _standardised(pictures.float() / 255, colours)
+    return _standardised(images.float() / 255, colours)
 
 
-class PictureData:
-    """The pictures of one site's cases, each once an epoch.
+class ImageData:
+    """The images of one site's cases, each once an epoch.
 
-    They are read and fitted once and kept in the cache as bytes, see ``read_pictures``: 1.5 GB for the 9930 training
-    pictures of the largest centre of Fed-ISIC2019 at a side of 224.
+    They are read and fitted once and kept in the cache as bytes, see ``read_images``: 1.5 GB for the 9930 training
+    images of the largest centre of Fed-ISIC2019 at 224 pixels.
 
     Attributes:
-        counts: (classes,) int64, pictures of each class.
+        counts: (classes,) int64, images of each class.
     """
 
     def __init__(
         self,
         cases: Sequence[Case],
         classes: int,
-        side: int,
+        size: int,
         colours: Colours,
         *,
         batch: int,
@@ -143,12 +143,12 @@ class PictureData:
         Args:
             cases: training cases, each with a target.
             classes: number of classes.
-            side: edge of the network's input in pixels.
+            size: edge of the network's input in pixels.
             colours: mean and standard deviation of red, green and blue.
-            batch: pictures in a step, on average.
-            augment: whether pictures are augmented.
-            before_read: called before each picture is read, which takes a while; what it raises ends the reading.
-            cache: where fitted pictures are kept; None: in memory alone.
+            batch: images in a step, on average.
+            augment: whether images are augmented.
+            before_read: called before each image is read, which takes a while; what it raises ends the reading.
+            cache: where fitted images are kept; None: in memory alone.
 
         Raises:
             FileNotFoundError, ValueError: a case is faulty or has no target, or an argument is out of range.
@@ -164,33 +164,33 @@ class PictureData:
         self.counts = self._targets.bincount(minlength=classes)
         self._batch, self._colours = batch, colours
         self._augment = augment
-        self._pictures = read_pictures(cases, side, before_read, cache)
+        self._images = read_images(cases, size, before_read, cache)
 
     def steps(self) -> int:
         """Optimiser steps in every epoch."""
-        return math.ceil(len(self._pictures) / self._batch)
+        return math.ceil(len(self._images) / self._batch)
 
     def epoch(self, seed: int, order: Sequence[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch's batches: every picture once, in random order, dealt out evenly.
+        """One epoch's batches: every image once, in random order, dealt out evenly.
 
         Args:
             seed: 0 or more; determines order and augmentation.
             order: the batches that are wanted, 0 to ``steps() - 1``; None: all, as they come.
 
         Yields:
-            For each, pictures (b, 3, side, side) float32 and targets (b,) int64; b is at most ``batch``.
+            For each, images (b, 3, size, size) float32 and targets (b,) int64; b is at most ``batch``.
         """
-        batches = np.array_split(np.random.default_rng(seed).permutation(len(self._pictures)), self.steps())
+        batches = np.array_split(np.random.default_rng(seed).permutation(len(self._images)), self.steps())
         for index in range(self.steps()) if order is None else order:
             indices = torch.from_numpy(batches[index])
-            yield self._draw(seed, indices), self._targets[indices]
+            yield self._batch_of(seed, indices), self._targets[indices]
 
-    def _draw(self, seed: int, indices: Tensor) -> Tensor:
+    def _batch_of(self, seed: int, indices: Tensor) -> Tensor:
         if not self._augment:
-            return normalised(self._pictures[indices], self._colours)
-        # A picture's draws are its own, whatever batch it is in and whoever computes it.
+            return normalised(self._images[indices], self._colours)
+        # The augmentation of an image depends on seed and index alone, whatever batch it is in and whoever computes it.
         augmented = [
-            augment_picture(self._pictures[index], np.random.default_rng((seed, index))) for index in indices.tolist()
+            augment_image(self._images[index], np.random.default_rng((seed, index))) for index in indices.tolist()
         ]
         return _standardised(torch.stack(augmented), self._colours)
 
@@ -209,6 +209,6 @@ def _rgb(image: Any) -> Any:
         return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
 
 
-def _standardised(pictures: Tensor, colours: Colours) -> Tensor:
+def _standardised(images: Tensor, colours: Colours) -> Tensor:
     mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in colours)
-    return (pictures - mean) / std
+    return (images - mean) / std

@@ -1,1 +1,1 @@
-"""data/phantom."""
+"""Synthetic hospitals for demonstrations and tests."""

@@ -53,7 +53,7 @@ class Scanner:
     dtype: str
 
 
-def draw(
+def make_volume(
     rng: np.random.Generator,
     anatomy: Anatomy,
     scanner: Scanner,
@@ -78,7 +78,7 @@ def draw(
     grid: Grid = tuple(np.meshgrid(*axes, indexing="ij", sparse=True))
     signal = _body(rng, grid, scanner)
     label = np.zeros(shape, dtype=np.uint8)
-    organs = [_organ(rng, anatomy, side) for side in (-1, 1)]
+    organs = [_organ(rng, anatomy, sign) for sign in (-1, 1)]
     for organ in organs:
         inside = _norm(organ.local(grid), organ.axes) < 1
         signal[inside], label[inside] = scanner.organ, 1
@@ -112,12 +112,12 @@ class Organ:
         return along, across - self.bend * along**2, z
 
 
-def _organ(rng: np.random.Generator, anatomy: Anatomy, side: int) -> Organ:
-    centre = np.array([side * rng.uniform(*anatomy.spread), rng.uniform(-8, 10), rng.uniform(-10, 10)])
+def _organ(rng: np.random.Generator, anatomy: Anatomy, sign: int) -> Organ:
+    centre = np.array([sign * rng.uniform(*anatomy.spread), rng.uniform(-8, 10), rng.uniform(-10, 10)])
     axes = np.array([rng.uniform(21, 25), rng.uniform(14, 17), rng.uniform(30, 40)])
     # Left and right mirror each other, as in a body.
-    angle = np.deg2rad(rng.uniform(*anatomy.tilt)) * side
-    return Organ(centre, axes, angle, side * rng.uniform(0.006, 0.014))
+    angle = np.deg2rad(rng.uniform(*anatomy.tilt)) * sign
+    return Organ(centre, axes, angle, sign * rng.uniform(0.006, 0.014))
 
 
 def _norm(point: Grid, axes: np.ndarray) -> np.ndarray:

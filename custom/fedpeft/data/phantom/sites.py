@@ -28,7 +28,7 @@ import numpy as np
 from fedpeft.common.folders import building
 from fedpeft.config.datasets import dataset
 from fedpeft.data.datalist import SPLITS, Case, write_datalist
-from fedpeft.data.phantom.shapes import Anatomy, Scanner, draw
+from fedpeft.data.phantom.shapes import Anatomy, Scanner, make_volume
 from fedpeft.data.volumes.nifti import save_nifti
 from fedpeft.data.volumes.volume import site_statistics
 
@@ -55,7 +55,7 @@ class Geometry:
     tilt: float = 0.0
 
 
-# Sites beyond the rows go round: site 5 is of the first population again.
+# Sites beyond the last one begin anew: site 5 is of the first population again.
 POPULATIONS = (
     Anatomy(kinds=("bright", "ringed"), radius=(7.0, 10.0), tilt=(-30.0, 30.0), spread=(28.0, 32.0)),
     Anatomy(kinds=("ringed", "dark"), radius=(9.0, 13.0), tilt=(30.0, 90.0), spread=(25.0, 29.0)),
@@ -106,7 +106,7 @@ def write_phantom(out: str | Path, sites: int = 3, seed: int = 0) -> Path:
 
 def _write_site(root: Path, site: int, seed: int) -> list[str]:
     """Write one site; returns its referred cases as ``<site>/<case>``."""
-    name, row = f"site-{site + 1}", dataset("phantom")
+    name, entry = f"site-{site + 1}", dataset("phantom")
     splits: dict[str, list[Case]] = {split: [] for split in SPLITS}
     referred = []
     order = [split for split in SPLITS for _ in range(COUNTS[split])]
@@ -115,15 +115,15 @@ def _write_site(root: Path, site: int, seed: int) -> list[str]:
         case = _write_case(root / name, site, number, seed, POPULATIONS[(site + visitor) % len(POPULATIONS)])
         splits[split].append(case)
         referred += [f"{name}/{case.case}"] if visitor else []
-    statistics = site_statistics(splits["training"], row.preprocessing)
-    write_datalist(root / name, "phantom", dict(row.labels), splits, statistics)
+    statistics = site_statistics(splits["training"], entry.preprocessing)
+    write_datalist(root / name, "phantom", dict(entry.labels or ()), splits, statistics)
     return referred
 
 
 def _write_case(folder: Path, site: int, number: int, seed: int, anatomy: Anatomy) -> Case:
     rng = np.random.default_rng((seed, site, number))
     geometry, scanner = GEOMETRIES[site % len(GEOMETRIES)], SCANNERS[site % len(SCANNERS)]
-    image, label = draw(rng, anatomy, scanner, geometry.shape, geometry.spacing, number)
+    image, label = make_volume(rng, anatomy, scanner, geometry.shape, geometry.spacing, number)
     case = f"case-{number + 1:02d}"
     (folder / case).mkdir(parents=True)
     affine = _affine(rng, geometry)

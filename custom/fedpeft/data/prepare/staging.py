@@ -1,4 +1,4 @@
-"""What every preparation needs: progress in bytes, room on the disk, what came of it."""
+"""What every preparation needs: progress in bytes, enough space on the disk, and its result."""
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedpeft.data.datalist import Site
+from fedpeft.data.found import FoundCase
 
 SPLIT_FILE = "split.csv"
 # What is being done, bytes of files that are done with, bytes in all.
@@ -33,7 +34,7 @@ class Meter:
 
         Args:
             progress: what to tell.
-            files: all that will be gone through, each as often as it is.
+            files: all that will be read or copied, each as often as that happens.
         """
         self.progress, self.done, self.total = progress, 0, bytes_of(files)
 
@@ -57,15 +58,15 @@ def bytes_of(files: Iterable[Path]) -> int:
 
 
 def no_space(files: Iterable[Path], out: Path) -> list[str]:
-    """A fault if copies of the files would not fit where ``out`` is to be made."""
+    """A fault if the disk of ``out`` has no space for copies of the files."""
     there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
     need, free = bytes_of(files), shutil.disk_usage(there).free
     gigabytes = f"{need / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free"
-    return [f"{out}: {gigabytes}; make room or give another --out"] if need > free else []
+    return [f"{out}: {gigabytes}; free some space or give another --out"] if need > free else []
 
 
-def empty_training(places: Sequence[tuple[str, str]]) -> list[str]:
-    """Faults of sites without a training case, given every case's (site, split)."""
-    trained = {site for site, split in places if split == "training"}
-    without = sorted({site for site, _ in places} - trained)
+def empty_training(cases: Sequence[FoundCase]) -> list[str]:
+    """Faults of sites without a training case."""
+    trained = {case.site for case in cases if case.split == "training"}
+    without = sorted({case.site for case in cases} - trained)
     return [f"{site}: no training case, expected at least one" for site in without]

@@ -1,1 +1,1 @@
-"""data/sources."""
+"""Sources: one file a data set's own layout, volumes and images alike, behind one registry."""

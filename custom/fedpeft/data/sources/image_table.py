@@ -1,25 +1,24 @@
-"""Pictures that a CSV table lists, with class, site, split and group as far as it has them."""
+"""Images that a CSV table lists, with class, site, split and group as far as it has them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from fedpeft.data.entries import inside
-from fedpeft.data.prepare.image_preparation import Found, index_of, sorted_labels, with_names
-from fedpeft.data.prepare.image_writing import Picture
-from fedpeft.data.sources.image_tree import ALONE, DATASET
-from fedpeft.data.table import NAMES, read_rows
+from fedpeft.data.entries import path_fault
+from fedpeft.data.found import Found, FoundCase
+from fedpeft.data.sources.image_tree import ALONE, DATASET, index_of, sorted_labels, with_names
+from fedpeft.data.table import NAMES, read_table
 
 
 @dataclass(frozen=True)
-class PictureColumns:
+class ImageColumns:
     """A table's columns; None: the name below, where the last three need not exist.
 
     Attributes:
-        image: path of the picture, relative to the source or to the table.
+        image: path of the image, relative to the source or to the table.
         label: name of the class, or its index where the classes are given.
         site: where it lies; without it all are ``site-1``'s.
-        split: train | training, val | valid | validation, test; without it splits are drawn.
+        split: train | training, val | valid | validation, test; without it splits are chosen at random.
         group: lesion or patient.
     """
 
@@ -33,13 +32,11 @@ class PictureColumns:
 OPTIONAL = ("site", "split", "group")
 
 
-def read_table_of_pictures(
-    source: Path, table: Path, columns: PictureColumns | None = None, labels: Sequence[str] = ()
-) -> Found:
-    """The pictures of a table.
+def find_in_table(source: Path, table: Path, columns: ImageColumns | None = None, labels: Sequence[str] = ()) -> Found:
+    """The images of a table.
 
     Args:
-        source: folder that holds the pictures; a path never leads out of it.
+        source: folder that holds the images; a path never leads out of it.
         table: CSV with a header line.
         columns: the table's.
         labels: the classes in the order of their indices; empty: what the table has, sorted.
@@ -49,43 +46,40 @@ def read_table_of_pictures(
         ValueError: the table lacks a column that is named, or an image or label column.
     """
     if not source.is_dir():
-        raise FileNotFoundError(f"{source}: not found, expected the folder that holds the pictures")
-    rows, names = _rows(table, columns or PictureColumns())
-    values = [{kind: (row[name] or "").strip() for kind, name in names.items()} for row in rows]
+        raise FileNotFoundError(f"{source}: not found, expected the folder that holds the images")
+    lines, names = _lines(table, columns or ImageColumns())
+    values = [{kind: (line[name] or "").strip() for kind, name in names.items()} for line in lines]
     found = Found(table, DATASET, labels or sorted_labels(value["label"] for value in values if value["label"]))
     roots = _roots(source, table)
     seen: dict[str, int] = {}
-    pictures: list[tuple[Picture, str]] = []
+    cases: list[tuple[FoundCase, str]] = []
     for number, value in enumerate(values, start=2):
-        where, path = f"{table}: line {number}", value["image"]
+        path = value["image"]
         first = seen.setdefault(path, number)
         faults = _faults(value, found.labels) + [f"{path} is in line {first} already"] * (first != number)
-        found.faults += [f"{where}: {fault}" for fault in faults]
-        try:
-            files = [inside(root, path, where) for root in roots]
-        except ValueError as error:
-            found.faults.append(str(error))
-            continue
+        found.faults += [f"{table}: line {number}: {fault}" for fault in faults]
         if not faults:
-            image = next((file for file in files if file.is_file()), files[0])
-            pictures.append((_picture(value, image, found.labels), path))
-    found.pictures = with_names(pictures)
+            image = next((root / path for root in roots if (root / path).is_file()), roots[0] / path)
+            cases.append((_case(value, image, found.labels), path))
+    found.cases = with_names(cases)
     return found
 
 
-def _picture(value: Mapping[str, str], image: Path, labels: Sequence[str]) -> Picture:
-    split = NAMES[value["split"].lower()] if "split" in value else ""
+def _case(value: Mapping[str, str], image: Path, labels: Sequence[str]) -> FoundCase:
+    split = NAMES[value["split"].lower()] if "split" in value else None
     target = index_of(value["label"], labels)
-    return Picture(value.get("site", ALONE), "", split, image, target, value.get("group", ""))
+    return FoundCase(
+        value.get("site", ALONE), "", image, target=target, split=split, group=value.get("group") or None
+    )  # fmt: skip
 
 
-def _rows(table: Path, columns: PictureColumns) -> tuple[list[dict[str, str]], Mapping[str, str]]:
-    """The table's rows, and its columns by what they say."""
+def _lines(table: Path, columns: ImageColumns) -> tuple[list[dict[str, str]], Mapping[str, str]]:
+    """The table's lines, and its columns by what they say."""
     given = {item.name: getattr(columns, item.name) for item in fields(columns)}
     needed = {name or kind: f"--{kind}-column" for kind, name in given.items() if name or kind not in OPTIONAL}
-    rows = read_rows(table, needed)
-    header = rows[0] if rows else needed
-    return rows, {kind: name or kind for kind, name in given.items() if (name or kind) in header}
+    lines = read_table(table, needed)
+    header = lines[0] if lines else needed
+    return lines, {kind: name or kind for kind, name in given.items() if (name or kind) in header}
 
 
 def _roots(source: Path, table: Path) -> list[Path]:
@@ -96,7 +90,7 @@ def _roots(source: Path, table: Path) -> list[Path]:
 
 
 def _faults(value: Mapping[str, str], labels: Sequence[str]) -> list[str]:
-    faults = []
+    faults = [fault] if (fault := path_fault(value["image"])) else []
     if index_of(value["label"], labels) is None:
         faults.append(f"{value['image']}: label is {value['label']!r}, expected {', '.join(labels)}; see --labels")
     if "split" in value and value["split"].lower() not in NAMES:

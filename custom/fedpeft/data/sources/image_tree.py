@@ -1,30 +1,31 @@
-"""Trees of class folders: what a picture shows, and where it belongs, is said by the folders it lies in."""
+"""Trees of class folders: the folders above an image say what it shows and where it belongs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from fedpeft.data.prepare.image_preparation import ENDINGS, Found, index_of, sorted_labels, with_names
-from fedpeft.data.prepare.image_writing import Picture
+from fedpeft.data.found import Found, FoundCase
 from fedpeft.data.table import NAMES
 
+ENDINGS = (".jpg", ".jpeg", ".png")
 DATASET = "images"
 TREES = ("{site}/{class}", "{class}", "{split}/{class}", "{site}/{split}/{class}")
-# The site of pictures of which no other is known.
+# The site of images of which no other is known.
 ALONE = "site-1"
-# Folders above a picture: deeper than any tree, so that pictures that lie too deep are noticed.
+# Folders above an image: deeper than any tree, so that images that lie too deep are noticed.
 DEPTHS = range(6)
 
 
-def read_tree(source: Path, tree: str = TREES[0], labels: Sequence[str] = ()) -> Found:
-    """The pictures of a tree.
+def find_in_tree(source: Path, tree: str = TREES[0], labels: Sequence[str] = ()) -> Found:
+    """The images of a tree.
 
     Args:
         source: the tree's folder; names that begin with a dot are passed over.
-        tree: one of ``TREES``: what the folders above a picture say. Without sites all pictures are ``site-1``'s.
+        tree: one of ``TREES``: what the folders above an image say. Without sites all images are ``site-1``'s.
         labels: the classes in the order of their indices; empty: the folders' names, sorted.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no picture in it.
+        FileNotFoundError: there is no such folder, or no image in it.
         ValueError: the tree is unknown.
     """
     if tree not in TREES:
@@ -34,23 +35,47 @@ def read_tree(source: Path, tree: str = TREES[0], labels: Sequence[str] = ()) ->
     right = {folder: dict(zip(said, folder.parts, strict=True)) for folder in folders if len(folder.parts) == len(said)}
     found = Found(source, DATASET, labels or sorted_labels(place["class"] for place in right.values()))
     found.notes += [f"{others} files in {source} are neither JPEG nor PNG by name and were left out"] * bool(others)
-    pictures: list[tuple[Picture, str]] = []
+    cases: list[tuple[FoundCase, str]] = []
     for folder, names in folders.items():
         if fault := _fault(right.get(folder), tree, found.labels):
-            found.faults.append(f"{source / folder}: {len(names)} pictures: {fault}")
+            found.faults.append(f"{source / folder}: {len(names)} images: {fault}")
             continue
         place = right[folder]
-        split = NAMES[place["split"].lower()] if "split" in place else ""
+        split = NAMES[place["split"].lower()] if "split" in place else None
         target = index_of(place["class"], found.labels)
         for path in (folder / name for name in names):
-            picture = Picture(place.get("site", ALONE), "", split, source / path, target)
-            pictures.append((picture, path.as_posix()))
-    found.pictures = with_names(pictures)
+            case = FoundCase(place.get("site", ALONE), "", source / path, target=target, split=split)
+            cases.append((case, path.as_posix()))
+    found.cases = with_names(cases)
     return found
 
 
+def sorted_labels(names: Iterable[str]) -> list[str]:
+    """Different names in order, numbers by their value and before words."""
+    return sorted(set(names), key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+
+
+def index_of(text: str, labels: Sequence[str]) -> int | None:
+    """The class that a name, or an index as text, stands for; None if it is none of the labels."""
+    if text in labels:
+        return labels.index(text)
+    return int(text) if text.isdecimal() and int(text) < len(labels) else None
+
+
+def with_names(cases: Sequence[tuple[FoundCase, str]]) -> list[FoundCase]:
+    """Name cases by their files, or by their whole paths below the source if files in several folders share a name.
+
+    Args:
+        cases: each with its path below the source, with forward slashes.
+    """
+    stems = {PurePosixPath(path).stem for _, path in cases}
+    if len(stems) == len(cases):
+        return [replace(case, case=PurePosixPath(path).stem) for case, path in cases]
+    return [replace(case, case="-".join(PurePosixPath(path).with_suffix("").parts)) for case, path in cases]
+
+
 def _folders(source: Path) -> tuple[dict[PurePosixPath, list[str]], int]:
-    """Names of pictures by the folder they lie in, and how many files are no pictures by their names."""
+    """Names of images by the folder they lie in, and how many files are no images by their names."""
     if not source.is_dir():
         raise FileNotFoundError(f"{source}: not found, expected a folder of class folders")
     folders: dict[PurePosixPath, list[str]] = {}
@@ -65,13 +90,13 @@ def _folders(source: Path) -> tuple[dict[PurePosixPath, list[str]], int]:
         else:
             others += 1
     if not folders:
-        raise FileNotFoundError(f"{source}: no picture found in it, expected {', '.join(ENDINGS)} in class folders")
+        raise FileNotFoundError(f"{source}: no image found in it, expected {', '.join(ENDINGS)} in class folders")
     return folders, others
 
 
 def _fault(place: dict[str, str] | None, tree: str, labels: Sequence[str]) -> str:
     if place is None:
-        return f"expected {tree}/<picture>; see --tree"
+        return f"expected {tree}/<image>; see --tree"
     if index_of(place["class"], labels) is None:
         return f"class is {place['class']!r}, expected {', '.join(labels)}"
     if place.get("split", "test").lower() not in NAMES:

@@ -1,16 +1,18 @@
 """ISIC 2019 with the centres and the split of Fed-ISIC2019, and lesions from the collections' own metadata.
 
 Fed-ISIC2019 (FLamby) is the 23,247 of the challenge's training images whose centre is known, split by image: two
-pictures of one lesion may lie on both sides.
+images of one lesion may lie on both sides.
 """
 
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
 from fedpeft.config.datasets import dataset
-from fedpeft.data.prepare.image_preparation import Found
-from fedpeft.data.prepare.image_writing import Picture
-from fedpeft.data.table import NAMES, read_rows
+from fedpeft.data.found import Found, FoundCase
+from fedpeft.data.sources.images import SHARED, add_shared
+from fedpeft.data.sources.registry import Source, add_source, register_source
+from fedpeft.data.table import NAMES, read_table
 
 NAME = "isic2019"
 CENTRES = 6
@@ -22,8 +24,18 @@ DEPTHS = range(4)
 # Missing files that are named; of a copy of which half is missing one wants to know no more.
 SHOWN = 20
 
+HELP = (
+    f"The source holds <image>.jpg of ISIC 2019 in any folder. Sites and splits are those of {ORIGIN}. Its split is by "
+    "image: give --lesions to know which test cases show a lesion that was never trained on."
+)
+EXAMPLES = (
+    f"fedpeft data prepare {NAME} --source ISIC_2019 --table {TABLE} --lesions ISIC_2019_Training_Metadata.csv \\\n"
+    f"    --validation 0.1 --out data/{NAME} --register",
+    f"fedpeft data prepare {NAME} --source ISIC_2019 --table {TABLE} --partition iid --sites 6 --out data/iid",
+)
 
-def read_isic2019(source: Path, table: Path | None = None, lesions: Path | None = None, partial: bool = False) -> Found:
+
+def find_isic2019(source: Path, table: Path | None = None, lesions: Path | None = None, partial: bool = False) -> Found:
     """The cases of FLamby's table with their files.
 
     Args:
@@ -33,20 +45,20 @@ def read_isic2019(source: Path, table: Path | None = None, lesions: Path | None 
         partial: whether cases without a file are left out rather than faults.
 
     Raises:
-        FileNotFoundError: there is no such folder or table, or no picture.
+        FileNotFoundError: there is no such folder or table, or no image.
         ValueError: a table lacks a column.
     """
     files = _files(source)
     place = table or source / TABLE
     if not place.is_file():
         raise FileNotFoundError(f"{place}: not found; give {ORIGIN} by --table FILE")
-    rows = read_rows(place, dict.fromkeys(COLUMNS, ""))
-    labels = [name for _, name in dataset(NAME).labels]
-    found, absent, listed = Found(source, NAME, labels), [], set()
+    lines = read_table(place, dict.fromkeys(COLUMNS, ""))
+    labels = [name for _, name in dataset(NAME).labels or ()]
+    found, absent, listed = Found(source, NAME, labels), [], set[str]()
     groups = read_lesions(lesions, found.faults) if lesions else {}
-    for number, row in enumerate(rows, start=2):
-        image, target, centre, fold = ((row[column] or "").strip() for column in COLUMNS)
-        faults = _row_faults(image, target, centre, fold, len(labels))
+    for number, line in enumerate(lines, start=2):
+        image, target, centre, fold = ((line[column] or "").strip() for column in COLUMNS)
+        faults = _line_faults(image, target, centre, fold, len(labels))
         faults += [f"{image} is in the table twice"] * (image in listed)
         faults += [f"{image}.jpg is there {len(files.get(image, ()))} times"] * (len(files.get(image, ())) > 1)
         found.faults += [f"{place}: line {number}: {fault}" for fault in faults]
@@ -55,13 +67,15 @@ def read_isic2019(source: Path, table: Path | None = None, lesions: Path | None 
             absent.append(f"{place}: line {number}: {image}.jpg is not in {source}; fetch it, or give --partial")
         elif not faults:
             split, path = NAMES[fold.lower()], files[image][0]
-            found.pictures.append(Picture(f"centre-{centre}", image, split, path, int(target), groups.get(image, "")))
+            found.cases.append(
+                FoundCase(f"centre-{centre}", image, path, target=int(target), split=split, group=groups.get(image))
+            )
     found.faults += [] if partial else absent[:SHOWN]
     if len(absent) > SHOWN and not partial:
         found.faults.append(f"{place}: {len(absent) - SHOWN} more are not in {source}")
     others = sum(image not in listed for image in files)
-    found.notes += [f"{len(absent)} of {len(rows)} cases are not in {source} and were left out"] * bool(absent)
-    found.notes += [f"{others} pictures in {source} are not in {place.name} and were left out"] * bool(others)
+    found.notes += [f"{len(absent)} of {len(lines)} cases are not in {source} and were left out"] * bool(absent)
+    found.notes += [f"{others} images in {source} are not in {place.name} and were left out"] * bool(others)
     return found
 
 
@@ -78,20 +92,20 @@ def read_lesions(table: Path, faults: list[str]) -> Mapping[str, str]:
         FileNotFoundError: there is no such table.
         ValueError: it lacks a column.
     """
-    rows = read_rows(table, {"lesion_id": ""})
-    column = "image_id" if rows and "image_id" in rows[0] else "image"
-    if rows and column not in rows[0]:
-        raise ValueError(f"{table}: no column 'image_id' or 'image', it has {', '.join(rows[0])}")
+    lines = read_table(table, {"lesion_id": ""})
+    column = "image_id" if lines and "image_id" in lines[0] else "image"
+    if lines and column not in lines[0]:
+        raise ValueError(f"{table}: no column 'image_id' or 'image', it has {', '.join(lines[0])}")
     lesions: dict[str, str] = {}
-    for number, row in enumerate(rows, start=2):
-        image, lesion = ((row[key] or "").strip() for key in (column, "lesion_id"))
+    for number, line in enumerate(lines, start=2):
+        image, lesion = ((line[key] or "").strip() for key in (column, "lesion_id"))
         if lesion and lesions.setdefault(image, lesion) != lesion:
             faults.append(f"{table}: line {number}: {image} is of lesion {lesion}, and of {lesions[image]} before")
     return lesions
 
 
 def _files(source: Path) -> dict[str, list[Path]]:
-    """Pictures by name without ending."""
+    """Images by name without ending."""
     if not source.is_dir():
         raise FileNotFoundError(f"{source}: not found, expected a folder")
     files: dict[str, list[Path]] = {}
@@ -100,11 +114,11 @@ def _files(source: Path) -> dict[str, list[Path]]:
         for path in sorted(source.glob("*/" * depth + "*.jpg")):
             files.setdefault(path.stem, []).append(path)
     if not files:
-        raise FileNotFoundError(f"{source}: no picture found in it, expected <image>.jpg of ISIC 2019")
+        raise FileNotFoundError(f"{source}: no image found in it, expected <image>.jpg of ISIC 2019")
     return files
 
 
-def _row_faults(image: str, target: str, centre: str, fold: str, classes: int) -> list[str]:
+def _line_faults(image: str, target: str, centre: str, fold: str, classes: int) -> list[str]:
     checks = (
         (bool(image), "no image"),
         (target in map(str, range(classes)), f"{image}: target is {target!r}, expected 0 to {classes - 1}"),
@@ -112,3 +126,20 @@ def _row_faults(image: str, target: str, centre: str, fold: str, classes: int) -
         (fold.lower() in NAMES, f"{image}: fold is {fold!r}, expected train or test"),
     )
     return [fault for valid, fault in checks if not valid]
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add_source(parser, "folder that holds the images")
+    parser.add_argument("--table", type=Path, metavar="FILE", help=f"sites and splits (default: {TABLE} in the source)")
+    parser.add_argument(
+        "--lesions", type=Path, metavar="CSV", help="HAM10000_metadata or ISIC_2019_Training_Metadata.csv"
+    )
+    parser.add_argument("--partial", action="store_true", help="leave out cases of the table that have no file")
+    add_shared(parser)
+
+
+def _find(args: argparse.Namespace) -> Found:
+    return find_isic2019(args.source, args.table, args.lesions, args.partial)
+
+
+register_source(Source(NAME, f"{HELP}\n\n{SHARED}", EXAMPLES, _add_options, _find))

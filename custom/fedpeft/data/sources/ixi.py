@@ -7,7 +7,7 @@ and table disagree is a fault.
 import re
 from collections.abc import Collection
 
-from fedpeft.data.sources.layout import Assignment, Layout, Rows, Table
+from fedpeft.data.sources.layout import Assignment, Layout, Lines, Table, register_layout
 from fedpeft.data.table import NAMES
 
 # In the order of the table's column Manufacturer: 0, 1, 2.
@@ -26,18 +26,18 @@ def identify(path: str) -> tuple[str, str] | None:
     return match and (match[1], "image" if match[2] == "T1" else "label")
 
 
-def assign(cases: Collection[str], rows: Rows) -> Assignment:
+def assign(cases: Collection[str], lines: Lines) -> Assignment:
     """Sites from the names, splits from FLamby's table.
 
     Args:
         cases: such as "IXI002-Guys-0828"; patients that are not in the table are not part of Fed-IXI.
-        rows: the table.
+        lines: of the table.
     """
     found = Assignment()
     patients = _by_number(cases, found.faults)
-    for line, row in enumerate(rows, start=2):
-        patient, maker, value = ((row[column] or "").strip() for column in TABLE.columns)
-        where, split = f"line {line}: patient {patient}", NAMES.get(value.lower())
+    for number, line in enumerate(lines, start=2):
+        patient, maker, value = ((line[column] or "").strip() for column in TABLE.columns)
+        where, split = f"line {number}: patient {patient}", NAMES.get(value.lower())
         if not patient.isdecimal():
             found.faults.append(f"{where}: Patient ID is {patient!r}, expected a number")
         elif maker not in map(str, range(len(SITES))):
@@ -77,11 +77,13 @@ def _by_number(cases: Collection[str], faults: list[str]) -> dict[int, tuple[str
     return patients
 
 
-IXI = Layout(
-    name="ixi",
-    form="IXI_sample/<patient>/T1/<patient>_image.nii.gz and label/<patient>_label.nii.gz, <patient> being such as "
-    "IXI002-Guys-0828",
-    identify=identify,
-    assign=assign,
-    table=TABLE,
+IXI = register_layout(
+    Layout(
+        name="ixi",
+        form="IXI_sample/<patient>/T1/<patient>_image.nii.gz and label/<patient>_label.nii.gz, <patient> being such as "
+        "IXI002-Guys-0828",
+        identify=identify,
+        assign=assign,
+        table=TABLE,
+    )
 )

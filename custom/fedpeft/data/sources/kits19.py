@@ -7,7 +7,7 @@ of FLAP-SAM's tables, site-A to site-F for FLamby's 0 to 5.
 import re
 from collections.abc import Collection
 
-from fedpeft.data.sources.layout import Assignment, Layout, Rows, Table
+from fedpeft.data.sources.layout import Assignment, Layout, Lines, Table, register_layout
 from fedpeft.data.table import NAMES
 
 SITES = tuple(f"site-{letter}" for letter in "ABCDEF")
@@ -31,16 +31,16 @@ def identify(path: str) -> tuple[str, str] | None:
     return None
 
 
-def assign(cases: Collection[str], rows: Rows) -> Assignment:
+def assign(cases: Collection[str], lines: Lines) -> Assignment:
     """Sites and splits from FLamby's table.
 
     Args:
         cases: such as "case_00000"; those that are not in the table are not part of Fed-KiTS.
-        rows: the table.
+        lines: of the table.
     """
     found = Assignment()
-    for number, row in enumerate(rows, start=2):
-        case, site, value = ((row[column] or "").strip() for column in TABLE.columns)
+    for number, line in enumerate(lines, start=2):
+        case, site, value = ((line[column] or "").strip() for column in TABLE.columns)
         where, split = f"line {number}: {case or 'no case'}", NAMES.get(value.lower())
         if site not in map(str, range(len(SITES))):
             found.faults.append(f"{where}: site_ids is {site!r}, expected 0 to {len(SITES) - 1}")
@@ -55,11 +55,13 @@ def assign(cases: Collection[str], rows: Rows) -> Assignment:
     return found
 
 
-KITS19 = Layout(
-    name="kits19",
-    form="case_00000/imaging.nii.gz and segmentation.nii.gz, or imagesTr/case_00000_0000.nii.gz and "
-    "labelsTr/case_00000.nii.gz",
-    identify=identify,
-    assign=assign,
-    table=TABLE,
+KITS19 = register_layout(
+    Layout(
+        name="kits19",
+        form="case_00000/imaging.nii.gz and segmentation.nii.gz, or imagesTr/case_00000_0000.nii.gz and "
+        "labelsTr/case_00000.nii.gz",
+        identify=identify,
+        assign=assign,
+        table=TABLE,
+    )
 )

@@ -1,23 +1,24 @@
-"""Data sets' own layouts: which file is which case's, and which site and split a case belongs to, by names alone.
+"""Layouts of published sets of volumes: which file belongs to which case, site and split, by names alone.
 
-A layout is a row with two pure functions; everything that touches an image is in ``writing``.
+A layout is two pure functions and a few words; everything that touches an image is in ``prepare/writer.py``.
 """
 
+import argparse
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
-from fedpeft.common.folders import refuse_existing
 from fedpeft.config.datasets import dataset
-from fedpeft.data.prepare.staging import Prepared, Progress, no_progress
-from fedpeft.data.prepare.writing import Item, Source, write_sites
-from fedpeft.data.table import draw_validation, read_rows
+from fedpeft.data.found import Found, FoundCase
+from fedpeft.data.sources.registry import Source, add_seed, add_source, add_validation, register_source
+from fedpeft.data.table import read_table
 
 KINDS = ("image", "label")
 # Folders below the source that files may lie in.
 DEPTHS = (1, 2, 3)
 
-Rows = Sequence[Mapping[str, str]]
+Lines = Sequence[Mapping[str, str]]
 # Identifier of a case -> kind -> paths below the source; anything but one path is a fault.
 Files = dict[str, dict[str, list[str]]]
 
@@ -55,12 +56,12 @@ class Layout:
     """How a data set lies on disk as its publishers distribute it.
 
     Attributes:
-        name: of the data set's row.
+        name: of the data set.
         form: what the source looks like, for people.
         identify: path below the source -> (identifier of the case, "image" or "label"), or None if it is neither. The
             last part of an identifier is the name of the case's folder.
-        assign: (identifiers on disk, rows of the table) -> where cases belong; cases that it leaves out are not part of
-            the data set.
+        assign: (identifiers on disk, lines of the table) -> where cases belong; cases that it leaves out are not part
+            of the data set.
         table: None if the layout needs none.
         merge: label value in the files -> index that takes its place.
     """
@@ -68,63 +69,49 @@ class Layout:
     name: str
     form: str
     identify: Callable[[str], tuple[str, str] | None]
-    assign: Callable[[Collection[str], Rows], Assignment]
+    assign: Callable[[Collection[str], Lines], Assignment]
     table: Table | None = None
     merge: Mapping[int, int] = field(default_factory=dict)
 
 
-def prepare(
-    layout: Layout,
-    source: Path,
-    out: Path,
-    *,
-    table: Path | None = None,
-    validation: float | None = None,
-    seed: int = 0,
-    progress: Progress = no_progress,
-) -> Prepared:
-    """Copy a data set into one folder a site, each with its datalist and statistics, and record the splits.
+def find(layout: Layout, source: Path, table: Path | None = None) -> Found:
+    """The cases of a data set.
 
     Args:
         layout: of the source.
         source: folder that holds the data set; not changed.
-        out: folder to make; it is complete or not there at all.
         table: of sites and splits; None: the file of the published name in ``source``.
-        validation: share of each site's training cases that become validation, at least one; None: none do.
-        seed: of that choice.
-        progress: see ``staging``.
 
     Raises:
         FileNotFoundError: the source holds nothing of this layout, or there is no table.
-        FileExistsError: ``out`` exists and is not empty.
-        FaultError: names, table or files are faulty; all faults are listed, nothing is written.
-        ValueError: the table lacks a column, or an argument is out of range.
+        ValueError: the table lacks a column.
     """
-    refuse_existing(out)
     files = pair(names_below(source), layout)
     if not files:
         raise FileNotFoundError(f"{source}: no case found in it, expected {layout.form}")
-    rows, place = [], source
-    if layout.table is not None:
-        place = table or source / layout.table.name
-        if not place.is_file():
-            raise FileNotFoundError(f"{place}: not found; give {layout.table.origin} by --table FILE")
-        rows = read_rows(place, dict.fromkeys(layout.table.columns, ""))
-    assignment = layout.assign(files, rows)
+    lines, place = _table(layout, source, table)
+    assignment = layout.assign(files, lines)
     faults = [f"{place}: {fault}" for fault in assignment.faults]
-    items, incomplete = _items(assignment, files, source, layout)
-    if not items and not faults and not incomplete:
+    cases, incomplete = _cases(assignment, files, source, layout)
+    if not cases and not faults and not incomplete:
         faults.append(f"{place}: none of the {len(files)} cases in {source} is in it, expected {layout.form}")
-    if validation is not None:
-        splits, spent = draw_validation({(item.site, item.case): item.split for item in items}, validation, seed)
-        items = [replace(item, split=splits[item.site, item.case]) for item in items]
-        faults += spent
-    row = dataset(layout.name)
-    found = Source(source, row, dict(row.labels), items, layout.merge)
-    prepared = write_sites(found, out, [*faults, *incomplete], progress)
     others = sum(name not in assignment.cases for name in files)
-    left_out = [f"{others} cases in {source} are not in {place.name} and were left out"] if others else []
-    return replace(prepared, notes=left_out + prepared.notes)
+    notes = [f"{others} cases in {source} are not in {place.name} and were left out"] * bool(others)
+    labels = [name for _, name in dataset(layout.name).labels or ()]
+    return Found(source, layout.name, labels, cases, [*faults, *incomplete], notes, layout.merge)
+
+
+def register_layout(layout: Layout) -> Layout:
+    """Register a data set of this layout as a source; returns the layout."""
+    table = f" --table {layout.table.name}" if layout.table else ""
+    example = f"fedpeft data prepare {layout.name} --source DIR{table} --out data/{layout.name} --register"
+    register_source(
+        Source(
+            layout.name, _help(layout), (example,), partial(_add_options, layout),
+            lambda args: find(layout, args.source, getattr(args, "table", None)),
+        )
+    )  # fmt: skip
+    return layout
 
 
 def names_below(source: Path) -> list[str]:
@@ -149,9 +136,19 @@ def pair(names: Iterable[str], layout: Layout) -> Files:
     return files
 
 
-def _items(assignment: Assignment, files: Files, source: Path, layout: Layout) -> tuple[list[Item], list[str]]:
+def _table(layout: Layout, source: Path, table: Path | None) -> tuple[Lines, Path]:
+    """The lines of the layout's table and where it lies; none and the source if the layout needs no table."""
+    if layout.table is None:
+        return [], source
+    place = table or source / layout.table.name
+    if not place.is_file():
+        raise FileNotFoundError(f"{place}: not found; give {layout.table.origin} by --table FILE")
+    return read_table(place, dict.fromkeys(layout.table.columns, "")), place
+
+
+def _cases(assignment: Assignment, files: Files, source: Path, layout: Layout) -> tuple[list[FoundCase], list[str]]:
     """The cases that have one image and one label, and faults about the others."""
-    items, faults = [], []
+    cases, faults = [], []
     for name, (site, split) in sorted(assignment.cases.items()):
         case = PurePosixPath(name).name
         unclear = {kind: paths for kind, paths in files[name].items() if len(paths) != 1}
@@ -160,5 +157,26 @@ def _items(assignment: Assignment, files: Files, source: Path, layout: Layout) -
             faults.append(f"{site}/{case}: {len(paths)} files for the {kind} in {source}; {remedy}")
         if not unclear:
             image, label = (source / files[name][kind][0] for kind in KINDS)
-            items.append(Item(site, case, split, image, label))
-    return items, faults
+            cases.append(FoundCase(site, case, image, label, split=split))
+    return cases, faults
+
+
+def _help(layout: Layout) -> str:
+    text = f"The source holds {layout.form}."
+    if layout.table:
+        text += f" Sites and splits are those of {layout.table.origin}; cases that it does not have are left out."
+    text += "".join(f" Label value {value} becomes {index}." for value, index in layout.merge.items())
+    return f"{text} All files are read before anything is written, and every fault is listed."
+
+
+def _add_options(layout: Layout, parser: argparse.ArgumentParser) -> None:
+    add_source(parser, "folder of the data set")
+    if layout.table:
+        parser.add_argument(
+            "--table", type=Path, metavar="FILE", help=f"sites and splits (default: {layout.table.name} in the source)"
+        )
+    add_validation(
+        parser,
+        "share of each site's training cases to take for validation, at least one (default: none, as published)",
+    )
+    add_seed(parser, "of that choice")

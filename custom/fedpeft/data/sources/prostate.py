@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from fedpeft.data.sources.layout import Assignment, Layout, Rows
+from fedpeft.data.sources.layout import Assignment, Layout, Lines, register_layout
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ def identify(path: str) -> tuple[str, str] | None:
     return match and (f"{match[1].upper()}/Case{int(match[2]):02d}", "label" if match[3] else "image")
 
 
-def assign(cases: Collection[str], rows: Rows = ()) -> Assignment:
+def assign(cases: Collection[str], lines: Lines = ()) -> Assignment:
     """Splits from the published numbers.
 
     Args:
         cases: such as "RUNMC/Case00".
-        rows: not used, the layout has no table.
+        lines: not used, the layout has no table.
     """
     found = Assignment()
     for site, hospital in HOSPITALS.items():
@@ -63,10 +63,12 @@ def assign(cases: Collection[str], rows: Rows = ()) -> Assignment:
     return found
 
 
-PROSTATE = Layout(
-    name="prostate",
-    form=f"<hospital>/Case00.nii.gz and Case00_segmentation.nii.gz for {', '.join(HOSPITALS)}",
-    identify=identify,
-    assign=assign,
-    merge={2: 1},
+PROSTATE = register_layout(
+    Layout(
+        name="prostate",
+        form=f"<hospital>/Case00.nii.gz and Case00_segmentation.nii.gz for {', '.join(HOSPITALS)}",
+        identify=identify,
+        assign=assign,
+        merge={2: 1},
+    )
 )

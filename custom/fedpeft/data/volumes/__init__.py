@@ -1,1 +1,1 @@
-"""data/volumes."""
+"""Volumes: reading, normalising, augmenting, preparing and checking them, and the training data set of stacks."""

@@ -1,11 +1,11 @@
-"""Augmentation of a stack of slices: one draw for all of them, one resampling for all geometry.
+"""Augmentation of a stack of slices: the same for all of them, one resampling for all geometry.
 
 The recipe is that of FLAP-SAM's published training, each part with probability one half: quarter turns and a flip;
 rotation; gamma; random erasing; and two of shear, scale, translation, posterising, contrast, brightness and sharpness.
 A chain of MONAI's own transforms resamples once for each of them and takes several milliseconds for a stack of
 5 x 96 x 96, about a small backbone's step on one slice; composing the matrices first (with MONAI's functions) and
-resampling once takes about one. A stack fits into a core's own cache, a batch of stacks does not: with every part as
-one operation on a whole batch, batches of 224 pixels took half as long again.
+resampling once takes about one. A core's own cache is large enough for a stack but not for a batch of them: with every
+part as one operation on a whole batch, batches of 224 pixels took half as long again.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ ROTATION = 15.0
 GAMMA = (0.5, 3.5)
 ERASED = (0.02, 0.05)
 ASPECT = (0.5, 2.0)
-# Ranges of the parts of which two are drawn; posterising is in bits, translation a share of the side.
+# Ranges of the parts of which two are chosen; posterising is in bits, translation a share of the edge.
 RANGES = {
     "shear": (-0.2, 0.2),
     "scale": (0.8, 1.2),
@@ -38,12 +38,12 @@ GEOMETRY = ("shear", "scale", "translate")
 
 
 @dataclass(frozen=True)
-class Draw:
+class Augmentation:
     """What is done to one stack.
 
     Attributes:
         turns: quarter turns, 0 to 3.
-        flip: axis to flip, 0 (rows) or 1 (columns); None: neither.
+        flip: axis to flip, 0 (down) or 1 (across); None: neither.
         matrix: (3, 3) from output to input coordinates, -1 to 1 across the square; None: no resampling.
         gamma: exponent; None: unchanged.
         intensity: (part, value) pairs, applied in this order.
@@ -64,15 +64,15 @@ class Augment(Randomizable, MapTransform):
     def __init__(self) -> None:
         """Take no arguments: the recipe is the module's constants."""
         MapTransform.__init__(self, ("image", "label"))
-        self.draw = Draw()
+        self.chosen = Augmentation()
 
     def randomize(self, data: int) -> None:
-        """Draw ``self.draw`` for squares of ``data`` pixels."""
+        """Choose an augmentation at random for squares of ``data`` pixels."""
         turn, rotate, gamma, erase, others = self.R.random_sample(5) < PROBABILITY
         chosen = sorted(self.R.choice(len(RANGES), 2, replace=False)) if others else []
         names = [list(RANGES)[index] for index in chosen]
         angle = self.R.uniform(-ROTATION, ROTATION) if rotate else None
-        self.draw = Draw(
+        self.chosen = Augmentation(
             turns=int(self.R.randint(4)) if turn else 0,
             flip=int(self.R.randint(2)) if turn else None,
             matrix=self._matrix(angle, [name for name in names if name in GEOMETRY]),
@@ -85,24 +85,24 @@ class Augment(Randomizable, MapTransform):
         """Augment one stack.
 
         Args:
-            data: "image" (N, side, side) float32 and "label" (N, side, side) uint8; not changed.
+            data: "image" (N, size, size) float32 and "label" (N, size, size) uint8; not changed.
 
         Returns:
             Both in the same shapes and types; intensities stay within the stack's range, what comes in from outside
             and what is erased has its minimum and label 0.
         """
         self.randomize(data["image"].shape[-1])
-        image, label = (_turn(data[key], self.draw) for key in self.keys)
+        image, label = (_turn(data[key], self.chosen) for key in self.keys)
         low, high = float(image.min()), float(image.max())
         image = (image - low) / max(high - low, 1e-6)
-        if self.draw.matrix is not None:
-            image, label = _resample(image, label, self.draw.matrix)
-        if self.draw.gamma is not None:
-            image = image**self.draw.gamma
-        for name, value in self.draw.intensity:
+        if self.chosen.matrix is not None:
+            image, label = _resample(image, label, self.chosen.matrix)
+        if self.chosen.gamma is not None:
+            image = image**self.chosen.gamma
+        for name, value in self.chosen.intensity:
             image = INTENSITY[name](image, value).clamp_(0.0, 1.0)
-        if self.draw.box is not None:
-            image, label = _erase(image, self.draw.box), _erase(label, self.draw.box)
+        if self.chosen.box is not None:
+            image, label = _erase(image, self.chosen.box), _erase(label, self.chosen.box)
         return {"image": image * (high - low) + low, "label": label}
 
     def _matrix(self, angle: float | None, names: list[str]) -> np.ndarray | None:
@@ -117,21 +117,21 @@ class Augment(Randomizable, MapTransform):
                 matrices.append(create_translate(2, (2 * first, 2 * second)))
         return reduce(np.matmul, matrices) if matrices else None
 
-    def _box(self, side: int) -> tuple[int, int, int, int]:
-        area, aspect = self.R.uniform(*ERASED) * side**2, np.exp(self.R.uniform(*np.log(ASPECT)))
-        height = max(1, min(side, round(np.sqrt(area * aspect))))
-        width = max(1, min(side, round(area / height)))
-        return int(self.R.randint(side - height + 1)), int(self.R.randint(side - width + 1)), height, width
+    def _box(self, size: int) -> tuple[int, int, int, int]:
+        area, aspect = self.R.uniform(*ERASED) * size**2, np.exp(self.R.uniform(*np.log(ASPECT)))
+        height = max(1, min(size, round(np.sqrt(area * aspect))))
+        width = max(1, min(size, round(area / height)))
+        return int(self.R.randint(size - height + 1)), int(self.R.randint(size - width + 1)), height, width
 
 
-def _turn(stack: Tensor, draw: Draw) -> Tensor:
-    stack = torch.rot90(stack, draw.turns, (1, 2)) if draw.turns else stack
-    return stack if draw.flip is None else stack.flip(1 + draw.flip)
+def _turn(stack: Tensor, chosen: Augmentation) -> Tensor:
+    stack = torch.rot90(stack, chosen.turns, (1, 2)) if chosen.turns else stack
+    return stack if chosen.flip is None else stack.flip(1 + chosen.flip)
 
 
 def _resample(image: Tensor, label: Tensor, matrix: np.ndarray) -> tuple[Tensor, Tensor]:
     theta = torch.from_numpy(matrix[None, :2]).float()
-    grid = functional.affine_grid(theta, (1, 1, *image.shape[1:]), align_corners=False)
+    grid = functional.affine_grid(theta, [1, 1, *image.shape[1:]], align_corners=False)
     moved = functional.grid_sample(image[None], grid, mode="bilinear", align_corners=False)[0]
     classes = functional.grid_sample(label[None].float(), grid, mode="nearest", align_corners=False)[0]
     return moved, classes.to(label.dtype)

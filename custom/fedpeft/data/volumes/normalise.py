@@ -4,16 +4,18 @@ A site's statistics are computed there from its own training cases, stay in its 
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
+from typing import Annotated, Any, Self
 
 import numpy as np
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
 
 from fedpeft.config.datasets import Preprocessing
 from fedpeft.data.volumes.tally import Tally
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False))
 class Statistics:
     """Statistics of the voxels that count, in the files' own intensity units.
 
@@ -27,42 +29,37 @@ class Statistics:
     """
 
     mean: float
-    std: float
+    std: Annotated[float, Field(gt=0)]
     cases: int
     rule: str
     low: float | None = None
     high: float | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        bounds = [bound for bound in (self.low, self.high) if bound is not None]
+        if len(bounds) == 1 or (bounds and not bounds[0] < bounds[1]):
+            raise ValueError("expected low and high, low < high, or neither")
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], where: str) -> "Statistics":
+    def from_dict(cls, values: Any) -> "Statistics":
         """The statistics that ``to_dict`` wrote.
-
-        Args:
-            values: mean, std, cases and rule; low and high where the rule needs them.
-            where: the file, for messages.
 
         Raises:
             ValueError: a value is missing, of another type or out of range.
         """
-        number = (int, float)
-        types = {"mean": number, "std": number, "cases": int, "rule": str}
-        if isinstance(values, dict) and values.keys() & {"low", "high"}:
-            types |= {"low": number, "high": number}
-        if not isinstance(values, dict) or set(values) != set(types):
-            raise ValueError(f"{where}: statistics are {values!r}, expected {', '.join(types)}; prepare the data again")
-        for name, kind in types.items():
-            if not isinstance(values[name], kind) or isinstance(values[name], bool):
-                raise ValueError(f"{where}: statistics: {name} is {values[name]!r}; prepare the data again")
-        numbers = [values[name] for name, kind in types.items() if kind is number]
-        if not (np.isfinite(numbers).all() and values["std"] > 0 and values.get("low", 0) < values.get("high", 1)):
+        try:
+            return cls(**values)
+        except (TypeError, ValidationError) as error:
             raise ValueError(
-                f"{where}: statistics are {values!r}, expected finite numbers, std > 0 and low < high; prepare again"
-            )
-        return cls(**values)
+                f"statistics are {values!r}, expected finite numbers mean and std > 0, cases, rule, and perhaps "
+                "low < high; prepare the data again"
+            ) from error
 
 
 def foreground(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
@@ -70,11 +67,13 @@ def foreground(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
 
     Args:
         image: intensities, any shape.
-        preprocessing: the rule; its ``foreground`` is not None.
+        preprocessing: the rule; all voxels count where its ``foreground`` is None.
 
     Returns:
         Booleans of the image's shape.
     """
+    if preprocessing.foreground is None:
+        return np.ones(image.shape, bool)
     low = float(image.min())
     high = float(np.percentile(image, preprocessing.percentile))
     return image > low + preprocessing.foreground * (high - low)
@@ -119,13 +118,15 @@ def normalise(image: np.ndarray, statistics: Statistics, preprocessing: Preproce
         raise ValueError(
             f"statistics are {statistics.rule!r}, the data set's rule is {preprocessing.rule!r}; prepare the data again"
         )
+    # The check above leaves None only where neither bound is used.
+    low, high = statistics.low or 0.0, statistics.high or 0.0
     scores = image.astype(np.float32)
     if preprocessing.percentiles is not None:
-        scores = np.clip(scores, np.float32(statistics.low), np.float32(statistics.high))
+        scores = np.clip(scores, np.float32(low), np.float32(high))
     if preprocessing.scale == "zscore":
         shift, size = statistics.mean, statistics.std
     else:
-        shift, size = statistics.low, statistics.high - statistics.low
+        shift, size = low, high - low
     scores = (scores - np.float32(shift)) / np.float32(size)
     return scores if preprocessing.clip is None else np.clip(scores, *preprocessing.clip)
 

@@ -1,4 +1,4 @@
-"""What the training loop draws: batches of stacks of neighbouring slices, determined by a seed alone."""
+"""Batches of stacks of neighbouring slices for training, determined by a seed alone."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,8 +21,8 @@ class Slices:
     """A volume's slices, fitted to the network's input.
 
     Attributes:
-        image: (D, side, side) float32.
-        label: (D, side, side) uint8.
+        image: (D, size, size) float32.
+        label: (D, size, size) uint8.
         positive: (D,) booleans: does the slice hold any foreground?
     """
 
@@ -34,11 +34,12 @@ class Slices:
 class StackData:
     """The stacks of one site's cases.
 
-    An epoch cuts each volume into stacks of ``stack`` slices, ``stride`` apart, from an offset that is drawn anew for
+    An epoch cuts each volume into stacks of ``stack`` slices, ``stride`` apart, from an offset that is random for
     each volume and epoch, so that stacks do not always meet at the same slice; slices beyond the ends repeat the edge.
-    It takes all stacks with foreground and ``negatives`` times as many without (at least one if there is one), drawn
-    anew as well. With ``stride == stack`` each slice is computed once an epoch; 1 is the paper's, five times. Slices
-    that repeat an edge are left out of the batch again, unless a network that mixes slices needs ``whole`` stacks.
+    It takes all stacks with foreground and ``background_ratio`` times as many without (at least one if there is one),
+    chosen at random as well. With ``stride == stack`` each slice is computed once an epoch; 1 is the paper's, five
+    times. Slices that repeat an edge are left out of the batch again, unless a network that mixes slices needs
+    ``whole`` stacks.
 
     Volumes are read, normalised and fitted once, 5 bytes a pixel of the network's input, and kept in the cache.
     """
@@ -48,12 +49,12 @@ class StackData:
         cases: Sequence[Case],
         labels: Mapping[int, str],
         preprocessing: Preprocessing,
-        side: int,
+        size: int,
         *,
         batch: int = 4,
         stack: int = 5,
         stride: int = 5,
-        negatives: float = 0.5,
+        background_ratio: float = 0.5,
         augment: bool = True,
         whole: bool = False,
         before_read: Callable[[], None] = lambda: None,
@@ -65,11 +66,11 @@ class StackData:
             cases: training cases, each with a label.
             labels: index -> name.
             preprocessing: orientation and normalisation.
-            side: edge of the network's input in pixels.
+            size: edge of the network's input in pixels.
             batch: stacks in a step, on average.
             stack: slices in a stack.
             stride: slices between the starts of neighbouring stacks, 1 to ``stack``.
-            negatives: stacks without foreground as a share of those with it.
+            background_ratio: stacks without foreground as a share of those with it.
             augment: whether stacks are augmented.
             whole: whether every stack has all its ``stack`` slices, repeated ones included.
             before_read: called before each case is read, which takes a while; what it raises ends the reading.
@@ -80,17 +81,17 @@ class StackData:
         """
         if not cases:
             raise ValueError("no training case, expected at least one; check the datalist's training split")
-        if not 1 <= stride <= stack or batch < 1 or negatives < 0:
+        if not 1 <= stride <= stack or batch < 1 or background_ratio < 0:
             raise ValueError(
-                f"batch {batch}, stack {stack}, stride {stride}, negatives {negatives}: expected batch >= 1, "
-                "1 <= stride <= stack, negatives >= 0"
+                f"batch {batch}, stack {stack}, stride {stride}, background_ratio {background_ratio}: expected "
+                "batch >= 1, 1 <= stride <= stack, background_ratio >= 0"
             )
-        self.batch, self.stack, self.stride, self.negatives = batch, stack, stride, negatives
+        self.batch, self.stack, self.stride, self.background_ratio = batch, stack, stride, background_ratio
         self.volumes = []
         cache = cache or Cache()
         for case in cases:
             before_read()
-            self.volumes.append(read_slices(case, labels, preprocessing, side, cache))
+            self.volumes.append(read_slices(case, labels, preprocessing, size, cache))
         self._augment = Augment() if augment else None
         self._whole = whole
         self._steps = self._count_steps()
@@ -110,9 +111,9 @@ class StackData:
             order: the batches that are wanted, 0 to ``steps() - 1``; None: all, as they come.
 
         Yields:
-            For each, images (n, 1, side, side) float32 and labels (n, side, side) int64, n up to stacks * stack.
+            For each, images (n, 1, size, size) float32 and labels (n, size, size) int64, n up to stacks * stack.
         """
-        batches = np.array_split(self._draw(np.random.default_rng(seed)), self._steps)
+        batches = np.array_split(self._chosen_stacks(np.random.default_rng(seed)), self._steps)
         for index in range(self._steps) if order is None else order:
             stacks = [self._sample(seed, int(volume), int(start)) for volume, start in batches[index]]
             yield torch.cat([image for image, _ in stacks])[:, None], torch.cat([label for _, label in stacks]).long()
@@ -134,9 +135,9 @@ class StackData:
                 flags = self._positives(volume, self._starts(volume, offset))
                 with_ += flags.sum() / self.stride
                 without += (~flags).sum() / self.stride
-        return max(1, math.ceil((with_ + min(without, max(1.0, self.negatives * with_))) / self.batch))
+        return max(1, math.ceil((with_ + min(without, max(1.0, self.background_ratio * with_))) / self.batch))
 
-    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+    def _chosen_stacks(self, rng: np.random.Generator) -> np.ndarray:
         """(stacks, 2) integers in random order: volume and first slice of each stack of an epoch."""
         with_, without = [], []
         for index, volume in enumerate(self.volumes):
@@ -144,7 +145,7 @@ class StackData:
             flags = self._positives(volume, starts)
             with_ += [(index, start) for start in starts[flags]]
             without += [(index, start) for start in starts[~flags]]
-        count = min(len(without), max(1, round(self.negatives * len(with_))))
+        count = min(len(without), max(1, round(self.background_ratio * len(with_))))
         chosen = [without[i] for i in rng.permutation(len(without))[:count]]
         stacks = np.array(with_ + chosen)[rng.permutation(len(with_) + count)]
         # A handful of slices may give fewer stacks than steps: go round, no batch may be empty.
@@ -164,21 +165,21 @@ class StackData:
         return data["image"][kept], data["label"][kept]
 
 
-def read_slices(case: Case, labels: Mapping[int, str], preprocessing: Preprocessing, side: int, cache: Cache) -> Slices:
+def read_slices(case: Case, labels: Mapping[int, str], preprocessing: Preprocessing, size: int, cache: Cache) -> Slices:
     """A case's fitted slices, from the cache if the files, the statistics and the preprocessing are the same as then.
 
     Raises:
         FileNotFoundError, ValueError: the case is faulty or has no label.
     """
-    sources = content(case.image), content(case.label), case.statistics, preprocessing, sorted(labels), side
-    kept = cache.get(("slices", *sources), lambda: _fitted(case, labels, preprocessing, side))
+    sources = content(case.image), content(case.label), case.statistics, preprocessing, sorted(labels), size
+    kept = cache.get(("slices", *sources), lambda: _fitted(case, labels, preprocessing, size))
     return Slices(kept["image"], kept["label"], kept["label"].flatten(1).any(dim=1).numpy())
 
 
-def _fitted(case: Case, labels: Mapping[int, str], preprocessing: Preprocessing, side: int) -> dict[str, Tensor]:
+def _fitted(case: Case, labels: Mapping[int, str], preprocessing: Preprocessing, size: int) -> dict[str, Tensor]:
     volume = read_volume(case, labels, preprocessing)
     if volume.label is None:
         raise ValueError(f"{case.image}: has no label in the datalist, expected one; training needs it")
-    image = fit(volume.image.permute(2, 0, 1).contiguous(), volume.spacing[:2], side, "image")
-    label = fit(volume.label.permute(2, 0, 1).contiguous(), volume.spacing[:2], side, "label")
+    image = fit(volume.image.permute(2, 0, 1).contiguous(), volume.spacing[:2], size, "image")
+    label = fit(volume.label.permute(2, 0, 1).contiguous(), volume.spacing[:2], size, "label")
     return {"image": image, "label": label}

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Orientation, SpatialPad
+from nibabel.affines import voxel_sizes
 from torch import Tensor
 
 from fedpeft.config.datasets import Preprocessing
@@ -66,7 +67,7 @@ def read_volume(case: Case, labels: Mapping[int, str], preprocessing: Preprocess
             canvas. The message names the file.
     """
     image, grid = read_image(case.image)
-    label = _read_label(case, image.shape, grid, labels) if case.label else None
+    label = _read_label(case.label, case.image, grid, labels) if case.label else None
     if preprocessing.scope == "site" and case.statistics is not None:
         scope, statistics = "site", case.statistics
     else:
@@ -78,12 +79,12 @@ def read_volume(case: Case, labels: Mapping[int, str], preprocessing: Preprocess
         content = _centre(case.image, tuple(canonical.shape[:2]), preprocessing.canvas)
         canonical = _pad(canonical, preprocessing.canvas, float(canonical.min()))
         classes = None if classes is None else _pad(classes, preprocessing.canvas, 0)
-    spacing = tuple(float(size) for size in nibabel.affines.voxel_sizes(canonical.affine.numpy()))
+    height, width, depth = (float(size) for size in voxel_sizes(canonical.affine.numpy()))
     return Volume(
         case=case.case,
         image=canonical.as_tensor().contiguous(),
         label=None if classes is None else classes.as_tensor().contiguous(),
-        spacing=spacing,
+        spacing=(height, width, depth),
         normalised=scope,
         statistics=statistics,
         grid=grid,
@@ -191,24 +192,24 @@ def _statistics(path: Path, image: np.ndarray, preprocessing: Preprocessing) -> 
         raise ValueError(f"{path}: {error}") from error
 
 
-def _read_label(case: Case, shape: tuple[int, ...], grid: Grid, labels: Mapping[int, str]) -> np.ndarray:
-    label, label_grid = read_nifti(case.label)
-    if label.shape != shape:
-        raise ValueError(f"{case.label}: shape is {label.shape}, its image {case.image} has {shape}; export both again")
+def _read_label(path: Path, image: Path, grid: Grid, labels: Mapping[int, str]) -> np.ndarray:
+    label, label_grid = read_nifti(path)
+    if label.shape != grid.shape:
+        raise ValueError(f"{path}: shape is {label.shape}, its image {image} has {grid.shape}; export both again")
     gap = float(np.abs(label_grid.affine - grid.affine).max())
     if gap > TOLERANCE:
         raise ValueError(
-            f"{case.label}: its affine differs from that of {case.image} by up to {gap:.4g}, expected {TOLERANCE:g} at "
-            "most; draw or resample the label on the image's grid"
+            f"{path}: its affine differs from that of {image} by up to {gap:.4g}, expected {TOLERANCE:g} at "
+            "most; outline or resample the label on the image's grid"
         )
     values = np.unique(label)
     if not np.isfinite(values).all() or (values != np.rint(values)).any():
         odd = [float(value) for value in values if not np.isfinite(value) or value != np.rint(value)][:8]
-        raise ValueError(f"{case.label}: label values such as {odd}, expected whole numbers; threshold the label")
+        raise ValueError(f"{path}: label values such as {odd}, expected whole numbers; threshold the label")
     unknown = [int(value) for value in values if int(value) not in labels]
     if unknown:
         raise ValueError(
-            f"{case.label}: label values {unknown[:8]} are not in the table {dict(labels)}; add them to the labels or "
+            f"{path}: label values {unknown[:8]} are not in the table {dict(labels)}; add them to the labels or "
             "correct the file"
         )
     return label.astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The commands that prepare and check pictures, from what is typed to what lies on disk."""
+"""The commands that prepare and check images, from what is typed to what lies on disk."""
 
 import csv
 import json
@@ -19,26 +19,28 @@ def draw(path: Path, seed: int) -> None:
 
 @pytest.fixture
 def tree(tmp_path) -> Path:
-    """<site>/<class>/ folders, and a table of the same pictures with three of a patient."""
-    rows = []
+    """<site>/<class>/ folders, and a table of the same images with three of a patient."""
+    lines = []
     for number in range(sum(SITES.values())):
         site, label = "a" if number < SITES["a"] else "b", ("mel", "nv", "nv")[number % 3]
         draw(tmp_path / "source" / site / label / f"p{number}.jpg", number)
-        rows.append((f"{site}/{label}/p{number}.jpg", label, site, f"patient {number // 3}"))
+        lines.append((f"{site}/{label}/p{number}.jpg", label, site, f"patient {number // 3}"))
     with (tmp_path / "source" / "table.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows([("image", "label", "site", "who"), *rows])
+        csv.writer(stream).writerows([("image", "label", "site", "who"), *lines])
     return tmp_path / "source"
 
 
 @pytest.fixture
 def isic(tmp_path) -> Path:
-    rows = [(f"ISIC_{n}", n % 8, n % 2, ("train", "train", "train", "test")[n // 2 % 4]) for n in range(16)]
-    for number, row in enumerate(rows):
-        draw(tmp_path / "isic" / "pictures" / f"{row[0]}.jpg", number)
+    lines = [(f"ISIC_{n}", n % 8, n % 2, ("train", "train", "train", "test")[n // 2 % 4]) for n in range(16)]
+    for number, line in enumerate(lines):
+        draw(tmp_path / "isic" / "images" / f"{line[0]}.jpg", number)
     with (tmp_path / "isic" / "train_test_split").open("w", newline="") as stream:
-        csv.writer(stream).writerows([("image", "target", "center", "fold"), *rows])
+        csv.writer(stream).writerows([("image", "target", "center", "fold"), *lines])
     with (tmp_path / "isic" / "lesions.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows([("image", "lesion_id"), *((row[0], f"L{n // 4}") for n, row in enumerate(rows))])
+        csv.writer(stream).writerows(
+            [("image", "lesion_id"), *((line[0], f"L{n // 4}") for n, line in enumerate(lines))]
+        )
     return tmp_path / "isic"
 
 
@@ -54,7 +56,7 @@ def test_help_has_examples(fedpeft, name):
     assert name in fedpeft("data", "prepare", "--help")[1]
 
 
-def test_a_tree_is_prepared_registered_drawn_and_sound(fedpeft, tree, tmp_path):
+def test_a_tree_is_prepared_registered_plotted_and_sound(fedpeft, tree, tmp_path):
     out, workspace = tmp_path / "out", tmp_path / "workspace"
     words = ["data", "prepare", "images", "--source", tree, "--out", out]
     code, text, err = fedpeft(*words, "--register", workspace, "--json")
@@ -98,7 +100,7 @@ def test_isic2019_is_prepared(fedpeft, isic, tmp_path):
     assert sum(site["test"] for site in made["sites"]) == 4 and all(site["validation"] for site in made["sites"])
     assert "isic2019" in json.loads((tmp_path / "local" / "fedpeft_site.json").read_text())["datasets"]
     assert any("lesion_clean_test.csv: 0 of 4" in note for note in made["notes"])
-    (isic / "pictures" / "ISIC_0.jpg").unlink()
+    (isic / "images" / "ISIC_0.jpg").unlink()
     words.append(tmp_path / "partial")
     code, _, err = fedpeft(*words)
     assert code == 1 and "ISIC_0.jpg is not in" in err and "--partial" in err
@@ -135,9 +137,9 @@ def test_what_cannot_be_parsed_shows_usage(fedpeft, tree, tmp_path, words):
     assert code == 2 and err.startswith("usage: fedpeft data prepare images")
 
 
-def test_check_names_a_damaged_picture(fedpeft, tree, tmp_path):
+def test_check_names_a_damaged_image(fedpeft, tree, tmp_path):
     assert fedpeft("data", "prepare", "images", "--source", tree, "--out", tmp_path / "out")[0] == 0
-    picture = next((tmp_path / "out" / "b" / "images").iterdir())
-    picture.write_bytes(picture.read_bytes()[:-20])
+    image = next((tmp_path / "out" / "b" / "images").iterdir())
+    image.write_bytes(image.read_bytes()[:-20])
     code, text, _ = fedpeft("data", "check", tmp_path / "out")
-    assert code == 1 and f"fault: {picture}: cannot be read as JPEG or PNG" in text
+    assert code == 1 and f"fault: {image}: cannot be read as JPEG or PNG" in text

@@ -1,8 +1,8 @@
-"""Synthetic colour pictures with attributes, on which ``vit_tiny`` is pretrained.
+"""Synthetic colour images with attributes, on which ``vit_tiny`` is pretrained.
 
-A picture shows one to three figures of one kind with one surface, on a ground with another: a texture, coarse or fine,
+An image shows one to three figures of one kind with one surface, on a ground with another: a texture, coarse or fine,
 faint or strong, of some colour. What a model learns to name are these attributes, so that outlines, textures and
-colours are in its features. Nothing is made to look like anything that a hospital takes pictures of.
+colours are in its features. Nothing is made to look like anything that a hospital takes images of.
 
 The generator stands alone: nothing here is used for, or taken from, the data on which methods are compared.
 """
@@ -13,7 +13,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from pretrain.figures import FIGURES, TEXTURES, Drawn
+from pretrain.figures import FIGURES, TEXTURES, Pattern
 from pretrain.shapes import Random
 
 HUES = ("red", "yellow", "green", "cyan", "blue", "magenta")
@@ -24,7 +24,7 @@ COUNTS = ("one", "two", "three")
 
 @dataclass(frozen=True)
 class Kinds:
-    """The figures and textures that a picture may show; keys of ``FIGURES`` and ``TEXTURES``."""
+    """The figures and textures that an image may show; keys of ``FIGURES`` and ``TEXTURES``."""
 
     figures: tuple[str, ...]
     textures: tuple[str, ...]
@@ -36,7 +36,7 @@ class Kinds:
 
     @property
     def attributes(self) -> dict[str, tuple[str, ...]]:
-        """A picture's attributes: kind and number of figures, their surface, the ground's."""
+        """An image's attributes: kind and number of figures, their surface, the ground's."""
         ground = {f"{name} of the ground": values for name, values in self.surface.items()}
         return {"figure": self.figures, "number": COUNTS} | self.surface | ground
 
@@ -44,24 +44,24 @@ class Kinds:
 TRAINED = Kinds(
     ("ellipse", "triangle", "square", "ring", "cross", "tube"), ("stripes", "checks", "dots", "circles", "grain")
 )
-# Never drawn in pretraining.
-HELD_OUT = Kinds(("star", "crescent", "frame"), ("waves", "bricks", "spokes"))
+# Pretraining never shows them.
+UNSEEN = Kinds(("star", "crescent", "frame"), ("waves", "bricks", "spokes"))
 
 
-def draw(count: int, seed: int, side: int = 64, kinds: Kinds = TRAINED) -> tuple[Tensor, Tensor, Tensor]:
-    """A batch of pictures, their attributes, and where the figures are.
+def draw(count: int, seed: int, image_size: int = 64, kinds: Kinds = TRAINED) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch of images, their attributes, and where the figures are.
 
     Args:
-        count: pictures.
+        count: images.
         seed: the same seed gives the same batch.
-        side: in pixels.
+        image_size: in pixels.
         kinds: what they may show.
 
     Returns:
-        Red, green and blue (count, 3, side, side), 0 to 1; indices of the attributes' values, (count, attributes)
-        int64 in the order of ``kinds.attributes``; True inside a figure, (count, side, side).
+        Red, green and blue (count, 3, size, size), 0 to 1; indices of the attributes' values, (count, attributes)
+        int64 in the order of ``kinds.attributes``; True inside a figure, (count, image_size, image_size).
     """
-    random = Random(seed, count, side)
+    random = Random(seed, count, image_size)
     figure, number = random.number(len(kinds.figures)), random.number(len(COUNTS))
     value = random.uniform(0.35, 0.95)
     # Brighter or darker than the ground, never alike: a figure must show when the hues are the same.
@@ -75,10 +75,10 @@ def draw(count: int, seed: int, side: int = 64, kinds: Kinds = TRAINED) -> tuple
 
 
 def _surface(random: Random, kinds: Kinds, value: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Colours (count, 3, side, side) of a mean brightness, and the attributes in the order of ``kinds.surface``."""
+    """Colours (count, 3, size, size) of a mean brightness, and the attributes in the order of ``kinds.surface``."""
     texture, scale, contrast = (random.number(len(names)) for names in (kinds.textures, SCALES, CONTRASTS))
     hue = random.uniform(0, 1)
-    # Two and a half to nine periods in a picture; the three ranges meet, of contrasts too.
+    # Two and a half to nine periods in an image; the three ranges meet, of contrasts too.
     periods = 8 * 3.5 ** ((scale + random.uniform(0, 1)) / len(SCALES))
     strength = 0.06 * 7 ** ((contrast + random.uniform(0, 1)) / len(CONTRASTS))
     pattern = _texture(random, kinds, texture, periods)
@@ -87,7 +87,7 @@ def _surface(random: Random, kinds: Kinds, value: Tensor) -> tuple[Tensor, list[
 
 
 def _figures(random: Random, kinds: Kinds, figure: Tensor, number: Tensor) -> Tensor:
-    """``number`` + 1 figures of one kind round the middle, one alone larger; positive inside, (count, side, side)."""
+    """``number`` + 1 figures of one kind round the middle, one alone larger; positive inside, (count, size, size)."""
     x, y = _plane(random)
     alone = number == 0
     size = torch.where(alone, random.log_uniform(0.35, 0.85), random.log_uniform(0.22, 0.4))
@@ -102,7 +102,7 @@ def _figures(random: Random, kinds: Kinds, figure: Tensor, number: Tensor) -> Te
 
 
 def _texture(random: Random, kinds: Kinds, kind: Tensor, periods: Tensor) -> Tensor:
-    """Textures of any direction, a little bent, (count, side, side)."""
+    """Textures of any direction, a little bent, (count, image_size, image_size)."""
     x, y = _plane(random)
     bent = x + random.uniform(0, 0.06) * random.smooth(4)
     u, v = _turned(random, bent - random.uniform(-0.5, 0.5), y - random.uniform(-0.5, 0.5))
@@ -110,20 +110,20 @@ def _texture(random: Random, kinds: Kinds, kind: Tensor, periods: Tensor) -> Ten
 
 
 def _of_kind(
-    random: Random, table: dict[str, Drawn], names: tuple[str, ...], kind: Tensor, u: Tensor, v: Tensor
+    random: Random, table: dict[str, Pattern], names: tuple[str, ...], kind: Tensor, u: Tensor, v: Tensor
 ) -> Tensor:
-    """What each picture's own function makes of the coordinates."""
+    """What each image's own function makes of the coordinates."""
     found = torch.empty_like(u)
     for index, name in enumerate(names):
-        rows = (kind.flatten() == index).nonzero().flatten()
-        found[rows] = table[name](random.part(len(rows)), u[rows], v[rows])
+        chosen = (kind.flatten() == index).nonzero().flatten()
+        found[chosen] = table[name](random.part(len(chosen)), u[chosen], v[chosen])
     return found
 
 
 def _plane(random: Random) -> tuple[Tensor, Tensor]:
     """Pixel centres from -1 to 1."""
-    line = (torch.arange(random.side) + 0.5) * 2 / random.side - 1
-    shape = (random.count, random.side, random.side)
+    line = (torch.arange(random.image_size) + 0.5) * 2 / random.image_size - 1
+    shape = (random.count, random.image_size, random.image_size)
     return line.expand(shape), line[:, None].expand(shape)
 
 
@@ -133,7 +133,7 @@ def _turned(random: Random, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _coloured(random: Random, texture: Tensor, hue: Tensor, value: Tensor, strength: Tensor) -> Tensor:
-    """Colours (count, 3, side, side) that a texture varies round a hue and a brightness, both 0 to 1."""
+    """Colours (count, 3, image_size, image_size) that a texture varies round a hue and a brightness, both 0 to 1."""
     hue = hue + random.uniform(-0.2, 0.2) * strength * texture
     saturation = (random.uniform(0.3, 0.9) + random.uniform(-0.6, 0.6) * strength * texture).clamp(0, 1)
     value = value + strength * texture
@@ -143,9 +143,9 @@ def _coloured(random: Random, texture: Tensor, hue: Tensor, value: Tensor, stren
     return torch.stack([value * (1 - saturation * share) for share in shares], dim=1)
 
 
-def _acquired(random: Random, picture: Tensor) -> Tensor:
+def _acquired(random: Random, image: Tensor) -> Tensor:
     """What a camera does: uneven light, a blur along either axis, noise."""
     light = torch.exp(random.uniform(0, 0.2) * random.smooth(2)).unsqueeze(1)
-    rows, columns = (random.blur(0.2, 0.8).unsqueeze(1) for _ in range(2))
+    down, across = (random.blur(0.2, 0.8).unsqueeze(1) for _ in range(2))
     noise = torch.stack([random.white() for _ in range(3)], dim=1)
-    return (rows @ (picture * light) @ columns.mT + random.log_uniform(0.003, 0.03).unsqueeze(1) * noise).clamp(0, 1)
+    return (down @ (image * light) @ across.mT + random.log_uniform(0.003, 0.03).unsqueeze(1) * noise).clamp(0, 1)

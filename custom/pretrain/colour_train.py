@@ -1,11 +1,11 @@
-"""Pretrain ``vit_tiny`` on synthetic pictures and write the file that ships with the package.
+"""Pretrain ``vit_tiny`` on synthetic images and write the file that ships with the package.
 
-    python -m pretrain.pictures_train --out custom/fedpeft/models/weights/vit_tiny.safetensors
+    python -m pretrain.colour_train --out custom/fedpeft/models/weights/vit_tiny.safetensors
 
-takes about half an hour on one core. The class token learns to name ten attributes of pictures that are never
+takes about half an hour on one core. The class token learns to name ten attributes of images that are never
 repeated, every other token the surface and the edges at its place; the mean of the weights over the last steps is kept,
 without the head. Beside them a JSON file says how they were made, how well the attributes are named in held-out
-pictures, and how well a linear probe tells figures and textures apart that were never drawn before, with these weights
+images, and how well a linear probe tells figures and textures apart that were never drawn before, with these weights
 and with random ones. The same seed and steps give the same file on one machine: torch runs with one thread.
 """
 
@@ -25,14 +25,14 @@ from fedpeft.config.run import Run, make_run
 from fedpeft.config.seeds import seed_of
 from fedpeft.models.initial import build
 from fedpeft.tasks.types import Batch
+from pretrain.colour_images import TRAINED, UNSEEN, Kinds, draw
 from pretrain.descent import Report, descend, ends, normalised, progress, write
-from pretrain.pictures import HELD_OUT, TRAINED, Kinds, draw
 from pretrain.places import of_place, places
 from pretrain.probe import features_of, probe
 
 STEPS = 3600
-PICTURES = 1024
-# Outputs for each attribute of a picture, and of a place in it.
+IMAGES = 1024
+# Outputs for each attribute of an image, and of a place in it.
 SIZES = [len(values) for values in TRAINED.attributes.values()]
 PLACE = [len(values) for values in of_place(TRAINED).values()]
 # What the probe tells apart among figures and textures that were never drawn; the other attributes are the same.
@@ -51,7 +51,7 @@ class Namer(nn.Module):
         self.classifier = classifier
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised (B, 3, side, side) -> logits (B, 1 + places, outputs), the class token's first."""
+        """Normalised (B, 3, image_size, image_size) -> logits (B, 1 + places, outputs), the class token's first."""
         encoder = self.classifier.image_encoder
         tokens = encoder.tokens(images)
         for block in encoder.blocks:
@@ -76,11 +76,11 @@ def recipe(seed: int = 0, backbone: str = "vit_tiny") -> Run:
 
 
 def loss(logits: Tensor, attributes: Tensor) -> Tensor:
-    """The mean cross-entropy over a picture's attributes, and the mean over those of all its places.
+    """The mean cross-entropy over an image's attributes, and the mean over those of all its places.
 
     Args:
         logits: of ``Namer``.
-        attributes: of the picture, then of each place, (B, attributes + places * attributes of a place) int64.
+        attributes: of the image, then of each place, (B, attributes + places * attributes of a place) int64.
     """
     whole, places = attributes.split([len(SIZES), attributes.shape[1] - len(SIZES)], dim=1)
     of_whole = _mean(logits[:, 0, : sum(SIZES)], whole, SIZES)
@@ -98,7 +98,7 @@ def pretrain(run: Run, steps: int, report: Report) -> tuple[nn.Module, list[floa
 
     Args:
         run: from ``recipe``.
-        steps: optimiser steps of ``run.training.batch`` fresh pictures.
+        steps: optimiser steps of ``run.training.batch`` fresh images.
         report: see ``descend``.
 
     Returns:
@@ -109,19 +109,19 @@ def pretrain(run: Run, steps: int, report: Report) -> tuple[nn.Module, list[floa
 
 
 @torch.no_grad()
-def score(model: nn.Module, run: Run, pictures: int = PICTURES) -> dict[str, float]:
-    """Accuracy on held-out pictures by attribute, and the mean of those."""
-    images, attributes = _pictures(run, pictures, "held out", TRAINED)
+def score(model: nn.Module, run: Run, count: int = IMAGES) -> dict[str, float]:
+    """Accuracy on held-out images by attribute, and the mean of those."""
+    images, attributes = _others(run, count, "held out", TRAINED)
     found = [part.argmax(dim=1) for part in features_of(model, images)[:, : sum(SIZES)].split(SIZES, dim=1)]
     right = (torch.stack(found, dim=1) == attributes).double().mean(dim=0).tolist()
     return {"mean": fmean(right)} | dict(zip(TRAINED.attributes, right, strict=True))
 
 
-def on_new_kinds(features: Callable[[Tensor], Tensor], run: Run, pictures: int = PICTURES) -> float:
-    """Mean balanced accuracy of linear probes on pictures of figures and textures that pretraining never draws."""
-    (train, known), (test, truth) = (_pictures(run, pictures, part, HELD_OUT) for part in ("fit", "probe"))
+def on_new_kinds(features: Callable[[Tensor], Tensor], run: Run, count: int = IMAGES) -> float:
+    """Mean balanced accuracy of linear probes on images of figures and textures that pretraining never draws."""
+    (train, known), (test, truth) = (_others(run, count, part, UNSEEN) for part in ("fit", "probe"))
     train, test = features_of(features, train), features_of(features, test)
-    columns = [list(HELD_OUT.attributes).index(name) for name in NEW]
+    columns = [list(UNSEEN.attributes).index(name) for name in NEW]
     return fmean(probe((train, known[:, column]), (test, truth[:, column])) for column in columns)
 
 
@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> None:
         model,
         run,
         {
-            "command": shlex.join(["python", "-m", "pretrain.pictures_train", *map(str, words)]),
+            "command": shlex.join(["python", "-m", "pretrain.colour_train", *map(str, words)]),
             "seed": run.training.seed,
             "steps": options.steps,
             "images": options.steps * run.training.batch,
@@ -160,14 +160,14 @@ def main(arguments: list[str] | None = None) -> None:
         },
     )
     print(
-        f"{options.out}: {scores['mean']:.3f} of the attributes named on {PICTURES} held-out pictures, probe on new "
+        f"{options.out}: {scores['mean']:.3f} of the attributes named on {IMAGES} held-out images, probe on new "
         f"kinds {new['pretrained']:.3f} (random weights {new['random']:.3f}), {seconds / 60:.0f} minutes"
     )
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line's options, checked."""
-    parser = argparse.ArgumentParser(prog="python -m pretrain.pictures_train", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m pretrain.colour_train", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file; a .json is written beside it")
     parser.add_argument("--backbone", default="vit_tiny")
     parser.add_argument("--steps", type=int, default=STEPS, help="default %(default)s")
@@ -179,7 +179,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _batch(run: Run, step: int) -> Batch:
-    """Fresh pictures for a step, their attributes and those of their places."""
+    """Fresh images for a step, their attributes and those of their places."""
     pixels, attributes, inside = draw(
         run.training.batch, seed_of("pretraining", run.training.seed, step), run.model.image_size
     )
@@ -187,8 +187,8 @@ def _batch(run: Run, step: int) -> Batch:
     return normalised(pixels, run), torch.cat([attributes, labels.flatten(1)], dim=1)
 
 
-def _pictures(run: Run, count: int, name: str, kinds: Kinds) -> Batch:
-    """Other pictures than those of ``_batch``, and their attributes."""
+def _others(run: Run, count: int, name: str, kinds: Kinds) -> Batch:
+    """Other images than those of ``_batch``, and their attributes."""
     pixels, attributes, _ = draw(count, seed_of(name, run.training.seed), run.model.image_size, kinds)
     return normalised(pixels, run), attributes
 

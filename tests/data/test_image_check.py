@@ -1,4 +1,4 @@
-"""Checking a folder of pictures."""
+"""Checking a folder of images."""
 
 import json
 import shutil
@@ -8,12 +8,15 @@ from pathlib import Path
 from photos import cut
 
 from fedpeft.data.check import check
-from fedpeft.data.prepare.image_writing import Picture, write_pictures
+from fedpeft.data.found import Found, FoundCase
+from fedpeft.data.prepare.writer import write_folder
+
+SOURCE = Path("script")
 
 
-def test_check_finds_what_is_wrong_later(pictures: list[Picture], tmp_path: Path) -> None:
+def test_check_finds_what_is_wrong_later(images: list[FoundCase], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    write_pictures(pictures, ("x", "y"), "images", out)
+    write_folder(Found(SOURCE, "images", ("x", "y"), images), out)
     report = check(out)
     shown = "1 test cases show a lesion or patient of a training case: b/c7 and a/c0"
     assert (report.faults, report.warnings) == ([], [shown])
@@ -29,9 +32,9 @@ def test_check_finds_what_is_wrong_later(pictures: list[Picture], tmp_path: Path
     assert "1 test cases show the same file as a validation case: a/c3 and a/c2" in report.warnings
 
 
-def test_check_of_datalists_of_pictures(pictures: list[Picture], tmp_path: Path) -> None:
-    known = [picture if picture.split == "test" else replace(picture, target=0) for picture in pictures]
-    write_pictures(known, ("x", "y"), "images", tmp_path / "out")
+def test_check_of_datalists_of_images(images: list[FoundCase], tmp_path: Path) -> None:
+    known = [image if image.split == "test" else replace(image, target=0) for image in images]
+    write_folder(Found(SOURCE, "images", ("x", "y"), known), tmp_path / "out")
     file = tmp_path / "out" / "a" / "datalist.json"
     assert "a: test cases but no training case of y" in check(tmp_path / "out").warnings
     content = json.loads(file.read_text())

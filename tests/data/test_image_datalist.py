@@ -1,11 +1,11 @@
-"""Datalists of pictures: what they say, what is refused, and that those of volumes stay as they were."""
+"""Datalists of images: what they say, what is refused, and that those of volumes stay as they were."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from photos import write_picture
+from photos import write_image
 
 from fedpeft.data.datalist import Case, pool, read_site, read_sites, write_datalist
 
@@ -15,7 +15,7 @@ LABELS = {0: "mel", 1: "nv", 2: "bcc"}
 def write(root: Path, site: str = "a", **changes: Any) -> Path:
     folder = root / site
     cases = [
-        Case(f"c{n}", write_picture(folder / "images" / f"c{n}.png"), target=n or None, group="g" * (n == 2))
+        Case(f"c{n}", write_image(folder / "images" / f"c{n}.png"), target=n or None, group="g" * (n == 2))
         for n in range(3)
     ]
     splits = {"training": cases[1:], "test": cases[:1]}

@@ -1,0 +1,53 @@
+"""What a source of data hands to the preparation: the cases that it found, whatever they are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class FoundCase:
+    """One case of a source.
+
+    Attributes:
+        site: name of the site's folder to make.
+        case: name of the case, unique within its site.
+        image: NIfTI, JPEG or PNG file; it is copied as it is.
+        label: NIfTI file of a volume's labels; None for an image of one class.
+        target: index of an image's class; None for a volume.
+        split: "training", "validation" or "test"; None if the source does not say.
+        group: lesion or patient that the case shows; None if that is not known.
+        names: of a volume's image and label in the folder of the case.
+    """
+
+    site: str
+    case: str
+    image: Path
+    label: Path | None = None
+    target: int | None = None
+    split: str | None = None
+    group: str | None = None
+    names: tuple[str, str] = ("image.nii.gz", "label.nii.gz")
+
+
+@dataclass
+class Found:
+    """What a source holds.
+
+    Attributes:
+        source: folder or table, for messages.
+        dataset: name of the data set, an entry of ``fedpeft.config.datasets``.
+        labels: names in the order of their indices; in segmentation the first is the background.
+        cases: either all with a split or all without.
+        faults: what is wrong with the source, one sentence each.
+        notes: what a person should know, one sentence each.
+        merge: label value in the files -> index that takes its place.
+    """
+
+    source: Path
+    dataset: str
+    labels: Sequence[str]
+    cases: list[FoundCase] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    merge: Mapping[int, int] = field(default_factory=dict)

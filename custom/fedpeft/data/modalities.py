@@ -1,0 +1,78 @@
+"""Volumes and images: the one table of what preparing and checking a folder does differently for them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from fedpeft.common.registry import Registry
+from fedpeft.config.datasets import Preprocessing
+from fedpeft.data.datalist import Case, Site
+from fedpeft.data.entries import CLASSIFICATION, SEGMENTATION
+from fedpeft.data.found import Found, FoundCase
+from fedpeft.data.images import check as image_check
+from fedpeft.data.images import prepare as image_prepare
+from fedpeft.data.summary import Summary
+from fedpeft.data.volumes import check as volume_check
+from fedpeft.data.volumes import prepare as volume_prepare
+from fedpeft.data.volumes.normalise import Statistics
+
+
+class Prepare(Protocol):
+    """What ``prepare/writer.py`` asks of a modality; a module implements it."""
+
+    def refuse_others(self, found: Found) -> None:
+        """Raise a ValueError if the cases are of another modality than the data set."""
+
+    def files_of(self, case: FoundCase) -> Sequence[Path]:
+        """The files of a case."""
+
+    def files_for_statistics(self, found: Found) -> Sequence[Path]:
+        """The files that ``statistics`` reads, for the progress."""
+
+    def inspect(self, case: FoundCase, found: Found) -> list[str]:
+        """Read a case whole; what is wrong with it, one sentence a fault."""
+
+    def copy(self, case: FoundCase, folder: Path, found: Found) -> tuple[Case, bool]:
+        """Copy a case into its site's folder; also returns whether its label was changed by merging."""
+
+    def statistics(
+        self, training: Sequence[Case], found: Found, before_read: Callable[[Case], None]
+    ) -> Statistics | None:
+        """Statistics of a site's training cases; None if each case is normalised by itself."""
+
+
+class Check(Protocol):
+    """What ``check.py`` asks of a modality; a module implements it. Facts are what it keeps of a case."""
+
+    def inspect(self, case: Case, site: Site, preprocessing: Preprocessing) -> tuple[Any, list[str]]:
+        """Facts about a case, None if it cannot be read, and its faults."""
+
+    def findings(
+        self, site: Site, facts: Mapping[Case, Any], preprocessing: Preprocessing
+    ) -> tuple[list[str], list[str]]:
+        """Faults of a site as a whole, and warnings about what is odd about some of its cases."""
+
+    def summary(self, site: Site, facts: Mapping[Case, Any]) -> Summary:
+        """What a site has; of at least one case there are facts."""
+
+    def repeated(self, sites: Sequence[Site], fingerprints: Mapping[Path, str]) -> tuple[list[str], list[str]]:
+        """Faults and warnings about cases that occur twice, given the SHA-256 of every readable image."""
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What differs between volumes and images when a folder is prepared or checked."""
+
+    prepare: Prepare
+    check: Check
+
+
+MODALITIES: Registry[Modality] = Registry("task")
+MODALITIES.register(SEGMENTATION, Modality(volume_prepare, volume_check))
+MODALITIES.register(CLASSIFICATION, Modality(image_prepare, image_check))
+
+
+def modality(task: str) -> Modality:
+    """The modality of a task's cases; ValueError if there is none."""
+    return MODALITIES.find(task)

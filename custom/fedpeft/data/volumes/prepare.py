@@ -1,0 +1,75 @@
+"""Preparing volumes: image and label of a case are read whole, copied, and counted in the site's statistics."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fedpeft.config.datasets import dataset
+from fedpeft.data.datalist import Case
+from fedpeft.data.found import Found, FoundCase
+from fedpeft.data.volumes.inspection import inspect_case
+from fedpeft.data.volumes.nifti import read_nifti, write_mask
+from fedpeft.data.volumes.normalise import Statistics
+from fedpeft.data.volumes.volume import site_statistics
+
+
+def refuse_others(found: Found) -> None:
+    """Refuse cases without label files.
+
+    Raises:
+        ValueError: a case has none.
+    """
+    if any(case.label is None for case in found.cases):
+        raise ValueError(f"data set {found.dataset} is for segmentation, expected cases with label files")
+
+
+def files_of(case: FoundCase) -> list[Path]:
+    """Image and label."""
+    return [case.image] if case.label is None else [case.image, case.label]
+
+
+def files_for_statistics(found: Found) -> list[Path]:
+    """The training images, if the data set is normalised by its sites' statistics."""
+    return [case.image for case in found.cases if case.split == "training"] if _per_site(found) else []
+
+
+def inspect(case: FoundCase, found: Found) -> list[str]:
+    """What is wrong with the files; labels may have the values that are merged as well."""
+    labels = dict(enumerate(found.labels))
+    allowed = {**labels, **{value: labels[index] for value, index in found.merge.items()}}
+    files = Case(case.case, case.image, case.label, case.site)
+    return inspect_case(files, allowed, dataset(found.dataset).preprocessing)[1]
+
+
+def copy(case: FoundCase, folder: Path, found: Found) -> tuple[Case, bool]:
+    """Copy to ``<site>/<case>/``; a label with values to merge is written anew."""
+    image, label = (folder / case.case / name for name in case.names)
+    for file in (image, label):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(case.image, image)
+    assert case.label is not None, "refuse_others lets no case without a label pass"
+    changed = _copy_label(case.label, label, found.merge)
+    return Case(case.case, image, label, case.site), changed
+
+
+def statistics(training: Sequence[Case], found: Found, before_read: Callable[[Case], None]) -> Statistics | None:
+    """Statistics of the training images; None if each volume is normalised by itself."""
+    return site_statistics(training, dataset(found.dataset).preprocessing, before_read) if _per_site(found) else None
+
+
+def _per_site(found: Found) -> bool:
+    return dataset(found.dataset).preprocessing.scope == "site"
+
+
+def _copy_label(source: Path, target: Path, merge: Mapping[int, int]) -> bool:
+    if merge:
+        label, grid = read_nifti(source)
+        if np.isin(label, list(merge)).any():
+            for value, index in merge.items():
+                label = np.where(label == value, index, label)
+            write_mask(target, label, grid)
+            return True
+    shutil.copyfile(source, target)
+    return False
