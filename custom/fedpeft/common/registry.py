@@ -29,11 +29,10 @@ class Registry(Mapping[str, T], Generic[T]):
             The entry.
 
         Raises:
-            ValueError: there is another one of that name.
+            ValueError: there is another entry of that name.
         """
-        if name in self._entries:
+        if self._entries.setdefault(name, entry) is not entry:
             raise ValueError(f"{self.kind} {name!r} is registered already; give the new one another name")
-        self._entries[name] = entry
         return entry
 
     def find(self, name: str) -> T:
