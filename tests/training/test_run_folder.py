@@ -10,7 +10,7 @@ from fedpeft.config.datasets import DATASETS
 from fedpeft.models.checkpoints.reading import sha256_of
 from fedpeft.models.initial import build
 from fedpeft.models.payload import trainable
-from fedpeft.training.server.run_folder import BEST, DESCRIPTION, GLOBAL, RunFolder, find_run
+from fedpeft.training.server.run_folder import BEST, DESCRIPTION, GLOBAL, Progress, RunFolder, find_run
 
 LABELS = {0: "background", 1: "organ", 2: "lesion"}
 
@@ -80,6 +80,18 @@ def test_rounds_metrics_and_status_are_kept(folder, tensors):
         "2,site-1,validation,organ,0.500000",
     ]
     assert all(torch.equal(found, tensors[key] + 1) for key, found in folder.tensors().items())
+
+
+def test_whoever_follows_a_run_reads_how_far_it_is(folder, tensors, run, tmp_path):
+    assert RunFolder(tmp_path / "absent").progress() is None
+    seen = [folder.progress()]
+    assert folder.rounds() == []
+    folder.record(0, {"seconds": 1.5}, tensors)
+    seen.append(folder.progress())
+    folder.finish("failed: lost")
+    seen.append(folder.progress())
+    assert seen == [Progress(*values, run.rounds) for values in (("running", 0), ("running", 1), ("failed: lost", 1))]
+    assert [progress.ended for progress in seen] == [False, False, True]
 
 
 def test_the_best_round_is_another_payload(folder, tensors):

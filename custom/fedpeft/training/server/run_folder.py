@@ -8,7 +8,7 @@ round before a codec that rounds has rounded them, for the server to go on from;
 
 import json
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,28 @@ DESCRIPTION, GLOBAL, BEST, EXACT, ROUNDS, METRICS = (
     "rounds.jsonl",
     "metrics.csv",
 )
+RUNNING, FINISHED = "running", "finished"
 PACKAGES = ("torch", "monai", "nvflare", "segment-anything", "nibabel", "numpy")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is, for whoever follows it by its files.
+
+    Attributes:
+        status: "running", "finished", or what stopped the run.
+        rounds_done: finished rounds; their records are in rounds.jsonl.
+        rounds: rounds of the run.
+    """
+
+    status: str
+    rounds_done: int
+    rounds: int
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended; all files of the folder are complete then."""
+        return self.status != RUNNING
 
 
 class RunFolder:
@@ -64,7 +85,7 @@ class RunFolder:
                 "preprocessing": asdict(DATASETS[run.dataset].preprocessing),
                 "versions": {"fedpeft": __version__, "python": platform.python_version()}
                 | {name: version(name) for name in PACKAGES},
-                "status": "running",
+                "status": RUNNING,
                 "rounds_done": 0,
             },
         )
@@ -88,7 +109,7 @@ class RunFolder:
 
     def continued(self, after: list[int]) -> None:
         """Say that the run goes on in another job, and how many rounds were done each time it did."""
-        self._update(status="running", continued_after=after)
+        self._update(status=RUNNING, continued_after=after)
 
     def record(self, round_: int, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Append a finished round and its averaged tensors.
@@ -165,8 +186,17 @@ class RunFolder:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self.path / DESCRIPTION} describes no preprocessing of fedpeft ({error})") from error
 
+    def progress(self) -> Progress | None:
+        """How far the run is, or None before it has begun; run.json is replaced as a whole, so it can be read any time."""
+        if not (self.path / DESCRIPTION).is_file():
+            return None
+        found = self.description
+        return Progress(found["status"], found["rounds_done"], self.run.rounds)
+
     def rounds(self) -> list[dict[str, Any]]:
         """The records of the finished rounds."""
+        if not (self.path / ROUNDS).is_file():
+            return []
         return [json.loads(line) for line in (self.path / ROUNDS).read_text().splitlines()]
 
     def tensors(self, which: str = GLOBAL) -> dict[str, Tensor]:
