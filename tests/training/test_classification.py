@@ -9,9 +9,8 @@ from fedpeft.data.datalist import read_site
 from fedpeft.tasks.classification import class_weights, make_loss, read, score
 from fedpeft.tasks.measures import measures
 from fedpeft.tasks.scores import CaseScore, class_means, mean_score
-from fedpeft.training.server.alone import train_alone
-from fedpeft.training.server.run_folder import BEST, METRICS, RunFolder
-from fedpeft.training.server.selection import Selection
+from fedpeft.training.server.in_process import train_in_process
+from fedpeft.training.server.run_folder import BEST, METRICS
 
 RUN = Run("lora", "images", "vit_tiny", classes=3, rounds=4, side=32, batch=4, initial="random", learning_rate=5e-3)
 LABELS = ["a", "b", "c"]
@@ -24,7 +23,7 @@ def photos(small_pictures):
 
 @pytest.fixture(scope="module")
 def trained(photos, tmp_path_factory):
-    return train_alone(RUN, photos, None, tmp_path_factory.mktemp("alone") / "run", "local", lambda record: None)
+    return train_in_process(RUN, [photos], None, tmp_path_factory.mktemp("alone") / "run", "local")
 
 
 def test_colours_are_learnt_and_the_folder_says_recall(trained):
@@ -38,7 +37,7 @@ def test_colours_are_learnt_and_the_folder_says_recall(trained):
 
 
 def test_the_same_seed_gives_the_same_weights(trained, photos, tmp_path):
-    again = train_alone(RUN, photos, None, tmp_path / "run", "local", lambda record: None)
+    again = train_in_process(RUN, [photos], None, tmp_path / "run", "local")
     assert all(torch.equal(value, again.tensors()[key]) for key, value in trained.tensors().items())
 
 
@@ -110,42 +109,9 @@ def test_losses_of_even_classes(loss):
     assert found == pytest.approx(float(expected.mean()) / (3 if loss == "focal" else 1), rel=1e-5)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    made = RunFolder(tmp_path / "run")
-    made.start(RUN, "local", "", "")
-    return made
-
-
-@pytest.mark.parametrize(
-    ("patience", "means", "stops_after"),
-    [
-        (0, [0.5, 0.4, 0.3, 0.2], None),
-        (2, [0.5, 0.4, 0.3, 0.2], 2),
-        (2, [0.5, 0.4, 0.6, 0.6, 0.6], 4),
-        (1, [0.1, 0.2, 0.3], None),
-        (1, [None, None, None], None),
-    ],
-)
-def test_a_run_ends_when_nothing_better_came(folder, patience, means, stops_after):
-    selection = Selection(folder, patience)
-    stopped = None
-    for round_, mean in enumerate(means):
-        selection.validated(round_, {"s": {} if mean is None else {"a": mean}}, {"x": torch.tensor([float(round_)])})
-        if selection.exhausted and stopped is None:
-            stopped = round_
-    assert stopped == stops_after
-    known = [mean for mean in means if mean is not None]
-    if known:
-        assert folder.description["best"] == {
-            "rounds": means.index(max(known)),
-            "validation_balanced_accuracy": max(known),
-        }
-
-
 def test_patience_ends_a_real_run_early_and_keeps_the_best(photos, tmp_path):
     run = RUN.with_(rounds=40, patience=2)
-    found = train_alone(run, photos, None, tmp_path / "run", "local", lambda record: None)
+    found = train_in_process(run, [photos], None, tmp_path / "run", "local")
     done, best = found.description["rounds_done"], found.description["best"]["rounds"]
     assert found.description["status"] == "finished"
     # The round that told is trained as well, as in a federation.
@@ -163,9 +129,9 @@ def test_patience_ends_a_real_run_early_and_keeps_the_best(photos, tmp_path):
 )
 def test_labels_that_do_not_fit_are_refused(photos, tmp_path, changes, word):
     with pytest.raises(ValueError, match=word):
-        train_alone(RUN.with_(**changes), photos, None, tmp_path / "run", "local", lambda record: None)
+        train_in_process(RUN.with_(**changes), [photos], None, tmp_path / "run", "local")
 
 
 def test_a_site_of_another_task_is_refused(site, tmp_path):
     with pytest.raises(ValueError, match="is for segmentation, the run is classification"):
-        train_alone(RUN, site, None, tmp_path / "run", "local", lambda record: None)
+        train_in_process(RUN, [site], None, tmp_path / "run", "local")

@@ -11,6 +11,7 @@ from fedpeft.models.checkpoints.reading import sha256_of
 from fedpeft.models.initial import build
 from fedpeft.models.payload import trainable
 from fedpeft.training.server.run_folder import BEST, DESCRIPTION, GLOBAL, Progress, RunFolder, find_run
+from fedpeft.training.server.selection import Best
 
 LABELS = {0: "background", 1: "organ", 2: "lesion"}
 
@@ -95,7 +96,7 @@ def test_whoever_follows_a_run_reads_how_far_it_is(folder, tensors, run, tmp_pat
 
 
 def test_the_best_round_is_another_payload(folder, tensors):
-    folder.keep_best(tensors, 1, 0.75)
+    folder.keep_best(tensors, Best(1, 0.75))
     folder.record(1, {}, {key: tensor + 1 for key, tensor in tensors.items()})
     assert folder.description["best"] == {"rounds": 1, "validation_dice": 0.75}
     assert all(torch.equal(found, tensors[key]) for key, found in folder.tensors(BEST).items())

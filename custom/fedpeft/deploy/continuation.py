@@ -16,12 +16,13 @@ from typing import Any
 from nvflare.apis.client import Client
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_component import FLComponent
-from nvflare.apis.fl_constant import FLContextKey, RunProcessKey, SystemComponents
+from nvflare.apis.fl_constant import FLContextKey, SystemComponents
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_def import Job, JobMetaKey, RunStatus, new_job_id
 from nvflare.apis.job_def_manager_spec import JobDefManagerSpec
 from nvflare.apis.utils.job_utils import get_event_job_id
 
+from fedpeft.flare.internals import give_up_site, running_jobs
 from fedpeft.training.server.continuation import ATTEMPTS, RunState, RunStates
 
 # In the record (meta) of a job whose run goes on: the job in which it does.
@@ -115,22 +116,16 @@ class Continuation(FLComponent):
 
     def _seen(self, fl_ctx: FLContext) -> None:
         """A client that was not there when a job started waits for the run's next one."""
-        engine = fl_ctx.get_engine()
-        for job_id, process in list(engine.run_processes.items()):
+        for job_id, sites in running_jobs(fl_ctx.get_engine()).items():
             known = self._tokens.get(job_id, set())
             for client in _clients(fl_ctx):
                 if known and client.token not in known:
                     known.add(client.token)
                     self._states(fl_ctx).of(job_id).await_site()
                     self.log_info(fl_ctx, f"{client.name} enters the run of job {job_id} after this round")
-                    self._replaced(client, job_id, process[RunProcessKey.PARTICIPANTS], fl_ctx)
-
-    def _replaced(self, client: Client, job_id: str, participants: dict[str, Client], fl_ctx: FLContext) -> None:
-        """Nobody else tells the job that a site which was started anew has forgotten it."""
-        if client.name in {other.name for other in participants.values()}:
-            engine = fl_ctx.get_engine()
-            engine.notify_dead_job(job_id, client.name, "its client was started anew")
-            engine.get_component(SystemComponents.JOB_RUNNER).resolve_client_outcome(job_id, client.name)
+                    if client.name in sites:
+                        # Nobody else tells the job that a site which was started anew has forgotten it.
+                        give_up_site(fl_ctx.get_engine(), job_id, client.name, "its client was started anew")
 
     def _ended(self, fl_ctx: FLContext) -> None:
         """Continue a run whose job has ended before it; forget one that has finished or never began."""

@@ -16,15 +16,15 @@ from signal import strsignal
 from threading import Lock
 from typing import Any
 
-from nvflare.apis.fl_constant import FLContextKey, FLMetaKey, JobConstants, RunProcessKey
+from nvflare.apis.fl_constant import FLContextKey, FLMetaKey, JobConstants
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_launcher_spec import JobHandleSpec, JobReturnCode
 from nvflare.app_common.job_launcher.client_process_launcher import ClientProcessJobLauncher
 from nvflare.app_common.job_launcher.process_launcher import JOB_RETURN_CODE_MAPPING
-from nvflare.private.fed.client.client_executor import _ABORT_REQUESTED_KEY
-from nvflare.private.fed.client.client_status import ClientStatus
 from nvflare.utils.job_launcher_utils import add_custom_dir_to_path, get_credential_env
 from nvflare.utils.process_utils import ProcessAdapter, spawn_process
+
+from fedpeft.flare.internals import is_wanted
 
 LOG = logging.getLogger(__name__)
 # A process that dies again and again would only cost its site's machine: after these the site leaves the job.
@@ -114,10 +114,4 @@ class RestartingLauncher(ClientProcessJobLauncher):
         add_custom_dir_to_path(workspace.get_app_custom_dir(job), environment)
         arguments = shlex.split(self.get_command(job_meta, fl_ctx), comments=True)
         start = partial(spawn_process, arguments, environment)
-        return RestartedJob(start, partial(_goes_on, fl_ctx.get_engine(), job), Path(workspace.get_run_dir(job)))
-
-
-def _goes_on(engine: Any, job: str) -> bool:
-    """Whether a job is neither over nor aborted, as FLARE's client knows it."""
-    known = engine.client_executor.run_processes[job]
-    return known[RunProcessKey.STATUS] != ClientStatus.STOPPED and not known[_ABORT_REQUESTED_KEY]
+        return RestartedJob(start, partial(is_wanted, fl_ctx.get_engine(), job), Path(workspace.get_run_dir(job)))

@@ -18,11 +18,10 @@ from nvflare.apis.shareable import Shareable
 from nvflare.apis.utils.fl_context_utils import add_job_audit_event
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.lighter.tool_consts import NVFLARE_SIG_FILE, NVFLARE_SUBMITTER_CRT_FILE
-from nvflare.private.fed.client.client_req_processors import ClientRequestProcessors
-from nvflare.private.fed.client.shell_cmd import ShellCommandProcessor
 
 from fedpeft.algebra.codec import nbytes
 from fedpeft.flare.filters import TENSORS, CheckMetrics, EncodePayload
+from fedpeft.flare.internals import remove_shell_commands
 from fedpeft.flare.job_run import job_run
 from fedpeft.flare.messages import content, is_ok, reason_of, refusal, round_of
 from fedpeft.training.client.site_file import NAME, SiteFile, read_site_file
@@ -109,13 +108,8 @@ class NoShell(FLComponent):
         Raises:
             UnsafeComponentError: FLARE has no such command where it had it in 2.9, so that it may have it elsewhere.
         """
-        if event_type != EventType.SYSTEM_BOOTSTRAP:
-            return
-        processors = ClientRequestProcessors.request_processors
-        kept = [item for item in processors if not isinstance(item, ShellCommandProcessor)]
-        if len(kept) == len(processors):
+        if event_type == EventType.SYSTEM_BOOTSTRAP and not remove_shell_commands():
             raise UnsafeComponentError(
                 "FLARE's shell commands were not where they are in version 2.9, so they could not be removed: install "
                 "the version of FLARE that fedpeft names"
             )
-        processors[:] = kept

@@ -17,13 +17,11 @@ LOST_CHECK = 5.0
 # arguments of the job's choice, and a prefix would open every function that a module happens to import; "nvflare." as a
 # whole would open executors that run commands.
 ALLOW_LIST = (
-    "fedpeft.flare.aggregator.AdapterAggregator",
     "fedpeft.flare.controller.AdapterRounds",
     "fedpeft.flare.executor.SiteExecutor",
     "fedpeft.flare.filters.CheckMetrics",
     "fedpeft.flare.filters.DecodePayload",
     "fedpeft.flare.filters.EncodePayload",
-    "fedpeft.flare.generator.PayloadGenerator",
     "fedpeft.flare.job_run.JobRun",
     "fedpeft.flare.persistor.RunFolderPersistor",
 )
@@ -63,7 +61,6 @@ def write(row: Job, folder: Path) -> Path:
 
 def _server(row: Job) -> dict[str, Any]:
     rounds = {
-        "num_rounds": row.run.rounds,
         "min_sites": row.min_sites,
         "train_timeout": row.round_seconds,
         "wait_time_after_min_received": row.straggler_seconds,
@@ -78,8 +75,6 @@ def _server(row: Job) -> dict[str, Any]:
         "components": [
             _part("run", "fedpeft.flare.job_run.JobRun", {"run": row.run.to_dict()}),
             _part("persistor", "fedpeft.flare.persistor.RunFolderPersistor"),
-            _part("shareable_generator", "fedpeft.flare.generator.PayloadGenerator"),
-            _part("aggregator", "fedpeft.flare.aggregator.AdapterAggregator", {"min_sites": row.min_sites}),
         ],
         "task_data_filters": [_filter(["train", "validate", "submit_model"], "EncodePayload")],
         "task_result_filters": [

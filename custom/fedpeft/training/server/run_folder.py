@@ -23,6 +23,8 @@ from fedpeft.config.run import Run
 from fedpeft.models.checkpoints.start import identity
 from fedpeft.models.initial import build
 from fedpeft.models.payload import check, trainable, whole
+from fedpeft.training.server.selection import Best, Scores, scores_of
+from fedpeft.training.server.server_round import ServerState
 
 DESCRIPTION, GLOBAL, BEST, EXACT, ROUNDS, METRICS = (
     "run.json",
@@ -111,6 +113,41 @@ class RunFolder:
         """Say that the run goes on in another job, and how many rounds were done each time it did."""
         self._update(status=RUNNING, continued_after=after)
 
+    def keep_round(self, before: ServerState, after: ServerState, record: dict[str, Any]) -> None:
+        """Write a finished round; run.json, which counts it, comes last.
+
+        Args:
+            before: the state that entered the round.
+            after: the state after it.
+            record: of the round, plain values for rounds.jsonl.
+        """
+        self.keep_validation(before, after.best, scores_of(self.run, record["sites"]))
+        self.keep_exact(after.exact, after.decoded)
+        self.record(before.rounds_done, record, after.decoded)
+
+    def keep_validation(self, state: ServerState, best: Best | None, scores: Scores) -> None:
+        """Write how the sites validated a state's model, and the model itself if it is the best one so far.
+
+        Args:
+            state: whose model was validated.
+            best: the best model, with this validation.
+            scores: site -> class name -> mean score.
+        """
+        self.metrics(state.rounds_done, "validation", scores)
+        if best is not None and best.rounds == state.rounds_done:
+            self.keep_best(state.decoded, best)
+
+    def state(self) -> ServerState:
+        """The server's state after the last finished round, of which there must be one.
+
+        Raises:
+            ValueError: a file does not hold what the run trains.
+        """
+        decoded, found = self.tensors(), self.description
+        exact = self.tensors(EXACT) if (self.path / EXACT).is_file() else decoded
+        best = Best(found["best"]["rounds"], found["best"][self.measure]) if "best" in found else None
+        return ServerState(found["rounds_done"], exact, decoded, best)
+
     def record(self, round_: int, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Append a finished round and its averaged tensors.
 
@@ -130,12 +167,12 @@ class RunFolder:
         else:
             write_tensors(self.path / EXACT, tensors)
 
-    def keep_best(self, tensors: dict[str, Tensor], round_: int, mean: float) -> None:
+    def keep_best(self, tensors: dict[str, Tensor], best: Best) -> None:
         """Keep the best validated tensors."""
         write_tensors(self.path / BEST, tensors)
-        self._update(best={"rounds": round_, self.measure: mean})
+        self._update(best={"rounds": best.rounds, self.measure: best.score})
 
-    def metrics(self, round_: int, split: str, scores: dict[str, dict[str, float]]) -> None:
+    def metrics(self, round_: int, split: str, scores: Scores) -> None:
         """Append the sites' mean score per class of the model after ``round_`` rounds (0: the initial model).
 
         Args:
@@ -143,14 +180,14 @@ class RunFolder:
             split: whose cases.
             scores: site -> class name -> mean score.
         """
-        rows = [
+        lines = [
             f"{round_},{site},{split},{label},{value:.6f}\n"
             for site, values in sorted(scores.items())
             for label, value in values.items()
         ]
         head = f"rounds,site,split,label,{self.run.task_row.of_class}\n"
         head = "" if (self.path / METRICS).exists() else head
-        self._append(METRICS, head + "".join(rows))
+        self._append(METRICS, head + "".join(lines))
 
     @property
     def description(self) -> dict[str, Any]:
@@ -187,7 +224,7 @@ class RunFolder:
             raise ValueError(f"{self.path / DESCRIPTION} describes no preprocessing of fedpeft ({error})") from error
 
     def progress(self) -> Progress | None:
-        """How far the run is, or None before it has begun; run.json is replaced as a whole, so it can be read any time."""
+        """How far the run is, None before it has begun; run.json is replaced as a whole, so it can be read any time."""
         if not (self.path / DESCRIPTION).is_file():
             return None
         found = self.description
@@ -208,10 +245,6 @@ class RunFolder:
         tensors = read_tensors(self.path / which)
         check(tensors, whole(self.run), str(self.path / which))
         return tensors
-
-    def exact(self) -> dict[str, Tensor]:
-        """The server's own tensors after the last round, with what the codec has kept from the sites."""
-        return self.tensors(EXACT if (self.path / EXACT).is_file() else GLOBAL)
 
     def model(self, checkpoint: Path | None, which: str = GLOBAL) -> Module:
         """The run's model in evaluation mode: the initial one with the trained tensors put in.
