@@ -37,7 +37,7 @@ def train_in_process(
     Args:
         run: what to train.
         sites: who takes part; one site (or the pooled sites) trains by itself.
-        checkpoint: the backbone's; None draws every tensor.
+        checkpoint: the backbone's; None: every tensor is random.
         out: the run folder; optimiser moments are kept beside it while the run lasts.
         setting: "local", "federated" or "centralized", for run.json.
         report: called with the record of every round.

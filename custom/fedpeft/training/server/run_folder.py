@@ -1,9 +1,13 @@
 """The run folder: what a finished (or stopped) run leaves, the same for local, centralized and federated training.
 
-``run.json`` what was run and how it truly ended; ``global.safetensors`` and ``best.safetensors`` all trained tensors
-after the last round and of the best validated round, as the sites hold them; ``exact.safetensors`` those of the last
-round before a codec that rounds has rounded them, for the server to go on from; ``rounds.jsonl`` one record a round;
-``metrics.csv`` the task's score per round, site and class.
+- ``run.json``: what was run, how far it is, and how it truly ended; written last after every round;
+- ``global.safetensors``, ``best.safetensors``: all trained tensors, as the sites hold them, after the last round and of
+  the best validated round;
+- ``exact.safetensors``: the server's own tensors after the last round, where a codec that rounds makes them differ;
+- ``rounds.jsonl``: one record a round;
+- ``metrics.csv``: the task's score per round, site and class.
+
+Every file is replaced as a whole, so another process may read the folder while the run goes on.
 """
 
 import json
