@@ -64,7 +64,7 @@ def test_a_clients_job_is_wanted_until_it_is_over_or_aborted(status, told, wante
     assert "_ABORT_REQUESTED_KEY: False" in inspect.getsource(JobExecutor)
     assert "[_ABORT_REQUESTED_KEY] = True" in inspect.getsource(JobExecutor.abort_app)
     executor.run_processes["job"] = {RunProcessKey.STATUS: status, "_abort_requested": told}
-    assert internals.is_wanted(SimpleNamespace(client_executor=executor), "job") == wanted
+    assert internals.job_is_wanted(SimpleNamespace(client_executor=executor), "job") == wanted
 
 
 def test_the_shell_commands_are_found_once_and_no_other_is_removed(monkeypatch):
@@ -81,7 +81,7 @@ def test_the_shell_commands_are_found_once_and_no_other_is_removed(monkeypatch):
 def test_a_servers_running_jobs_are_read_from_its_own_record():
     client = Client("hospital-1", "token")
     engine = SimpleNamespace(run_processes={"job": {RunProcessKey.PARTICIPANTS: {"token": client}}})
-    assert internals.running_jobs(engine) == {"job": {"hospital-1"}}
+    assert internals.participants(engine) == {"job": {"token": client}}
     source = inspect.getsource(ServerEngine)
     assert "self.run_processes = {}" in source and "RunProcessKey.PARTICIPANTS: job_clients" in source
 
@@ -93,7 +93,7 @@ def test_a_running_job_is_told_that_a_site_has_left():
         notify_dead_job=lambda *names: told.append(names),
         get_component={SystemComponents.JOB_RUNNER: runner}.__getitem__,
     )
-    internals.give_up_site(engine, "job", "hospital-1", "started anew")
+    internals.declare_lost(engine, "job", "hospital-1", "started anew")
     assert told == [("job", "hospital-1", "started anew"), ("job", "hospital-1")]
     assert list(inspect.signature(ServerEngine.notify_dead_job).parameters)[1:] == ["job_id", "client_name", "reason"]
     assert list(inspect.signature(JobRunner.resolve_client_outcome).parameters)[1:] == ["job_id", "client_name"]

@@ -22,7 +22,7 @@ from nvflare.apis.job_def import Job, JobMetaKey, RunStatus, new_job_id
 from nvflare.apis.job_def_manager_spec import JobDefManagerSpec
 from nvflare.apis.utils.job_utils import get_event_job_id
 
-from fedpeft.flare.internals import give_up_site, running_jobs
+from fedpeft.flare.internals import declare_lost, participants
 from fedpeft.training.server.continuation import ATTEMPTS, RunState, RunStates
 
 # In the record (meta) of a job whose run goes on: the job in which it does.
@@ -116,16 +116,16 @@ class Continuation(FLComponent):
 
     def _seen(self, fl_ctx: FLContext) -> None:
         """A client that was not there when a job started waits for the run's next one."""
-        for job_id, sites in running_jobs(fl_ctx.get_engine()).items():
+        for job_id, members in participants(fl_ctx.get_engine()).items():
             known = self._tokens.get(job_id, set())
             for client in _clients(fl_ctx):
                 if known and client.token not in known:
                     known.add(client.token)
                     self._states(fl_ctx).of(job_id).await_site()
                     self.log_info(fl_ctx, f"{client.name} enters the run of job {job_id} after this round")
-                    if client.name in sites:
+                    if client.name in {member.name for member in members.values()}:
                         # Nobody else tells the job that a site which was started anew has forgotten it.
-                        give_up_site(fl_ctx.get_engine(), job_id, client.name, "its client was started anew")
+                        declare_lost(fl_ctx.get_engine(), job_id, client.name, "its client was started anew")
 
     def _ended(self, fl_ctx: FLContext) -> None:
         """Continue a run whose job has ended before it; forget one that has finished or never began."""

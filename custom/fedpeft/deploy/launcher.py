@@ -24,7 +24,7 @@ from nvflare.app_common.job_launcher.process_launcher import JOB_RETURN_CODE_MAP
 from nvflare.utils.job_launcher_utils import add_custom_dir_to_path, get_credential_env
 from nvflare.utils.process_utils import ProcessAdapter, spawn_process
 
-from fedpeft.flare.internals import is_wanted
+from fedpeft.flare.internals import job_is_wanted
 
 LOG = logging.getLogger(__name__)
 # A process that dies again and again would only cost its site's machine: after these the site leaves the job.
@@ -114,4 +114,4 @@ class RestartingLauncher(ClientProcessJobLauncher):
         add_custom_dir_to_path(workspace.get_app_custom_dir(job), environment)
         arguments = shlex.split(self.get_command(job_meta, fl_ctx), comments=True)
         start = partial(spawn_process, arguments, environment)
-        return RestartedJob(start, partial(is_wanted, fl_ctx.get_engine(), job), Path(workspace.get_run_dir(job)))
+        return RestartedJob(start, partial(job_is_wanted, fl_ctx.get_engine(), job), Path(workspace.get_run_dir(job)))

@@ -25,7 +25,7 @@ def check_tasks_every(communicator: Any, seconds: float) -> None:
     communicator._task_check_period = seconds
 
 
-def is_wanted(engine: Any, job: str) -> bool:
+def job_is_wanted(engine: Any, job: str) -> bool:
     """Whether a client's job is neither over nor aborted.
 
     ``engine.client_executor.run_processes[job]`` is the client's own record of it. If its keys change, a job process
@@ -55,22 +55,19 @@ def remove_shell_commands() -> bool:
     return found
 
 
-def running_jobs(engine: Any) -> dict[str, set[str]]:
-    """Job -> names of its sites, for the jobs that run at a server.
+def participants(engine: Any) -> dict[str, dict[str, Any]]:
+    """Job -> token -> FLARE's record of the client, for the jobs that run at a server.
 
     ``ServerEngine.run_processes`` is the server's own record. If it changes, a site that comes late does not enter the
     run with the next job.
     """
     from nvflare.apis.fl_constant import RunProcessKey
 
-    return {
-        job: {client.name for client in process[RunProcessKey.PARTICIPANTS].values()}
-        for job, process in list(engine.run_processes.items())
-    }
+    return {job: process[RunProcessKey.PARTICIPANTS] for job, process in list(engine.run_processes.items())}
 
 
-def give_up_site(engine: Any, job: str, site: str, reason: str) -> None:
-    """Tell a running job of a server that a site has left it.
+def declare_lost(engine: Any, job: str, site: str, reason: str) -> None:
+    """Tell a running job of a server that a site has forgotten it.
 
     ``ServerEngine.notify_dead_job`` and ``JobRunner.resolve_client_outcome`` are what FLARE itself calls. If they
     change, the job waits for a site that was started anew until FLARE's own limits, minutes later.
