@@ -120,6 +120,8 @@ class AdapterRounds(Controller):
         awaited = False
         while not (self._server.is_over(state) or awaited or abort_signal.triggered):
             state = self._state = self._round(state, abort_signal, fl_ctx)
+            # The updates of the round are gone by now.
+            cleanup_memory()
             awaited = self._persistor.awaited and not self._server.is_over(state)
         return state, awaited
 
@@ -146,7 +148,6 @@ class AdapterRounds(Controller):
         self.fire_event(AppEventType.AFTER_LEARNABLE_PERSIST, fl_ctx)
         self.fire_event(AppEventType.ROUND_DONE, fl_ctx)
         self.log_info(fl_ctx, f"Round {round_} finished.")
-        cleanup_memory()
         return after
 
     def _validate(self, state: ServerState, abort_signal: Signal, fl_ctx: FLContext) -> None:
