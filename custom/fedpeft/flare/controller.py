@@ -105,7 +105,9 @@ class AdapterRounds(Controller):
         super().handle_event(event_type, fl_ctx)
         collector = fl_ctx.get_prop(InfoCollector.CTX_KEY_STATS_COLLECTOR)
         if event_type == InfoCollector.EVENT_TYPE_GET_STATS and collector and self._state is not None:
-            done, rounds = self._state.rounds_done, self._server.run.rounds
+            done = self._state.rounds_done
+            # A job may end before the run's last round.
+            rounds = done if self._phase == AppConstants.PHASE_FINISHED else self._server.run.rounds
             progress = {"phase": self._phase, "current_round": done, "num_rounds": rounds}
             collector.add_info(group_name=self.name, info=progress)
 
