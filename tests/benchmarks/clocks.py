@@ -40,8 +40,8 @@ def operations(function: Callable[[], Any]) -> int:
 
 def rate(run: Run, precision: str = "float32", device: str = "cpu") -> float:
     """Return the operations a second of the largest product of a run's step, the best of ten."""
-    row, kind = run.backbone_row, torch.bfloat16 if precision == "bfloat16" else torch.float32
-    rows = run.batch * run.stack * (run.side // row.patch) ** 2
+    row, kind = run.backbone, torch.bfloat16 if precision == "bfloat16" else torch.float32
+    rows = run.training.batch * run.data.stack * (run.model.image_size // row.patch) ** 2
     left, right = (torch.randn(n, m, device=device, dtype=kind) for n, m in ((rows, row.dim), (row.dim, 4 * row.dim)))
 
     def product() -> None:

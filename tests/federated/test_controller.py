@@ -13,7 +13,7 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.widgets.info_collector import GroupInfoCollector, InfoCollector
 
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.flare.answers import Updates, Validations
 from fedpeft.flare.controller import AdapterRounds
 from fedpeft.flare.job_run import JobRun
@@ -24,7 +24,7 @@ from fedpeft.training.client.site_file import register
 from fedpeft.training.server.continuation import RunStates
 from fedpeft.training.server.run_folder import RunFolder
 
-RUN = Run("pdec_ft", "phantom", "sam_tiny", classes=2, rounds=3, side=32)
+RUN = make_run("pdec_ft", "phantom", "sam_tiny", classes=2, rounds=3, image_size=32)
 SITES = ["site-1", "site-2"]
 
 
@@ -88,7 +88,7 @@ def play(small_phantom, tmp_path):
     """A function that lets a controller work and returns it, the server and the run folder."""
 
     def played(answer=well, run=RUN, before=lambda server: None, min_sites=2, job="job"):
-        local = register(tmp_path / "kit", run.dataset, small_phantom).parent
+        local = register(tmp_path / "kit", run.data.dataset, small_phantom).parent
         server = Server(JobRun(run.to_dict()), local, tmp_path / "app", RunFolderPersistor())
         before(server)
         fl_ctx, rounds = context(server, "server", "site-1"), Rounds(answer, min_sites)

@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.flare.round_line import final_line, is_final_line, round_line
 from fedpeft.study.run.simulate import VARIABLE, end_simulation
 
@@ -74,7 +74,7 @@ def test_ending_what_never_ran_is_quick(tmp_path):
 
 
 def test_only_the_line_after_the_last_round_is_the_final_one():
-    run = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=3)
+    run = make_run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=3)
     site = {"dice": {}, "loss": 0.5, "bytes_up": 1, "bytes_down": 1}
     record = {"sites": {"after": site}, "refused": {}, "silent": [], "averaging": {}, "seconds": 1.0}
     assert is_final_line(f"a time - INFO - {final_line(3, run, {}, {})}")

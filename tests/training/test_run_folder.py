@@ -92,13 +92,18 @@ def test_a_run_folder_of_version_1_is_still_read(request, tmp_path):
     tensors = {key: p.detach() + 1 for key, p in trainable(build(run, None)).items()}
     write_tensors(tmp_path / GLOBAL, tensors)
     (tmp_path / ROUNDS).write_text("".join(f'{{"round": {number}, "sites": {{}}}}\n' for number in range(10)))
-    assert (run.method, run.dataset, run.classes, run.rounds) == ("flap_sam", "phantom", 2, 10)
+    assert (run.model.method, run.data.dataset, run.data.classes, run.federation.rounds) == (
+        "flap_sam",
+        "phantom",
+        2,
+        10,
+    )
     assert run.label_table == LABELS and folder.preprocessing.clip == (-3.0, 6.0)
     assert folder.progress() == Progress("finished", 10, 10) and len(folder.rounds()) == 10
     state = folder.state()
     assert state.best == Best(10, 0.519132054100434) and state.exact is state.decoded
     assert all(torch.equal(found, tensors[key]) for key, found in state.decoded.items())
-    assert folder.model(shipped(run.backbone_row)) is not None
+    assert folder.model(shipped(run.backbone)) is not None
 
 
 def test_whoever_follows_a_run_reads_how_far_it_is(folder, tensors, run, tmp_path):
@@ -109,7 +114,9 @@ def test_whoever_follows_a_run_reads_how_far_it_is(folder, tensors, run, tmp_pat
     seen.append(folder.progress())
     folder.finish("failed: lost")
     seen.append(folder.progress())
-    assert seen == [Progress(*values, run.rounds) for values in (("running", 0), ("running", 1), ("failed: lost", 1))]
+    assert seen == [
+        Progress(*values, run.federation.rounds) for values in (("running", 0), ("running", 1), ("failed: lost", 1))
+    ]
     assert [progress.ended for progress in seen] == [False, False, True]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.training.server.selection import Best, better, exhausted, scores_of
 
 
@@ -40,6 +40,6 @@ def test_sites_count_alike_whatever_classes_they_have(scores, expected):
 
 
 def test_scores_are_found_under_the_name_of_the_task():
-    run = Run("flap_sam", "phantom", "sam_tiny", classes=2)
+    run = make_run("flap_sam", "phantom", "sam_tiny", classes=2)
     reports = {"a": {"cases": 3, "loss": 0.5, "dice": {"organ": 0.5}}, "b": {"cases": 1, "loss": 0.5}}
     assert scores_of(run, reports) == {"a": {"organ": 0.5}, "b": {}}

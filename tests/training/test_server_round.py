@@ -5,7 +5,7 @@ import torch
 
 from fedpeft.algebra.average import average_payload
 from fedpeft.algebra.codec import roundtrip
-from fedpeft.config.run import WEIGHTS, Run
+from fedpeft.config.run import WEIGHTS, make_run
 from fedpeft.data.datalist import read_sites
 from fedpeft.models.initial import build
 from fedpeft.models.payload import decoded, download, payload, trainable
@@ -53,7 +53,7 @@ def test_sites_are_weighted_and_averaged_in_the_order_of_their_names(begun, upda
     server, before = begun(weights=weighting)
     after, record = server(before, updates)
     tensors = [updates[site].tensors for site in "ab"]
-    average, fits = average_payload(before.decoded, tensors, expected, server.run.method_row.rule_of)
+    average, fits = average_payload(before.decoded, tensors, expected, server.run.method.rule_of)
     assert all(torch.equal(after.exact[key], value) for key, value in average.items())
     assert list(record["sites"]) == ["a", "b"] and record["averaging"] == fits
     assert [item["weight"] for item in record["sites"].values()] == expected
@@ -80,7 +80,7 @@ def test_the_quantisation_error_of_the_download_stays_in_the_servers_tensors(beg
         sent = {key: state.decoded[key] for key in server.download(state)}
         assert all(torch.equal(value, roundtrip(sent, codec)[key]) for key, value in sent.items())
         assert all(torch.equal(value, server.download(state)[key]) for key, value in sent.items())
-    means = [key for key in state.exact if server.run.method_row.rule_of(key) == "mean"]
+    means = [key for key in state.exact if server.run.method.rule_of(key) == "mean"]
     total = {
         key: sum(roundtrip(noise(payload(server.run), seed, size=1e-5), codec)[key] for seed in range(3))
         for key in means
@@ -90,7 +90,7 @@ def test_the_quantisation_error_of_the_download_stays_in_the_servers_tensors(beg
 
 
 def test_a_method_that_selects_blocks_exchanges_those_of_the_round_and_keeps_the_others():
-    run = Run("sba", "images", "vit_tiny", classes=3, rounds=3, side=32, blocks=2, initial="random")
+    run = make_run("sba", "images", "vit_tiny", classes=3, rounds=3, image_size=32, blocks=2, initial="random")
     server = ServerRound(run)
     state = server.begin(trainable(build(run, None)))
     for round_ in range(3):
@@ -143,15 +143,17 @@ def test_two_sites_in_this_process_give_what_the_algebra_gives_bit_for_bit(small
     folder = train_in_process(run, sites, None, tmp_path / "run", "federated", away=away)
     trainers = [SiteTrainer(run, site, build(run, None), tmp_path / "state") for site in sites]
     exact = {key: tensor.detach().clone() for key, tensor in trainable(build(run, None)).items()}
-    for round_ in range(run.rounds):
+    for round_ in range(run.federation.rounds):
         held = decoded(run, exact, round_)
         there = [trainer for trainer in trainers if (trainer.site.name, round_) not in away]
         sent = [trainer.train({key: held[key] for key in download(run, round_)}, round_) for trainer in there]
         shares = [update.cases / sum(update.cases for update in sent) for update in sent]
-        mean, _ = average_payload(held, [update.difference for update in sent], shares, run.method_row.rule_of)
+        mean, _ = average_payload(held, [update.difference for update in sent], shares, run.method.rule_of)
         exact = {key: value + (exact[key] - held[key]) for key, value in mean.items()}
     assert all(torch.equal(value, exact[key]) for key, value in folder.state().exact.items())
-    assert all(torch.equal(value, decoded(run, exact, run.rounds)[key]) for key, value in folder.tensors().items())
+    assert all(
+        torch.equal(value, decoded(run, exact, run.federation.rounds)[key]) for key, value in folder.tensors().items()
+    )
     names = [{site.name for site in sites} - {name for name, number in away if number == round_} for round_ in range(2)]
     assert [set(record["sites"]) for record in folder.rounds()] == names
     assert folder.progress().ended and folder.description["setting"] == "federated"

@@ -21,7 +21,7 @@ def checkpoint_of(run: Run, args: argparse.Namespace) -> Path | None:
     Raises:
         ValueError: they are not shipped and no option names them, or an option names some where none are used.
     """
-    if run.initial == "random":
+    if run.model.initial == "random":
         if args.checkpoint:
             raise ValueError(f"--checkpoint {args.checkpoint} and random initial weights: give one of the two")
         return None
@@ -31,7 +31,7 @@ def checkpoint_of(run: Run, args: argparse.Namespace) -> Path | None:
         return read_site_file(args.site, "here").checkpoint(run)
     if needs_file(run):
         raise ValueError(
-            f"{run.initial} weights of {run.backbone} are not shipped: give --checkpoint FILE, or --site FILE that "
+            f"{run.model.initial} weights of {run.model.backbone} are not shipped: give --checkpoint FILE, or --site FILE that "
             f"names them"
         )
     return own(run)

@@ -8,7 +8,7 @@ from typing import Any
 from fedpeft.cli.options import print_table, subparser
 from fedpeft.config.backbones import BACKBONES
 from fedpeft.config.methods import METHODS
-from fedpeft.config.run import Run
+from fedpeft.config.run import Run, make_run
 from fedpeft.config.tasks import TASKS
 from fedpeft.models.payload import counts, exchanged
 from fedpeft.study.plan.recipe import PLAIN
@@ -72,7 +72,7 @@ def _rows(name: str, args: argparse.Namespace) -> tuple[list[tuple[Run, Row]], l
     rows, left_out = [], []
     for method in METHODS.values():
         if name in method.tasks:
-            run = Run(
+            run = make_run(
                 method.name,
                 PLAIN[name],
                 backbone,
@@ -91,9 +91,9 @@ def _rows(name: str, args: argparse.Namespace) -> tuple[list[tuple[Run, Row]], l
 def _print(name: str, rows: list[tuple[Run, Row]]) -> None:
     experiments = [
         [
-            run.method,
-            run.method_row.title,
-            run.method_row.note,
+            run.model.method,
+            run.method.title,
+            run.method.note,
             *_on(run),
             f"{row.trainable:,}",
             f"{row.total:,}",
@@ -109,12 +109,12 @@ def _print(name: str, rows: list[tuple[Run, Row]]) -> None:
 
 def _on(run: Run) -> list[str]:
     """What the row becomes on the backbone: rank of its adapters, input side, and what only some rows have."""
-    more = [f"decoder {2 ** len(run.upscaling)}x"] if run.upscaling and run.task_row.background else []
-    more += [f"{value} {name}" for name, value in (("prompts", run.prompts), ("blocks", run.blocks)) if value]
-    return [str(run.rank) if run.method_row.ranked else "", str(run.side), ", ".join(more)]
+    more = [f"decoder {2 ** len(run.upscaling)}x"] if run.upscaling and run.task.background else []
+    more += [f"{value} {name}" for name, value in (("prompts", run.option("prompts")), ("blocks", run.blocks)) if value]
+    return [str(run.option("rank")) if run.method.ranked else "", str(run.model.image_size), ", ".join(more)]
 
 
 def counted(run: Run) -> Row:
     """A run's counts."""
     trainable, total = counts(run)
-    return Row(run.method, run.task, trainable, total, 4 * exchanged(run))
+    return Row(run.model.method, run.task.name, trainable, total, 4 * exchanged(run))

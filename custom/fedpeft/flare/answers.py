@@ -90,7 +90,7 @@ class Updates(Answers):
         report = site_report(meta_of(dxo), self.job.run, site)
         if report["cases"] < 1 or "loss" not in report:
             raise ValueError(f"{site}: its report has {report['cases']} cases, expected at least one, and a loss")
-        down = declared_bytes(self.job.download(self.round), self.job.run.codec)
+        down = declared_bytes(self.job.download(self.round), self.job.run.federation.codec)
         return SiteUpdate(dxo.data, report | {"bytes_up": answer.get_header(BYTES, 0), "bytes_down": down})
 
 

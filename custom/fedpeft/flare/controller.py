@@ -107,7 +107,7 @@ class AdapterRounds(Controller):
         if event_type == InfoCollector.EVENT_TYPE_GET_STATS and collector and self._state is not None:
             done = self._state.rounds_done
             # A job may end before the run's last round.
-            rounds = done if self._phase == AppConstants.PHASE_FINISHED else self._server.run.rounds
+            rounds = done if self._phase == AppConstants.PHASE_FINISHED else self._server.run.federation.rounds
             progress = {"phase": self._phase, "current_round": done, "num_rounds": rounds}
             collector.add_info(group_name=self.name, info=progress)
 
@@ -183,6 +183,6 @@ class AdapterRounds(Controller):
 
     def _announce(self, event: str, state: ServerState, fl_ctx: FLContext) -> None:
         """Fire an event of FLARE's, with the round where FLARE's own listeners look for it; ours read none of it."""
-        fl_ctx.set_prop(AppConstants.NUM_ROUNDS, self._server.run.rounds, private=True, sticky=False)
+        fl_ctx.set_prop(AppConstants.NUM_ROUNDS, self._server.run.federation.rounds, private=True, sticky=False)
         fl_ctx.set_prop(AppConstants.CURRENT_ROUND, state.rounds_done, private=True, sticky=True)
         self.fire_event(event, fl_ctx)

@@ -150,7 +150,7 @@ class RunFolderPersistor(FLComponent):
         return self._server.begin(trainable(model))
 
     def _after(self, what: str, state: ServerState) -> str:
-        return f"{what} after {state.rounds_done} of {self._server.run.rounds} rounds"
+        return f"{what} after {state.rounds_done} of {self._server.run.federation.rounds} rounds"
 
     def _finish(self, status: str, **more: Any) -> None:
         self._folder.finish(status, **more)

@@ -25,7 +25,7 @@ def round_line(round_: int, run: Run, record: dict[str, Any]) -> str:
     missing = "".join(f" | {word}: {', '.join(sorted(record[word]))}" for word in ("refused", "silent") if record[word])
     loss = fmean(item["loss"] for item in sites.values())
     return (
-        f"{MARK} round {round_ + 1}/{run.rounds} | {run.task_row.title} at its start {_means(scores)} | "
+        f"{MARK} round {round_ + 1}/{run.federation.rounds} | {run.task.title} at its start {_means(scores)} | "
         f"loss {loss:.3f} | {_fit(record['averaging'])}up {_size(up)}, down {_size(down)} | "
         f"{record['seconds']:.1f} s{missing}"
     )
@@ -34,7 +34,7 @@ def round_line(round_: int, run: Run, record: dict[str, Any]) -> str:
 def final_line(rounds: int, run: Run, scores: dict[str, dict[str, float]], refused: dict[str, str]) -> str:
     """The line after the last round."""
     missing = f" | refused: {', '.join(sorted(refused))}" if refused else ""
-    return f"{MARK} after {rounds} rounds | {run.task_row.title} {_means(scores)}{missing}"
+    return f"{MARK} after {rounds} rounds | {run.task.title} {_means(scores)}{missing}"
 
 
 def is_final_line(line: str) -> bool:

@@ -20,7 +20,7 @@ def draw_confusions(results: dict[str, Any], run: Run, path: Path) -> Path:
         path: PNG to write.
     """
     pooled = results["runs"][0]["pooled"]
-    side = max(3.4, 0.42 * run.classes + 1.6)
+    side = max(3.4, 0.42 * run.data.classes + 1.6)
     figure = plt.figure(figsize=(5 + side * len(pooled), side + 1), constrained_layout=True)
     left, right = figure.subfigures(1, 2, width_ratios=(5, side * len(pooled)))
     draw_curves(left.subplots(), results)
@@ -28,7 +28,7 @@ def draw_confusions(results: dict[str, Any], run: Run, path: Path) -> Path:
     names = list(run.label_table.values())
     for axes, (setting, found) in zip(grid, pooled.items(), strict=True):
         _matrix(axes, np.array(found["confusion"]), names)
-        axes.set_title(f"{setting}: {title_of(results)} {found[run.task_row.metric]:.3f}", fontsize=9)
+        axes.set_title(f"{setting}: {title_of(results)} {found[run.task.metric]:.3f}", fontsize=9)
     grid[0].set_ylabel("true class")
     right.suptitle(f"{results['split']} cases of all sites: share of the true class", fontsize=10)
     replace(path, lambda file: figure.savefig(file, dpi=110))

@@ -77,7 +77,7 @@ def _update(trainer: SiteTrainer, received: Tensors, round_: int) -> SiteUpdate:
 
 
 def _validation(trainer: SiteTrainer, received: Tensors, round_: int) -> dict[str, Any]:
-    return {trainer.run.task_row.of_class: class_means(trainer.validate(received, round_))}
+    return {trainer.run.task.of_class: class_means(trainer.validate(received, round_))}
 
 
 @contextmanager

@@ -25,7 +25,7 @@ class Best:
 
 def scores_of(run: Run, reports: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Site -> class name -> validation score, out of what the sites report of a round or of a validation."""
-    return {site: report.get(run.task_row.of_class, {}) for site, report in reports.items()}
+    return {site: report.get(run.task.of_class, {}) for site, report in reports.items()}
 
 
 def better(best: Best | None, rounds: int, scores: Scores) -> Best | None:

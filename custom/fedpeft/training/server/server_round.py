@@ -87,7 +87,7 @@ class ServerRound:
     def is_over(self, state: ServerState) -> bool:
         """Whether all rounds are done, or the sites' validation has stopped to improve."""
         done = state.rounds_done
-        return done >= self.run.rounds or exhausted(state.best, done - 1, self.run.patience)
+        return done >= self.run.federation.rounds or exhausted(state.best, done - 1, self.run.federation.patience)
 
     def download(self, state: ServerState) -> Tensors:
         """What the sites receive at the start of the next round, or for the validation after the last one."""
@@ -111,11 +111,11 @@ class ServerRound:
         """
         sites = sorted(updates)
         reports = {site: updates[site].report for site in sites}
-        weighting = WEIGHTINGS[self.run.weights]
+        weighting = WEIGHTINGS[self.run.federation.site_weighting]
         weights = normalised([weighting(report) for report in reports.values()])
         best = better(state.best, state.rounds_done, scores_of(self.run, reports))
         tensors = [updates[site].tensors for site in sites]
-        average, fits = averaged(state.exact, state.decoded, tensors, weights, self.run.method_row.rule_of)
+        average, fits = averaged(state.exact, state.decoded, tensors, weights, self.run.method.rule_of)
         # A robust rule takes the place of `averaged`; a server optimiser changes `average` here, and keeps its momentum
         # in the state.
         after = self._state(state.rounds_done + 1, state.exact | average, best)
