@@ -6,7 +6,7 @@ from fedpeft.cli.main import main
 from fedpeft.config.run import make_run
 from fedpeft.data.datalist import read_sites
 from fedpeft.models.checkpoints.reading import shipped
-from fedpeft.training.server.alone import train_alone
+from fedpeft.training.server.in_process import train_in_process
 from fedpeft.training.server.run_folder import RunFolder
 
 RUN = make_run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=1, image_size=32)
@@ -15,7 +15,7 @@ RUN = make_run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=1, image_siz
 @pytest.fixture(scope="session")
 def finished(small_phantom, tmp_path_factory) -> RunFolder:
     out = tmp_path_factory.mktemp("finished") / "run"
-    return train_alone(RUN, read_sites(small_phantom)[0], shipped(RUN.backbone), out, "local", lambda record: None)
+    return train_in_process(RUN, read_sites(small_phantom)[:1], shipped(RUN.backbone), out, "local")
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from nvflare.apis.dxo import from_shareable
 from nvflare.apis.fl_constant import FilterKey, FLContextKey, ReservedKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.utils.decomposers import flare_decomposers
-from nvflare.app_common.app_constant import AppConstants
 from nvflare.fuel.utils import fobs
 
 from fedpeft.algebra.codec import nbytes
@@ -51,7 +50,6 @@ def context(engine, me, peer):
     fl_ctx.set_prop(ReservedKey.IDENTITY_NAME, me, private=False, sticky=False)
     fl_ctx.set_prop(FLContextKey.FILTER_DIRECTION, FilterKey.IN, private=True, sticky=False)
     fl_ctx.set_prop(FLContextKey.CURRENT_JOB_ID, "job", private=False, sticky=False)
-    fl_ctx.set_prop(AppConstants.CURRENT_ROUND, 0, private=True, sticky=False)
     other = FLContext()
     other.set_prop(ReservedKey.IDENTITY_NAME, peer, private=False, sticky=False)
     fl_ctx.set_peer_context(other)
@@ -66,9 +64,3 @@ def travel(shareable, sender, receiver):
     got = DecodePayload().process(fobs.loads(fobs.dumps(sent)), receiver)
     assert is_ok(got), reason_of(got)
     return got, payload
-
-
-def set_round(round_, *contexts):
-    """Both ends go on to a round."""
-    for fl_ctx in contexts:
-        fl_ctx.set_prop(AppConstants.CURRENT_ROUND, round_, private=True, sticky=False)

@@ -1,27 +1,26 @@
-"""Every row's payloads through the codecs that round, both ways: server and sites hold the same, and nothing is lost."""
+"""Every method's payloads through the codecs, both ways: server and sites hold the same, and nothing is lost."""
 
 import pytest
 import torch
-from exchange import Engine, context, set_round, travel
+from exchange import Engine, context, travel
 from nvflare.apis.dxo import DXO, DataKind, from_shareable
-from nvflare.app_common.abstract.model import ModelLearnableKey
 from nvflare.app_common.app_constant import AppConstants
 
 from fedpeft.algebra.feedback import fed_back
 from fedpeft.config.codecs import CODECS
 from fedpeft.config.methods import METHODS
 from fedpeft.config.run import make_run
-from fedpeft.flare.aggregator import AdapterAggregator
+from fedpeft.flare.answers import Updates
 from fedpeft.flare.filters import declared_bytes
-from fedpeft.flare.generator import PayloadGenerator
 from fedpeft.flare.job_run import JobRun
-from fedpeft.flare.messages import META
+from fedpeft.flare.messages import META, task_data
 from fedpeft.flare.persistor import RunFolderPersistor
 from fedpeft.models.checkpoints.start import own
 from fedpeft.models.initial import build
 from fedpeft.models.payload import download, payload, trainable
 from fedpeft.training.client.site_file import register
 from fedpeft.training.server.run_folder import RunFolder
+from fedpeft.training.server.server_round import ServerRound
 
 ROWS = [(task, name, "int8") for name, row in METHODS.items() for task in row.tasks]
 OTHERS = [
@@ -41,8 +40,12 @@ class Exchange:
         engine = Engine(JobRun(run.to_dict()), site_file.parent, folder / "app")
         self.run, self.folder = run, RunFolder(folder / "app" / "run")
         self.server, self.site = context(engine, "server", "site-1"), context(engine, "site-1", "server")
-        self.persistor, self.aggregator, self.generator = RunFolderPersistor(), AdapterAggregator(), PayloadGenerator()
-        self.learnable = self.persistor.load_model(self.server)
+        self.job, self.persistor, self.server_round = (
+            engine.get_component("run"),
+            RunFolderPersistor(),
+            ServerRound(run),
+        )
+        self.state = self.persistor.load(self.server_round, self.server)
         # What the site knows, as its trainer does, and the sums of what it meant to send and of what it sent.
         self.known = {key: value.detach().clone() for key, value in trainable(build(run, own(run))).items()}
         self.meant = {key: torch.zeros_like(value) for key, value in self.known.items()}
@@ -50,10 +53,7 @@ class Exchange:
         self.bytes = []
 
     def down(self, round_):
-        set_round(round_, self.server, self.site)
-        self.server.set_prop(AppConstants.GLOBAL_MODEL, self.learnable, private=True, sticky=True)
-        task = self.generator.learnable_to_shareable(self.learnable, self.server)
-        task.set_header(AppConstants.CURRENT_ROUND, round_)
+        task = task_data(self.server_round.download(self.state), self.persistor.identity, round_)
         received, size = travel(task, self.server, self.site)
         self.known |= from_shareable(received).data
         return size
@@ -72,11 +72,10 @@ class Exchange:
         answer.set_header(AppConstants.CURRENT_ROUND, round_)
         result, size = travel(answer, self.site, self.server)
         assert all(torch.equal(value, sent[key]) for key, value in from_shareable(result).data.items())
-        self.aggregator.reset(self.server)
-        assert self.aggregator.accept(result, self.server)
-        average = self.aggregator.aggregate(self.server)
-        self.learnable = self.generator.shareable_to_learnable(average, self.server)
-        self.persistor.save_model(self.learnable, self.server)
+        answers = Updates(self.job, round_)
+        assert answers.take("site-1", result) is None
+        before, (self.state, record) = self.state, self.server_round(self.state, answers.accepted)
+        self.persistor.save(before, self.state, record | {"refused": {}, "silent": []}, self.server)
         return size
 
 
@@ -89,7 +88,7 @@ def played(request, small_phantom, small_images, tmp_path_factory):
     else:
         run, data = make_run(name, "images", "vit_tiny", classes=3, initial="random", blocks=2, **small), small_images
     exchange = Exchange(run, data, tmp_path_factory.mktemp(name))
-    initial = {key: value.clone() for key, value in exchange.learnable[ModelLearnableKey.WEIGHTS].items()}
+    initial = {key: value.clone() for key, value in exchange.state.exact.items()}
     found = []
     for round_ in range(ROUNDS):
         sizes = [exchange.down(round_), exchange.up(round_)]
@@ -117,7 +116,7 @@ def test_server_and_site_hold_the_same_tensors_after_every_round(played):
 def test_nothing_of_what_a_site_meant_is_lost(played):
     """But for what it owes: the codec's rounding stays at the server, where it adds up. Products turn; means do not."""
     exchange, initial, _ = played
-    weights = exchange.learnable[ModelLearnableKey.WEIGHTS]
+    weights = exchange.state.exact
     rules = exchange.run.method.rule_of
     means = [key for key in weights if rules(key) == "mean"]
     if not means:
@@ -132,8 +131,9 @@ def test_nothing_of_what_a_site_meant_is_lost(played):
 def test_the_server_can_go_on_from_its_folder(played):
     """Its own tensors are there to the last bit, and only where they differ from what the sites hold."""
     exchange, _, _ = played
-    exact = exchange.folder.exact()
-    assert all(torch.equal(exact[key], value) for key, value in exchange.learnable[ModelLearnableKey.WEIGHTS].items())
+    found = exchange.folder.state()
+    assert all(torch.equal(found.exact[key], value) for key, value in exchange.state.exact.items())
+    assert all(torch.equal(found.decoded[key], value) for key, value in exchange.state.decoded.items())
     assert (exchange.folder.path / "exact.safetensors").is_file() == (exchange.run.federation.codec != "float32")
 
 

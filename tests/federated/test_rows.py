@@ -5,22 +5,21 @@ import torch
 from exchange import Engine, context, travel
 from nvflare.apis.dxo import from_shareable
 from nvflare.apis.signal import Signal
-from nvflare.app_common.abstract.model import ModelLearnableKey
 from nvflare.app_common.app_constant import AppConstants
 
 from fedpeft.config.methods import METHODS, method
 from fedpeft.config.run import make_run
-from fedpeft.flare.aggregator import RECORD, AdapterAggregator
+from fedpeft.flare.answers import Updates
 from fedpeft.flare.executor import SiteExecutor
 from fedpeft.flare.filters import declared_bytes
-from fedpeft.flare.generator import PayloadGenerator
 from fedpeft.flare.job_run import JobRun
-from fedpeft.flare.messages import is_ok, reason_of
+from fedpeft.flare.messages import is_ok, reason_of, task_data
 from fedpeft.flare.persistor import RunFolderPersistor
 from fedpeft.models.checkpoints.start import own
 from fedpeft.models.initial import build
 from fedpeft.models.payload import payload, trainable, whole
 from fedpeft.training.client.site_file import register
+from fedpeft.training.server.server_round import ServerRound
 
 # What no mask depends on: the quality head, and prompts that are not given. The published counts include them.
 WITHOUT_GRADIENT = (
@@ -38,22 +37,19 @@ class Round:
         site_file = register(folder / "workspace", run.data.dataset, data)
         engine = Engine(JobRun(run.to_dict()), site_file.parent, folder / "app")
         server, site = context(engine, "server", "site-1"), context(engine, "site-1", "server")
-        persistor, aggregator, executor = RunFolderPersistor(), AdapterAggregator(), SiteExecutor()
-        learnable = persistor.load_model(server)
-        self.before = {key: value.clone() for key, value in learnable[ModelLearnableKey.WEIGHTS].items()}
-        server.set_prop(AppConstants.GLOBAL_MODEL, learnable, private=True, sticky=True)
-        task = PayloadGenerator().learnable_to_shareable(learnable, server)
-        task.set_header(AppConstants.CURRENT_ROUND, 0)
-        received, self.down = travel(task, server, site)
+        persistor, server_round, executor = RunFolderPersistor(), ServerRound(run), SiteExecutor()
+        state = persistor.load(server_round, server)
+        self.before = {key: value.clone() for key, value in state.exact.items()}
+        received, self.down = travel(task_data(server_round.download(state), persistor.identity, 0), server, site)
         answer = executor.execute(AppConstants.TASK_TRAIN, received, site, Signal())
         assert is_ok(answer), reason_of(answer)
         self.model = executor._trainer.model
         result, self.up = travel(answer, site, server)
         self.difference = from_shareable(result).data
-        aggregator.reset(server)
-        assert aggregator.accept(result, server)
-        self.after = from_shareable(aggregator.aggregate(server)).data
-        self.record = server.get_prop(RECORD)
+        answers = Updates(engine.get_component("run"), 0)
+        assert answers.take("site-1", result) is None
+        after, self.record = server_round(state, answers.accepted)
+        self.after = {key: after.exact[key] for key in self.difference}
 
 
 ROWS = [(task, name) for name, row in METHODS.items() for task in row.tasks]

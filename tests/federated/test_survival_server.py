@@ -89,7 +89,7 @@ class Federation:
         return self.consortium.submit(self.job_folder)
 
     @contextmanager
-    def decoded(self, site, round_):
+    def standing_still(self, site, round_):
         """The site stands still in the middle of the round while the test does something; ``hold`` it before."""
         end = time.monotonic() + LIMIT
         while not (self.hold_folder / f"held-{site}-{round_}").exists():
@@ -149,7 +149,7 @@ def test_a_killed_server_resumes_by_itself(federation):
     made.consortium.start("server", daemon=True)
     made.start(*TWO)
     job = made.submit()
-    with made.decoded("hospital-1", 2):
+    with made.standing_still("hospital-1", 2):
         os.kill(int((made.consortium.kit("server") / "pid.fl").read_text()), signal.SIGKILL)
         made.consortium.await_log("server", "start fl because process of")
     made.comes_to("the server's process is killed in a round", job)
@@ -161,7 +161,7 @@ def test_a_late_site_enters(federation):
     made.consortium.start("server")
     made.start("hospital-1")
     job = made.submit()
-    with made.decoded("hospital-1", 0):
+    with made.standing_still("hospital-1", 0):
         made.start("hospital-2")
     made.comes_to("a site is started late", job)
 
@@ -174,9 +174,9 @@ def test_a_site_that_was_stopped_enters_again(federation):
     made.consortium.start("server")
     made.start(*THREE)
     job = made.submit()
-    with made.decoded("hospital-3", 1):
+    with made.standing_still("hospital-3", 1):
         made.consortium.kill("hospital-3")
-    with made.decoded("hospital-1", 2):
+    with made.standing_still("hospital-1", 2):
         made.start("hospital-3")
     made.comes_to("a site is stopped for two rounds", job)
 
@@ -188,7 +188,7 @@ def test_a_run_of_too_few_sites_goes_on_when_one_returns(federation):
     made.consortium.start("server")
     made.start(*TWO)
     job = made.submit()
-    with made.decoded("hospital-2", 1):
+    with made.standing_still("hospital-2", 1):
         made.consortium.kill("hospital-2")
         made.consortium.wait(job, LIMIT)
     made.start("hospital-2")
@@ -202,7 +202,7 @@ def test_an_aborted_run_goes_on_when_the_lead_clones_its_job(federation):
     made.consortium.start("server")
     made.start(*TWO)
     job = made.submit()
-    with made.decoded("hospital-1", 1):
+    with made.standing_still("hospital-1", 1):
         made.consortium.admin().abort(job)
         ended = made.consortium.wait(job, LIMIT)["status"]
     cloned = re.search(rf"Cloned job {job} as: (\S+)", made.consortium.console(f"clone_job {job}"))[1]
@@ -220,7 +220,7 @@ def test_a_cut_network_is_waited_for(federation):
         made.consortium.start("server")
         made.start(*TWO)
         job = made.submit()
-        with made.decoded("hospital-1", 1):
+        with made.standing_still("hospital-1", 1):
             proxy.cut()
             time.sleep(CUT)
             proxy.mend()

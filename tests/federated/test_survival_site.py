@@ -62,7 +62,7 @@ def killed(made, site):
 
 def test_a_killed_trainer_repeats_its_round(federation):
     made, job = federation("hospital-2", 1)
-    with made.decoded("hospital-2", 1):
+    with made.standing_still("hospital-2", 1):
         killed(made, "hospital-2")
     made.comes_to("a trainer is killed in a round", job)
     log = made.consortium.log("hospital-2")
@@ -84,7 +84,7 @@ def test_a_trainer_leaves_its_memory_when_a_job_is_over():
 def test_a_trainer_that_dies_again_and_again_leaves_the_job_to_the_others(federation):
     made, job = federation("hospital-2", 1, min_sites=1)
     for _ in range(RESTARTS + 1):
-        with made.decoded("hospital-2", 1):
+        with made.standing_still("hospital-2", 1):
             made.hold_folder.joinpath("held-hospital-2-1").unlink()
             killed(made, "hospital-2")
         made.hold("hospital-2", 1)
@@ -96,7 +96,7 @@ def test_a_trainer_that_dies_again_and_again_leaves_the_job_to_the_others(federa
 def test_a_full_disk_costs_the_site_its_rounds_until_it_has_space(federation, tmp_path):
     with small_disk(tmp_path / "consortium" / "state" / "hospital-2", "64k") as disk:
         made, job = federation("hospital-2", 1, min_sites=1)
-        with made.decoded("hospital-2", 1):
+        with made.standing_still("hospital-2", 1):
             assert not list(disk.rglob("*.safetensors")) and not list(disk.rglob(".*"))
             remount(disk, "size=8m")
         made.comes_to("a site's disk is full for a round", job)
@@ -109,7 +109,7 @@ def test_a_full_disk_costs_the_site_its_rounds_until_it_has_space(federation, tm
 @pytest.mark.slow
 def test_an_aborted_job_leaves_no_trainer(federation):
     made, job = federation("hospital-2", 1)
-    with made.decoded("hospital-2", 1):
+    with made.standing_still("hospital-2", 1):
         process = made.consortium.job_process("hospital-2")
         made.consortium.admin().abort(job)
         gone, alive = psutil.wait_procs([process], timeout=LIMIT)

@@ -13,7 +13,7 @@ from fedpeft.study.plan.experiments import Plan
 from fedpeft.study.run import compare as study
 from fedpeft.study.run import work
 from fedpeft.study.run.compare import compare
-from fedpeft.training.server.alone import train_alone
+from fedpeft.training.server.in_process import train_in_process
 from fedpeft.training.server.run_folder import RunFolder
 
 RUN = make_run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=1, image_size=32)
@@ -32,7 +32,7 @@ def checkpoint():
 @pytest.fixture(scope="session")
 def finished(small_phantom, checkpoint, tmp_path_factory) -> RunFolder:
     out = tmp_path_factory.mktemp("finished") / "run"
-    return train_alone(RUN, read_sites(small_phantom)[0], checkpoint, out, "local", lambda record: None)
+    return train_in_process(RUN, read_sites(small_phantom)[:1], checkpoint, out, "local")
 
 
 @pytest.fixture(scope="session")

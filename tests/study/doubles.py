@@ -9,7 +9,7 @@ from fedpeft.data.datalist import pool, read_sites
 from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.study.run.simulate import RUN
 from fedpeft.training.client.site_file import NAME
-from fedpeft.training.server.alone import train_alone
+from fedpeft.training.server.in_process import train_in_process
 from fedpeft.training.server.run_folder import ROUNDS, RunFolder
 
 BYTES = 263_104
@@ -44,9 +44,9 @@ def simulate(job: Path, workspace: Path, sites, threads, seconds, report) -> Run
     data = Path(json.loads((workspace / "local" / NAME).read_text())["datasets"][run.data.dataset]).parents[1]
     here = read_sites(data)
     assert [site.name for site in here] == sites
-    folder = train_alone(
+    folder = train_in_process(
         run,
-        pool(here),
+        [pool(here)],
         shipped(run.backbone),
         workspace / RUN,
         "federated",

@@ -9,7 +9,8 @@ from fedpeft.models.initial import build
 from fedpeft.models.payload import trainable
 from fedpeft.training.server.continuation import ATTEMPTS, RunStates
 from fedpeft.training.server.run_folder import RunFolder
-from fedpeft.training.server.selection import Selection
+from fedpeft.training.server.selection import Best
+from fedpeft.training.server.server_round import ServerRound, SiteUpdate
 
 RECORD = {"sites": {"a": {}, "b": {}}}
 
@@ -46,12 +47,12 @@ def test_a_run_is_found_by_each_of_its_jobs_and_by_no_other(state, tmp_path):
 def test_the_next_job_gets_the_run_as_it_was_after_the_last_finished_round(state, folder, tensors, tmp_path):
     for round_ in range(2):
         folder.metrics(round_, "validation", {"a": {"organ": 0.5}})
-        folder.keep_best(tensors, round_, 0.5)
+        folder.keep_best(tensors, Best(round_, 0.5))
         folder.record(round_, RECORD, tensors)
         state.keep("A", folder, round_ + 1)
     after_two = contents(folder.path)
     # The server is killed in the third: whatever stood in the job's own folder then does not count.
-    folder.keep_best({key: tensor + 1 for key, tensor in tensors.items()}, 2, 0.6)
+    folder.keep_best({key: tensor + 1 for key, tensor in tensors.items()}, Best(2, 0.6))
     state.append("B")
     assert state.restore(tmp_path / "next")
     assert contents(tmp_path / "next") == after_two
@@ -132,12 +133,18 @@ def test_a_run_goes_on_as_it_began_or_not_at_all(folder, changes, model, said):
         folder.expect(run, "checkpoint", model)
 
 
-def test_the_best_model_and_patience_go_on(folder, tensors):
-    first = Selection(folder, patience=2)
-    for round_, mean in enumerate((0.5, 0.4)):
-        first.validated(round_, {"a": {"organ": mean}}, tensors)
-        folder.record(round_, RECORD, tensors)
-    again = Selection(folder, patience=2)
-    assert not again.exhausted
-    again.validated(2, {"a": {"organ": 0.5}}, {key: torch.zeros_like(value) for key, value in tensors.items()})
-    assert again.exhausted and folder.description["best"]["rounds"] == 0
+def test_the_servers_state_goes_on_with_its_best_model_and_patience(folder, run, tensors):
+    server = ServerRound(run.with_(patience=2, rounds=9, codec="int8"))
+    state, update = server.begin(tensors), {key: torch.full_like(value, 1e-4) for key, value in tensors.items()}
+    for mean in (0.5, 0.4):
+        before, report = state, {"cases": 3, "loss": 0.5, "dice": {"organ": mean}}
+        state, record = server(before, {"a": SiteUpdate(update, report)})
+        folder.keep_round(before, state, record)
+    again = RunFolder(folder.path).state()
+    assert (again.rounds_done, again.best) == (2, Best(0, 0.5)) and not server.is_over(again)
+    for name in ("exact", "decoded"):
+        found, expected = getattr(again, name), getattr(state, name)
+        assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
+    assert any(not torch.equal(again.exact[key], again.decoded[key]) for key in tensors)
+    again, _ = server(again, {"a": SiteUpdate(update, {"cases": 3, "loss": 0.5, "dice": {"organ": 0.5}})})
+    assert server.is_over(again) and again.best == Best(0, 0.5)

@@ -1,16 +1,18 @@
 """The run folder: found, read back, and refused when it is not what it should be."""
 
 import json
+import shutil
 
 import pytest
 import torch
 
 from fedpeft.common.files import read_tensors, write_tensors
 from fedpeft.config.datasets import DATASETS
-from fedpeft.models.checkpoints.reading import sha256_of
+from fedpeft.models.checkpoints.reading import sha256_of, shipped
 from fedpeft.models.initial import build
 from fedpeft.models.payload import trainable
-from fedpeft.training.server.run_folder import BEST, DESCRIPTION, GLOBAL, RunFolder, find_run
+from fedpeft.training.server.run_folder import BEST, DESCRIPTION, GLOBAL, ROUNDS, Progress, RunFolder, find_run
+from fedpeft.training.server.selection import Best
 
 LABELS = {0: "background", 1: "organ", 2: "lesion"}
 
@@ -82,8 +84,44 @@ def test_rounds_metrics_and_status_are_kept(folder, tensors):
     assert all(torch.equal(found, tensors[key] + 1) for key, found in folder.tensors().items())
 
 
+def test_a_run_folder_of_version_1_is_still_read(request, tmp_path):
+    """Its run.json is one that version 0.1.0 wrote."""
+    shutil.copyfile(request.path.parent / "run_version_1.json", tmp_path / DESCRIPTION)
+    folder = RunFolder(tmp_path)
+    run = folder.run
+    tensors = {key: p.detach() + 1 for key, p in trainable(build(run, None)).items()}
+    write_tensors(tmp_path / GLOBAL, tensors)
+    (tmp_path / ROUNDS).write_text("".join(f'{{"round": {number}, "sites": {{}}}}\n' for number in range(10)))
+    assert (run.model.method, run.data.dataset, run.data.classes, run.federation.rounds) == (
+        "flap_sam",
+        "phantom",
+        2,
+        10,
+    )
+    assert run.label_table == LABELS and folder.preprocessing.clip == (-3.0, 6.0)
+    assert folder.progress() == Progress("finished", 10, 10) and len(folder.rounds()) == 10
+    state = folder.state()
+    assert state.best == Best(10, 0.519132054100434) and state.exact is state.decoded
+    assert all(torch.equal(found, tensors[key]) for key, found in state.decoded.items())
+    assert folder.model(shipped(run.backbone)) is not None
+
+
+def test_whoever_follows_a_run_reads_how_far_it_is(folder, tensors, run, tmp_path):
+    assert RunFolder(tmp_path / "absent").progress() is None
+    seen = [folder.progress()]
+    assert folder.rounds() == []
+    folder.record(0, {"seconds": 1.5}, tensors)
+    seen.append(folder.progress())
+    folder.finish("failed: lost")
+    seen.append(folder.progress())
+    assert seen == [
+        Progress(*values, run.federation.rounds) for values in (("running", 0), ("running", 1), ("failed: lost", 1))
+    ]
+    assert [progress.ended for progress in seen] == [False, False, True]
+
+
 def test_the_best_round_is_another_payload(folder, tensors):
-    folder.keep_best(tensors, 1, 0.75)
+    folder.keep_best(tensors, Best(1, 0.75))
     folder.record(1, {}, {key: tensor + 1 for key, tensor in tensors.items()})
     assert folder.description["best"] == {"rounds": 1, "validation_dice": 0.75}
     assert all(torch.equal(found, tensors[key]) for key, found in folder.tensors(BEST).items())

@@ -1,4 +1,4 @@
-"""Error feedback: what a codec's rounding kept back is added to what is sent next, at both ends.
+"""Error feedback: the quantisation error of a codec is added to what is sent next, at both ends.
 
 Without it a change below half a step of the codec is lost in every round anew; with it the sum of what arrives stays
 within one rounding of the sum of what was meant (Seide et al., 1-bit SGD, Interspeech 2014; Karimireddy et al., Error
@@ -16,15 +16,15 @@ Tensors = Mapping[str, Tensor]
 
 
 def fed_back(pending: Tensors, residual: Tensors, codec: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return what a site sends, as the server will decode it, and what it still owes.
+    """Return what a site sends, as the server will decode it, and the residual that is sent with later rounds.
 
     Args:
-        due: path -> the round's difference, float32.
-        owed: path -> what earlier rounds kept back, of the same shape; a path may be absent.
+        pending: path -> the update of the round, float32.
+        residual: path -> quantisation error of earlier rounds, of the same shape; a path may be absent.
         codec: how tensors travel.
 
     Returns:
-        ``sent``, for which another `roundtrip` changes nothing, and ``due + owed - sent`` where that is not all zero.
+        ``sent``, which another `roundtrip` does not change; and ``pending + residual - sent`` where that is not zero.
 
     Raises:
         ValueError: as `roundtrip` does.
@@ -38,26 +38,26 @@ def fed_back(pending: Tensors, residual: Tensors, codec: str) -> tuple[dict[str,
 def averaged(
     exact: Tensors,
     decoded: Tensors,
-    differences: Sequence[Tensors],
+    updates: Sequence[Tensors],
     weights: Sequence[float],
     rule_of: Callable[[str], str],
 ) -> tuple[dict[str, Tensor], dict[str, Report]]:
     """Return the server's tensors after a round, and the reports of `average_payload`.
 
-    The sites' differences refer to what they hold and are added to exactly that; what the download's rounding kept back
-    is added to the average. That is exact for means. An averaged product comes in the basis closest to the factors
-    held, to which what was kept back belongs as well, so products differ to second order alone.
+    The sites' updates refer to what they decoded and are added to exactly that; the quantisation error of the download
+    is added to the average. That is exact for means. An averaged product comes in the basis closest to the decoded
+    factors, to which the quantisation error belongs as well, so products differ to second order alone.
 
     Args:
-        exact: path -> the server's own tensor, float32.
-        held: path -> the same as the sites decoded it, for the paths of the differences at least.
-        differences: for each site, in the order of the sites' names, path -> its difference to ``held``.
+        exact: path -> the server's own tensor, float32, for the paths of the updates at least.
+        decoded: the same tensors as the sites decoded them.
+        updates: for each site, in the order of the sites' names, path -> its trained tensor minus ``decoded``.
         weights: one number >= 0 for each site, sum 1.
         rule_of: path -> averaging rule.
 
     Raises:
         ValueError: as `average_payload` does.
     """
-    base = {key: decoded[key] for key in differences[0]}
-    mean, reports = average_payload(base, differences, weights, rule_of)
+    base = {key: decoded[key] for key in updates[0]}
+    mean, reports = average_payload(base, updates, weights, rule_of)
     return {key: tensor + (exact[key] - decoded[key]) for key, tensor in mean.items()}, reports

@@ -21,7 +21,7 @@ from nvflare.apis.job_def import Job, JobMetaKey, RunStatus, new_job_id
 from nvflare.apis.job_def_manager_spec import JobDefManagerSpec
 from nvflare.apis.utils.job_utils import get_event_job_id
 
-from fedpeft.deploy.flare_internals import declare_lost, participants
+from fedpeft.flare.internals import declare_lost, participants
 from fedpeft.training.server.continuation import ATTEMPTS, RunState, RunStates
 
 # The record (meta) of a job names the run's next job under this key.

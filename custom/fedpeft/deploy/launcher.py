@@ -24,7 +24,7 @@ from nvflare.app_common.job_launcher.process_launcher import JOB_RETURN_CODE_MAP
 from nvflare.utils.job_launcher_utils import add_custom_dir_to_path, get_credential_env
 from nvflare.utils.process_utils import ProcessAdapter, spawn_process
 
-from fedpeft.deploy.flare_internals import job_is_wanted
+from fedpeft.flare.internals import job_is_wanted
 
 LOG = logging.getLogger(__name__)
 # After these the site leaves the job: a process that is killed again and again only burdens its machine.

@@ -20,8 +20,8 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.lighter.tool_consts import NVFLARE_SIG_FILE, NVFLARE_SUBMITTER_CRT_FILE
 
 from fedpeft.algebra.codec import nbytes
-from fedpeft.deploy.flare_internals import remove_shell_commands
 from fedpeft.flare.filters import TENSORS, CheckMetrics, EncodePayload
+from fedpeft.flare.internals import remove_shell_commands
 from fedpeft.flare.job_run import job_run
 from fedpeft.flare.messages import content, is_ok, reason_of, refusal, round_of
 from fedpeft.training.client.site_file import NAME, SiteFile, read_site_file

@@ -1,1 +1,1 @@
-"""The federation: what NVIDIA FLARE builds from a job's configuration. The only room that imports nvflare."""
+"""NVIDIA FLARE's side of a federation: what FLARE builds from a job's configuration, and how a job is rendered."""

@@ -1,31 +1,40 @@
-"""FLARE's ScatterAndGather with what a round of adapters needs: reasons for refusals, and a last validation."""
+"""The rounds of a federation, on FLARE's public controller: who is asked when, and when the run is over.
 
-from typing import Any
+FLARE's own ScatterAndGather fixes the number of rounds beforehand, drops the reasons of refused results and does not
+validate the final model. What a round computes is in ``training/server/server_round.py``.
+"""
+
+from functools import partial
 
 from nvflare.apis.client import Client
 from nvflare.apis.controller_spec import ClientTask, Task
-from nvflare.apis.dxo import DataKind
 from nvflare.apis.fl_context import FLContext
+from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 from nvflare.apis.wf_comm_spec import WFCommSpec
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
-from nvflare.app_common.workflows.scatter_and_gather import ScatterAndGather
+from nvflare.fuel.utils.memory_utils import cleanup_memory
+from nvflare.security.logging import secure_format_exception
+from nvflare.widgets.info_collector import InfoCollector
 
-from fedpeft.flare.aggregator import AdapterAggregator
-from fedpeft.flare.messages import content, is_ok, reason_of
+from fedpeft.flare.answers import Answers, Updates, Validations
+from fedpeft.flare.internals import check_tasks_every
+from fedpeft.flare.job_run import JobRun, job_run
+from fedpeft.flare.messages import task_data
 from fedpeft.flare.persistor import RunFolderPersistor
+from fedpeft.training.server.selection import scores_of
+from fedpeft.training.server.server_round import ServerRound, ServerState
 
 
-class AdapterRounds(ScatterAndGather):
-    """The rounds of a federation of adapters.
+class AdapterRounds(Controller):
+    """All rounds of a run, then the validation of the final model at every site.
 
-    ScatterAndGather counts answers and drops the reasons of refused ones; here they reach the aggregator, which stops
-    the job when too few results were accepted. After the last round every site validates the final model.
+    A site's result counts, or is refused with a reason that is logged and recorded. A round with fewer accepted results
+    than ``min_sites`` stops the job and says why. Results that come after their round are dropped.
 
     Args:
-        num_rounds: rounds.
         min_sites: accepted results that a round needs.
         train_timeout: seconds after which a round goes on with the results it has.
         wait_time_after_min_received: seconds to wait for further sites once ``min_sites`` have answered.
@@ -34,103 +43,146 @@ class AdapterRounds(ScatterAndGather):
 
     def __init__(
         self,
-        num_rounds: int,
         min_sites: int,
         train_timeout: int,
         wait_time_after_min_received: int,
         task_check_period: float = 0.02,
     ) -> None:
-        super().__init__(
-            min_clients=min_sites,
-            num_rounds=num_rounds,
-            train_timeout=train_timeout,
-            persistor_id="persistor",
-            wait_time_after_min_received=wait_time_after_min_received,
-            task_check_period=task_check_period,
-            ignore_result_error=True,
-            snapshot_every_n_rounds=0,
-        )
-        self._metrics: dict[str, dict[str, Any]] = {}
-        self._refused: dict[str, str] = {}
-        self._paused = False
+        super().__init__(task_check_period=task_check_period)
+        self._min_sites = min_sites
+        self._train_timeout = train_timeout
+        self._straggler_seconds = wait_time_after_min_received
+        self._check_seconds = task_check_period
+        self._phase = AppConstants.PHASE_INIT
+        # Made when the controller starts, from the job's other components.
+        self._job: JobRun
+        self._persistor: RunFolderPersistor
+        self._server: ServerRound
+        self._state: ServerState | None = None
 
     def set_communicator(self, communicator: WFCommSpec) -> None:
-        """Take FLARE's half of the controller, and make it look at tasks as often as this one was told to.
-
-        FLARE 2.9 sets ``task_check_period`` there, but its threads read ``_task_check_period`` and stay at 0.2 s.
-        """
+        """Take FLARE's half of the controller, and make it look at tasks as often as this one was told to."""
         super().set_communicator(communicator)
-        communicator._task_check_period = self._task_check_period
+        check_tasks_every(communicator, self._check_seconds)
 
     def start_controller(self, fl_ctx: FLContext) -> None:
-        """Load the model, and begin after the rounds that are done; our parts need one another."""
-        super().start_controller(fl_ctx)
-        for part, expected in ((self.aggregator, AdapterAggregator), (self.persistor, RunFolderPersistor)):
-            if not isinstance(part, expected):
-                self.system_panic(f"the job needs a {expected.__name__}, got {type(part).__name__}", fl_ctx)
-                return
-        self._current_round = self.persistor.rounds_done
-        if self.persistor.exhausted:
-            self._num_rounds = self._current_round
-
-    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """End the run with which the sites' validation has stopped to improve, or the job for which a site waits."""
-        super().handle_event(event_type, fl_ctx)
-        if event_type != AppEventType.ROUND_DONE:
+        """Load the state that the run begins with, or goes on from."""
+        persistor = fl_ctx.get_engine().get_component("persistor")
+        if not isinstance(persistor, RunFolderPersistor):
+            self.system_panic(f"the job needs a RunFolderPersistor, got {type(persistor).__name__}", fl_ctx)
             return
-        done, exhausted = self._current_round + 1, self.persistor.exhausted
-        self._paused = self.persistor.awaited and done < self._num_rounds and not exhausted
-        if exhausted or self._paused:
-            self._num_rounds = done
+        self._job, self._persistor = job_run(fl_ctx), persistor
+        self._server = ServerRound(self._job.run)
+        self._state = persistor.load(self._server, fl_ctx)
+        self._announce(AppEventType.INITIAL_MODEL_LOADED, self._state, fl_ctx)
 
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
-        """All rounds, then the validation of the final model; neither where the next job goes on."""
-        super().control_flow(abort_signal, fl_ctx)
-        if abort_signal.triggered or self._current_round != self._num_rounds:
+        """All rounds, then the validation of the final model; not where the job was aborted or the next one goes on."""
+        if abort_signal.triggered or self._state is None:
             return
-        if self._paused:
-            self.persistor.pause(fl_ctx)
-            return
-        fl_ctx.set_prop(AppConstants.CURRENT_ROUND, self._current_round, private=True, sticky=True)
-        data = self.shareable_gen.learnable_to_shareable(self._global_weights, fl_ctx)
-        data.set_header(AppConstants.CURRENT_ROUND, self._current_round)
-        task = Task(
-            name=AppConstants.TASK_VALIDATION,
-            data=data,
-            timeout=self._train_timeout,
-            result_received_cb=self._take_metrics,
-        )
-        self.broadcast_and_wait(
-            task=task,
-            fl_ctx=fl_ctx,
-            min_responses=self._min_clients,
-            abort_signal=abort_signal,
-            wait_time_after_min_received=self._wait_time_after_min_received,
-        )
-        if not abort_signal.triggered:
-            self.persistor.conclude(self._current_round, self._metrics, self._refused, fl_ctx)
+        try:
+            self._phase = AppConstants.PHASE_TRAIN
+            self._announce(AppEventType.TRAINING_STARTED, self._state, fl_ctx)
+            state, awaited = self._rounds(self._state, abort_signal, fl_ctx)
+            self._phase = AppConstants.PHASE_FINISHED
+            if abort_signal.triggered:
+                self.log_info(fl_ctx, f"Aborted in round {state.rounds_done}.")
+            elif awaited:
+                self._persistor.pause(state, fl_ctx)
+            else:
+                self._validate(state, abort_signal, fl_ctx)
+        except Exception as fault:
+            reason = secure_format_exception(fault)
+            self.log_exception(fl_ctx, reason)
+            self.system_panic(reason, fl_ctx)
+
+    def stop_controller(self, fl_ctx: FLContext) -> None:
+        """Nothing is left to stop: FLARE has ended the tasks."""
+        self._phase = AppConstants.PHASE_FINISHED
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Answer FLARE's question how far the job is."""
+        super().handle_event(event_type, fl_ctx)
+        collector = fl_ctx.get_prop(InfoCollector.CTX_KEY_STATS_COLLECTOR)
+        if event_type == InfoCollector.EVENT_TYPE_GET_STATS and collector and self._state is not None:
+            done = self._state.rounds_done
+            # A job may end before the run's last round.
+            rounds = done if self._phase == AppConstants.PHASE_FINISHED else self._server.run.federation.rounds
+            progress = {"phase": self._phase, "current_round": done, "num_rounds": rounds}
+            collector.add_info(group_name=self.name, info=progress)
 
     def process_result_of_unknown_task(
         self, client: Client, task_name: str, client_task_id: str, result: Shareable, fl_ctx: FLContext
     ) -> None:
-        """A late result: its round is over, and a difference to an old model must not enter a new one."""
+        """Drop a late result: its round is over, and an update to an old model must not enter a new one."""
         self.log_warning(fl_ctx, f"late result of {client.name} for task {task_name} dropped")
 
-    def _accept_train_result(
-        self, client_name: str, result: Shareable, fl_ctx: FLContext, is_unknown_task: bool = False
-    ) -> bool:
-        if not is_ok(result):
-            reason = reason_of(result)
-            prefix = "" if reason.startswith(f"{client_name}: ") else f"{client_name}: "
-            self.aggregator.refuse(client_name, prefix + reason, fl_ctx)
-            return False
-        return super()._accept_train_result(client_name, result, fl_ctx, is_unknown_task)
+    def _rounds(self, state: ServerState, abort_signal: Signal, fl_ctx: FLContext) -> tuple[ServerState, bool]:
+        """The state after the last round of this job, and whether a site waits that only the next job can take in."""
+        awaited = False
+        while not (self._server.is_over(state) or awaited or abort_signal.triggered):
+            state = self._state = self._round(state, abort_signal, fl_ctx)
+            # The updates of the round are gone by now.
+            cleanup_memory()
+            awaited = self._persistor.awaited and not self._server.is_over(state)
+        return state, awaited
 
-    def _take_metrics(self, client_task: ClientTask, fl_ctx: FLContext) -> None:
-        site, result = client_task.client.name, client_task.result
+    def _round(self, before: ServerState, abort_signal: Signal, fl_ctx: FLContext) -> ServerState:
+        """One round: the sites train, the server computes, the run folder is written.
+
+        Raises:
+            RuntimeError: too few results were accepted.
+        """
+        round_ = before.rounds_done
+        self.log_info(fl_ctx, f"Round {round_} started.")
+        self._announce(AppEventType.ROUND_STARTED, before, fl_ctx)
+        answers = Updates(self._job, round_)
+        self._ask(AppConstants.TASK_TRAIN, before, answers, abort_signal, fl_ctx)
+        if abort_signal.triggered:
+            return before
+        self.fire_event(AppEventType.BEFORE_AGGREGATION, fl_ctx)
+        sites = {client.name for client in fl_ctx.get_engine().get_clients()}
+        updates, silent = answers.enough(self._min_sites, sites)
+        after, record = self._server(before, updates)
+        self.fire_event(AppEventType.AFTER_AGGREGATION, fl_ctx)
+        self.fire_event(AppEventType.BEFORE_LEARNABLE_PERSIST, fl_ctx)
+        self._persistor.save(before, after, record | {"refused": dict(answers.refused), "silent": silent}, fl_ctx)
+        self.fire_event(AppEventType.AFTER_LEARNABLE_PERSIST, fl_ctx)
+        self.fire_event(AppEventType.ROUND_DONE, fl_ctx)
+        self.log_info(fl_ctx, f"Round {round_} finished.")
+        return after
+
+    def _validate(self, state: ServerState, abort_signal: Signal, fl_ctx: FLContext) -> None:
+        """Let every site validate the final model, and finish the run."""
+        answers = Validations(self._job, state.rounds_done)
+        self._ask(AppConstants.TASK_VALIDATION, state, answers, abort_signal, fl_ctx)
+        if not abort_signal.triggered:
+            after = self._server.validated(state, scores_of(self._job.run, answers.accepted))
+            self._persistor.conclude(after, answers, fl_ctx)
+
+    def _ask(self, task: str, state: ServerState, answers: Answers, abort_signal: Signal, fl_ctx: FLContext) -> None:
+        """Send the sites what a state brings them, and take their answers until the task is over."""
+        data = task_data(self._server.download(state), self._persistor.identity, state.rounds_done)
+        self.broadcast_and_wait(
+            task=Task(
+                name=task, data=data, timeout=self._train_timeout, result_received_cb=partial(self._take, answers)
+            ),
+            fl_ctx=fl_ctx,
+            min_responses=self._min_sites,
+            wait_time_after_min_received=self._straggler_seconds,
+            abort_signal=abort_signal,
+        )
+
+    def _take(self, answers: Answers, client_task: ClientTask, fl_ctx: FLContext) -> None:
+        self.fire_event(AppEventType.BEFORE_CONTRIBUTION_ACCEPT, fl_ctx)
+        refused = answers.take(client_task.client.name, client_task.result)
         client_task.result = None
-        if not is_ok(result):
-            self._refused[site] = reason_of(result)
-            self.log_error(fl_ctx, f"validation of {site} refused: {self._refused[site]}")
-            return
-        self._metrics[site] = content(result, (DataKind.METRICS,)).data
+        if refused:
+            self.log_error(fl_ctx, f"result refused: {refused}")
+        self.fire_event(AppEventType.AFTER_CONTRIBUTION_ACCEPT, fl_ctx)
+
+    def _announce(self, event: str, state: ServerState, fl_ctx: FLContext) -> None:
+        """Fire an event of FLARE's, with the round where FLARE's own listeners look for it; ours read none of it."""
+        fl_ctx.set_prop(AppConstants.NUM_ROUNDS, self._server.run.federation.rounds, private=True, sticky=False)
+        fl_ctx.set_prop(AppConstants.CURRENT_ROUND, state.rounds_done, private=True, sticky=True)
+        self.fire_event(event, fl_ctx)

@@ -1,4 +1,4 @@
-"""The site's executor: FLARE tasks in, tensors and numbers out. It only translates; ``fedpeft.training`` does the work."""
+"""The site's executor: FLARE tasks in, tensors and numbers out. ``fedpeft.training`` does the work."""
 
 import gc
 import os
@@ -39,8 +39,8 @@ class Refused(Exception):
 class SiteExecutor(Executor):
     """Serves the tasks train, validate and submit_model.
 
-    What the site declines on principle (another payload, another initial model, a method it does not permit) is answered
-    with the reason. A fault in the site's own files is not: its message may name patients, and stays in the site's log.
+    What the site declines on principle (another payload, another initial model, a method it does not permit) it answers
+    with the reason. A fault in the site's own files it does not: the message may name patients, and stays in its log.
     """
 
     def __init__(self) -> None:
@@ -151,7 +151,11 @@ class SiteExecutor(Executor):
         torch.set_num_threads(site_file.threads)
         checkpoint = site_file.checkpoint(job.run)
         model = build(job.run, checkpoint)
-        self._fingerprints = {"checkpoint_sha256": identity(checkpoint), "model_sha256": fingerprint(model)}
+        self._fingerprints = {
+            "run_sha256": job.run.fingerprint,
+            "checkpoint_sha256": identity(checkpoint),
+            "model_sha256": fingerprint(model),
+        }
         if site_file.save_memory:
             checkpoint_activations(model)
         if site_file.compile:

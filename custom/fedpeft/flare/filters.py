@@ -20,7 +20,7 @@ from fedpeft.models.payload import Payload, check, named
 
 TENSORS = (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF)
 # What may stand beside the tensors on their way to the sites: which run and which initial model this is.
-IDENTITY = ("run_key", "checkpoint_sha256", "model_sha256")
+IDENTITY = ("run_key", "run_sha256", "checkpoint_sha256", "model_sha256")
 
 
 def declared_bytes(payload: Payload, codec: str) -> int:

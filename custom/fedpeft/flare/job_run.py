@@ -1,4 +1,4 @@
-"""The run as a FLARE component: executor, filters, aggregator and persistor of a job all read this one record."""
+"""The run as a FLARE component: executor, filters, controller and store of a job all read this one record."""
 
 import gc
 from functools import cached_property, lru_cache

@@ -3,11 +3,12 @@
 from math import inf
 from typing import Any
 
-from nvflare.apis.dxo import DXO, from_shareable
+from nvflare.apis.dxo import DXO, DataKind, from_shareable
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.app_common.app_constant import AppConstants
+from torch import Tensor
 
 from fedpeft.config.run import Run
 
@@ -17,6 +18,19 @@ BYTES = "fedpeft_encoded_bytes"
 MAX_REASON = 500
 MAX_CASES = 10**7
 MAX_LABEL = 64
+
+
+def task_data(tensors: dict[str, Tensor], identity: dict[str, str], round_: int) -> Shareable:
+    """What the server sends to the sites with a task.
+
+    Args:
+        tensors: the download of the round.
+        identity: which run and which initial model this is, see ``filters.IDENTITY``.
+        round_: 0-based; the number of rounds for the validation after the last one.
+    """
+    message = DXO(DataKind.WEIGHTS, data=tensors, meta={META: dict(identity)}).to_shareable()
+    message.set_header(AppConstants.CURRENT_ROUND, round_)
+    return message
 
 
 def refusal(code: str, reason: str) -> Shareable:
@@ -100,7 +114,7 @@ def site_report(report: dict[str, Any], run: Run, who: str) -> dict[str, Any]:
     for key in ("loss", "seconds"):
         if key in report and (not _number(report[key]) or not 0 <= report[key] < inf):
             raise ValueError(f"{who}: {key} is no finite number of 0 or more")
-    numbers = {key: float(report[key]) for key in ("loss", "seconds") if key in report}
+    numbers: dict[str, Any] = {key: float(report[key]) for key in ("loss", "seconds") if key in report}
     return {"cases": cases, **numbers, name: {label: float(value) for label, value in scores.items()}}
 
 

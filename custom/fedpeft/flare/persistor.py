@@ -1,4 +1,4 @@
-"""The server's model store: builds the initial model, writes the run folder. safetensors only, never a pickle."""
+"""The server's store: builds the initial model, writes the run folder. safetensors only, never a pickle."""
 
 import time
 import uuid
@@ -7,153 +7,154 @@ from typing import Any
 
 import torch
 from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_component import FLComponent
 from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext
-from nvflare.app_common.abstract.model import ModelLearnable, ModelLearnableKey, make_model_learnable
-from nvflare.app_common.abstract.model_persistor import ModelPersistor
-from nvflare.app_common.app_constant import AppConstants
-from torch import Tensor
+from torch.nn import Module
 
-from fedpeft.config.run import Run
-from fedpeft.flare.aggregator import RECORD
-from fedpeft.flare.job_run import job_run
-from fedpeft.flare.messages import META
+from fedpeft.flare.answers import Validations
+from fedpeft.flare.internals import TOO_FEW_SITES
 from fedpeft.flare.round_line import MARK, final_line, round_line
 from fedpeft.models.checkpoints.start import identity
 from fedpeft.models.initial import build, fingerprint
-from fedpeft.models.payload import decoded, trainable
+from fedpeft.models.payload import trainable
 from fedpeft.training.client.site_file import NAME, read_site_file
 from fedpeft.training.server.continuation import RunState, RunStates
-from fedpeft.training.server.run_folder import RunFolder
-from fedpeft.training.server.selection import Selection
-
-# What FLARE says when sites were lost and fewer than the job's min_clients are left.
-TOO_FEW = "Aborting job due to deployment policy violation"
+from fedpeft.training.server.run_folder import FINISHED, RUNNING, RunFolder
+from fedpeft.training.server.selection import scores_of
+from fedpeft.training.server.server_round import Record, ServerRound, ServerState
 
 
-class RunFolderPersistor(ModelPersistor):
-    """Loads the initial payload from the server's own checkpoint and keeps the run in ``app_server/run``.
+class RunFolderPersistor(FLComponent):
+    """Loads the initial model from the server's own checkpoint and keeps the run in ``app_server/run``.
 
     Where the server's kit has the component ``Continuation``, a run that another job began goes on after its last
     finished round, and every finished round is kept for the next job.
+
+    Attributes:
+        identity: what every site compares: the values of ``filters.IDENTITY``.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._folder: RunFolder | None = None
-        self._state: RunState | None = None
+        self.identity: dict[str, str] = {}
+        # Both are there once a run is loaded.
+        self._folder: RunFolder
+        self._server: ServerRound
+        self._run_state: RunState | None = None
         self._job = ""
-        self._entered: dict[str, Tensor] = {}
-        self._selection: Selection | None = None
+        # What run.json is to say if the job ends now; None before a run is loaded and after it has come to its end.
         self._ended: str | None = None
         self._clock = 0.0
 
-    def load_model(self, fl_ctx: FLContext) -> ModelLearnable:
-        """The initial payload or that after the last finished round, with the fingerprints that every site compares.
+    def load(self, server: ServerRound, fl_ctx: FLContext) -> ServerState:
+        """The state before the first round, or after the last finished one of an earlier job.
+
+        Args:
+            server: of the run.
+            fl_ctx: FLARE's context.
 
         Raises:
             RuntimeError: the run has gone on in another job meanwhile.
             ValueError: the run that this job continues began with another configuration, checkpoint or initial model.
         """
-        run = job_run(fl_ctx).run
         workspace = fl_ctx.get_engine().get_workspace()
         site_file = read_site_file(Path(workspace.get_site_config_dir()) / NAME, fl_ctx.get_identity_name())
-        checkpoint = site_file.checkpoint(run)
-        model = build(run, checkpoint)
+        checkpoint = site_file.checkpoint(server.run)
+        model = build(server.run, checkpoint)
         self._job = fl_ctx.get_job_id()
-        self._state = RunStates(Path(workspace.get_root_dir())).of(self._job)
-        if self._state:
-            self._state.claim(self._job)
-        key = self._state.run_key if self._state else uuid.uuid4().hex
-        meta = {"run_key": key, "checkpoint_sha256": identity(checkpoint), "model_sha256": fingerprint(model)}
-        self._folder = RunFolder(Path(workspace.get_app_dir(self._job)) / "run")
-        self._open(run, meta["checkpoint_sha256"], meta["model_sha256"])
-        self._selection = Selection(self._folder, run.federation.patience)
-        tensors = {key: tensor.detach().clone() for key, tensor in trainable(model).items()}
-        exact = self._folder.exact() if self.rounds_done else tensors
-        self._entered = decoded(run, exact, self.rounds_done)
-        self._ended = f"stopped after {self.rounds_done} of {run.federation.rounds} rounds"
+        self._run_state = RunStates(Path(workspace.get_root_dir())).of(self._job)
+        if self._run_state:
+            self._run_state.claim(self._job)
+        self.identity = {
+            "run_key": self._run_state.run_key if self._run_state else uuid.uuid4().hex,
+            "run_sha256": server.run.fingerprint,
+            "checkpoint_sha256": identity(checkpoint),
+            "model_sha256": fingerprint(model),
+        }
+        self._server, self._folder = server, RunFolder(Path(workspace.get_app_dir(self._job)) / "run")
+        state = self._resumed() or self._begun(model)
+        if self._run_state:
+            self._folder.continued(self._run_state.continued_after)
+            self._run_state.note(self._job, RUNNING)
+        self._ended = self._after("stopped", state)
         torch.set_num_threads(site_file.threads)
         self._clock = time.monotonic()
-        return make_model_learnable(exact, {META: meta})
-
-    def _open(self, run: Run, checkpoint_sha256: str, model_sha256: str) -> None:
-        """Describe a run that begins, or take up the one that this job continues."""
-        if self._state and self._state.restore(self._folder.path):
-            self._folder.expect(run, checkpoint_sha256, model_sha256)
-        else:
-            self._folder.start(run, "federated", checkpoint_sha256, model_sha256)
-        if self._state:
-            self._folder.continued(self._state.continued_after)
-            self._state.note(self._job, "running")
-
-    def save_model(self, model: ModelLearnable, fl_ctx: FLContext) -> None:
-        """Write a finished round, and the model that entered it if it is the best validated one so far."""
-        run, round_ = job_run(fl_ctx).run, fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
-        record = fl_ctx.get_prop(RECORD)
-        now = time.monotonic()
-        record |= {"seconds": now - self._clock}
-        self._clock = now
-        name = run.task.of_class
-        scores = {site: item.get(name, {}) for site, item in record["sites"].items()}
-        self._selection.validated(round_, scores, self._entered)
-        exact = model[ModelLearnableKey.WEIGHTS]
-        self._entered = decoded(run, exact, round_ + 1)
-        self._folder.keep_exact(exact, self._entered)
-        self._folder.record(round_, record, self._entered)
-        self._ended = f"stopped after {round_ + 1} of {run.federation.rounds} rounds"
-        if self._state:
-            self._state.keep(self._job, self._folder, round_ + 1)
-        self.log_info(fl_ctx, round_line(round_, run, record), fire_event=False)
-
-    @property
-    def rounds_done(self) -> int:
-        """Finished rounds of the run, those of earlier jobs included."""
-        return self._folder.description["rounds_done"]
+        return state
 
     @property
     def awaited(self) -> bool:
         """Whether a site waits that only the run's next job can take in."""
-        return self._state is not None and self._state.awaited
+        return self._run_state is not None and self._run_state.awaited
 
-    def pause(self, fl_ctx: FLContext) -> None:
+    def save(self, before: ServerState, after: ServerState, record: Record, fl_ctx: FLContext) -> None:
+        """Write a finished round.
+
+        Args:
+            before: the state that entered the round; its model is kept if it is the best validated one so far.
+            after: the state after it.
+            record: of the round; how long it took is added.
+            fl_ctx: FLARE's context.
+
+        Raises:
+            RuntimeError: the run has gone on in another job meanwhile.
+        """
+        now = time.monotonic()
+        record, self._clock = record | {"seconds": now - self._clock}, now
+        self._folder.keep_round(before, after, record)
+        self._ended = self._after("stopped", after)
+        if self._run_state:
+            self._run_state.keep(self._job, self._folder, after.rounds_done)
+        self.log_info(fl_ctx, round_line(before.rounds_done, self._server.run, record), fire_event=False)
+
+    def pause(self, state: ServerState, fl_ctx: FLContext) -> None:
         """The job ends here, the run goes on in the next one."""
-        run = job_run(fl_ctx).run
-        self._ended = f"goes on in another job after {self.rounds_done} of {run.federation.rounds} rounds"
+        self._ended = self._after("goes on in another job", state)
         self.log_info(fl_ctx, f"{MARK} {self._ended}: a site waits to enter", fire_event=False)
 
-    @property
-    def exhausted(self) -> bool:
-        """Whether the run may end before its last round."""
-        return self._selection is not None and self._selection.exhausted
-
-    def conclude(
-        self, rounds: int, metrics: dict[str, dict[str, Any]], refused: dict[str, str], fl_ctx: FLContext
-    ) -> None:
+    def conclude(self, state: ServerState, validations: Validations, fl_ctx: FLContext) -> None:
         """Record the final model's validation, and that the run came to its end.
 
         Args:
-            rounds: that were done.
-            metrics: site -> its report, see ``messages.site_report``.
-            refused: site -> why it did not validate.
+            state: the last one, with the validation in it.
+            validations: the sites' answers.
             fl_ctx: FLARE's context.
         """
-        run = job_run(fl_ctx).run
-        scores = {site: report[run.task.of_class] for site, report in metrics.items()}
-        self._selection.validated(rounds, scores, self._entered)
-        self._finish("finished", validated=sorted(metrics), refused=refused)
-        self._ended = None
-        self.log_info(fl_ctx, final_line(rounds, run, scores, refused), fire_event=False)
+        scores, refused = scores_of(self._server.run, validations.accepted), validations.refused
+        self._folder.keep_validation(state, state.best, scores)
+        self._finish(FINISHED, validated=sorted(scores), refused=refused)
+        self.log_info(fl_ctx, final_line(state.rounds_done, self._server.run, scores, refused), fire_event=False)
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Keep run.json truthful when the run ends in another way; too few sites are a reason to go on later."""
+        if self._ended is None:
+            return
         if event_type == EventType.FATAL_SYSTEM_ERROR:
             reason = fl_ctx.get_prop(FLContextKey.EVENT_DATA)
-            self._ended = f"too few sites left, {self._ended}" if reason == TOO_FEW else f"failed: {reason}"
-        elif event_type == EventType.END_RUN and self._folder is not None and self._ended is not None:
+            too_few = reason == TOO_FEW_SITES
+            self._ended = f"too few sites left, {self._ended}" if too_few else f"failed: {reason}"
+        elif event_type == EventType.END_RUN:
             self._finish(self._ended)
+
+    def _resumed(self) -> ServerState | None:
+        """The state of the run that this job continues, or None where no round of it was finished."""
+        if self._run_state is None or not self._run_state.restore(self._folder.path):
+            return None
+        self._ended = "stopped before it went on"
+        self._folder.expect(self._server.run, self.identity["checkpoint_sha256"], self.identity["model_sha256"])
+        return self._folder.state()
+
+    def _begun(self, model: Module) -> ServerState:
+        """The state of a run that begins."""
+        run, found = self._server.run, self.identity
+        self._folder.start(run, "federated", found["checkpoint_sha256"], found["model_sha256"])
+        return self._server.begin(trainable(model))
+
+    def _after(self, what: str, state: ServerState) -> str:
+        return f"{what} after {state.rounds_done} of {self._server.run.federation.rounds} rounds"
 
     def _finish(self, status: str, **more: Any) -> None:
         self._folder.finish(status, **more)
-        if self._state:
-            self._state.note(self._job, status)
+        if self._run_state:
+            self._run_state.note(self._job, status)
+        self._ended = None

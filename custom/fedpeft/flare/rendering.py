@@ -17,13 +17,11 @@ LOST_CHECK = 5.0
 # arguments of the job's choice, and a prefix would open every function that a module happens to import; "nvflare." as a
 # whole would open executors that run commands.
 ALLOW_LIST = (
-    "fedpeft.flare.aggregator.AdapterAggregator",
     "fedpeft.flare.controller.AdapterRounds",
     "fedpeft.flare.executor.SiteExecutor",
     "fedpeft.flare.filters.CheckMetrics",
     "fedpeft.flare.filters.DecodePayload",
     "fedpeft.flare.filters.EncodePayload",
-    "fedpeft.flare.generator.PayloadGenerator",
     "fedpeft.flare.job_run.JobRun",
     "fedpeft.flare.persistor.RunFolderPersistor",
 )
@@ -34,52 +32,49 @@ def policy() -> dict[str, Any]:
     return {"format_version": 2, "class_allow_list": list(ALLOW_LIST), "allow_log_streaming": False}
 
 
-def render(row: Job) -> Files:
+def render(job: Job) -> Files:
     """The job's files: path below the job's folder -> content."""
     return {
         "meta.json": {
-            "name": row.name,
-            "resource_spec": row.gpus.resource_spec(),
-            "min_clients": row.min_sites,
+            "name": job.name,
+            "resource_spec": job.gpus.resource_spec(),
+            "min_clients": job.min_sites,
             "deploy_map": {"app": ["@ALL"]},
         },
-        "app/config/config_fed_server.json": _server(row),
-        "app/config/config_fed_client.json": _client(row),
+        "app/config/config_fed_server.json": _server(job),
+        "app/config/config_fed_client.json": _client(job),
     }
 
 
-def write(row: Job, folder: Path) -> Path:
+def write(job: Job, folder: Path) -> Path:
     """Write a job below ``folder``.
 
     Returns:
         The job's own folder.
     """
-    for name, content in render(row).items():
-        file = folder / row.name / name
+    for name, content in render(job).items():
+        file = folder / job.name / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(content, indent=2) + "\n")
-    return folder / row.name
+    return folder / job.name
 
 
-def _server(row: Job) -> dict[str, Any]:
+def _server(job: Job) -> dict[str, Any]:
     rounds = {
-        "num_rounds": row.run.resolve().federation.rounds,
-        "min_sites": row.min_sites,
-        "train_timeout": row.round_seconds,
-        "wait_time_after_min_received": row.straggler_seconds,
+        "min_sites": job.min_sites,
+        "train_timeout": job.round_seconds,
+        "wait_time_after_min_received": job.straggler_seconds,
         "task_check_period": TASK_CHECK,
     }
     return {
         "format_version": 2,
-        "server": {"task_request_interval": row.poll_seconds},
-        "dead_client_grace_period": row.lost_seconds,
+        "server": {"task_request_interval": job.poll_seconds},
+        "dead_client_grace_period": job.lost_seconds,
         "dead_client_check_lead_time": LOST_CHECK,
         "workflows": [_part("rounds", "fedpeft.flare.controller.AdapterRounds", rounds)],
         "components": [
-            _part("run", "fedpeft.flare.job_run.JobRun", {"run": row.run.to_dict()}),
+            _part("run", "fedpeft.flare.job_run.JobRun", {"run": job.run.to_dict()}),
             _part("persistor", "fedpeft.flare.persistor.RunFolderPersistor"),
-            _part("shareable_generator", "fedpeft.flare.generator.PayloadGenerator"),
-            _part("aggregator", "fedpeft.flare.aggregator.AdapterAggregator", {"min_sites": row.min_sites}),
         ],
         "task_data_filters": [_filter(["train", "validate", "submit_model"], "EncodePayload")],
         "task_result_filters": [
@@ -89,13 +84,13 @@ def _server(row: Job) -> dict[str, Any]:
     }
 
 
-def _client(row: Job) -> dict[str, Any]:
+def _client(job: Job) -> dict[str, Any]:
     tasks = ["train", "validate", "submit_model"]
     executor = {"path": "fedpeft.flare.executor.SiteExecutor", "args": {}}
     return {
         "format_version": 2,
         "executors": [{"tasks": tasks, "executor": executor}],
-        "components": [_part("run", "fedpeft.flare.job_run.JobRun", {"run": row.run.to_dict()})],
+        "components": [_part("run", "fedpeft.flare.job_run.JobRun", {"run": job.run.to_dict()})],
         "task_data_filters": [_filter(tasks, "DecodePayload")],
         "task_result_filters": [
             _filter(["train", "submit_model"], "EncodePayload"),

@@ -4,6 +4,7 @@ from statistics import fmean
 from typing import Any
 
 from fedpeft.config.run import Run
+from fedpeft.training.server.selection import scores_of
 
 MARK = "fedpeft |"
 
@@ -17,7 +18,7 @@ def round_line(round_: int, run: Run, record: dict[str, Any]) -> str:
         record: the round's record, with "sites", "refused", "silent", "seconds" and "averaging".
     """
     sites = record["sites"]
-    scores = {site: item.get(run.task.of_class, {}) for site, item in sites.items()}
+    scores = scores_of(run, sites)
     up, down = (sum(item[key] for item in sites.values()) for key in ("bytes_up", "bytes_down"))
     missing = "".join(f" | {word}: {', '.join(sorted(record[word]))}" for word in ("refused", "silent") if record[word])
     loss = fmean(item["loss"] for item in sites.values())
@@ -42,7 +43,7 @@ def is_final_line(line: str) -> bool:
 def _fit(averaging: dict[str, dict[str, float | None]]) -> str:
     """How well the worst of the re-factored updates fits the sites' average, 1 - relative error; "" without any."""
     errors = {
-        name: max((report[name] for report in averaging.values() if report[name] is not None), default=None)
+        name: max((error for report in averaging.values() if (error := report[name]) is not None), default=None)
         for name in ("truncation_error", "factor_mean_error")
     }
     if errors["truncation_error"] is None:

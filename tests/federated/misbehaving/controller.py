@@ -6,7 +6,7 @@ from nvflare.app_common.app_constant import AppConstants
 
 from fedpeft.common.files import write_tensors
 from fedpeft.flare.controller import AdapterRounds
-from fedpeft.flare.messages import is_ok
+from fedpeft.flare.messages import is_ok, task_data
 
 
 class CollectingRounds(AdapterRounds):
@@ -14,12 +14,11 @@ class CollectingRounds(AdapterRounds):
 
     def control_flow(self, abort_signal, fl_ctx):
         super().control_flow(abort_signal, fl_ctx)
-        data = self.shareable_gen.learnable_to_shareable(self._global_weights, fl_ctx)
-        data.set_header(AppConstants.CURRENT_ROUND, self._current_round)
+        data = task_data(self._server.download(self._state), self._persistor.identity, self._state.rounds_done)
         task = Task(name=AppConstants.TASK_SUBMIT_MODEL, data=data, timeout=60, result_received_cb=self._keep)
         self.broadcast_and_wait(task, fl_ctx, min_responses=1, wait_time_after_min_received=60)
 
     def _keep(self, client_task, fl_ctx):
         if is_ok(client_task.result):
             tensors = from_shareable(client_task.result).data
-            write_tensors(self.persistor._folder.path / f"submitted-{client_task.client.name}.safetensors", tensors)
+            write_tensors(self._persistor._folder.path / f"submitted-{client_task.client.name}.safetensors", tensors)

@@ -18,12 +18,12 @@ class HoldingExecutor(SiteExecutor):
     def _train(self, trainer, dxo, round_):
         train = trainer.train
 
-        def decoded(received, number):
+        def first(received, number):
             trainer.should_stop = self._holding(Path(os.environ[FOLDER]), f"{trainer.site.name}-{round_}")
             trainer.train = train
             return train(received, number)
 
-        trainer.train = decoded
+        trainer.train = first
         return super()._train(trainer, dxo, round_)
 
     def _holding(self, folder, name):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from fedpeft.flare.internals import SIMULATED_SITE
 from fedpeft.flare.round_line import MARK, is_final_line
 from fedpeft.training.server.run_folder import RunFolder, find_run
 
@@ -23,8 +24,6 @@ LOOKS = 10
 # Every process of a simulation inherits this variable, whose value is the workspace: sessions, parents that have ended
 # and process numbers used again cannot hide one, or make another one look like it.
 VARIABLE = "FEDPEFT_SIMULATION"
-# What FLARE starts for every site.
-SITE = "nvflare.private.fed.app.simulator.simulator_worker"
 
 
 def simulate(
@@ -117,7 +116,7 @@ def _family(workspace: Path) -> list[psutil.Process]:
 
 def _is_site(process: psutil.Process) -> bool:
     try:
-        return SITE in process.cmdline()
+        return SIMULATED_SITE in process.cmdline()
     except psutil.Error:
         # Ended meanwhile.
         return False

@@ -43,7 +43,7 @@ from fedpeft.study.run.simulate import end_all, simulate
 from fedpeft.tasks.registry import task_of
 from fedpeft.tasks.scores import CaseScore
 from fedpeft.training.client.site_file import checkpoint_name, register
-from fedpeft.training.server.alone import train_alone
+from fedpeft.training.server.in_process import train_in_process
 from fedpeft.training.server.run_folder import RunFolder
 
 ROUND = re.compile(rf"{re.escape(MARK)} round (\d+)/")
@@ -114,9 +114,9 @@ def _alone(plan: Plan, experiment: Experiment, folder: Path) -> None:
         if experiment.setting == CENTRALIZED
         else next(site for site in sites if site.name == experiment.site)
     )
-    train_alone(
+    train_in_process(
         experiment.run,
-        site,
+        [site],
         plan.checkpoint,
         folder / "run",
         experiment.setting,

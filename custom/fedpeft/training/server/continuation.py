@@ -9,6 +9,7 @@ run folder after the last finished round; ``status.json``, what the last job say
 import shutil
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +86,11 @@ class RunState:
         """
         self.claim(job)
         target = self._round(rounds_done)
-        partial = target.with_name(f".{target.name}")
-        shutil.rmtree(partial, ignore_errors=True)
+        draft = target.with_name(f".{target.name}")
+        shutil.rmtree(draft, ignore_errors=True)
         for source in run.path.iterdir():
-            replace(partial / source.name, lambda file, source=source: shutil.copyfile(source, file))
-        partial.rename(target)
+            replace(draft / source.name, partial(shutil.copyfile, source))
+        draft.rename(target)
         for before in self.folder.glob("round-*"):
             if before != target:
                 shutil.rmtree(before)

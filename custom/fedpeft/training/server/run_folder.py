@@ -1,13 +1,18 @@
 """The run folder: what a finished (or stopped) run leaves, the same for local, centralized and federated training.
 
-``run.json`` what was run and how it truly ended; ``global.safetensors`` and ``best.safetensors`` all trained tensors
-after the last round and of the best validated round, as the sites hold them; ``exact.safetensors`` those of the last
-round before a codec that rounds has rounded them, for the server to go on from; ``rounds.jsonl`` one record a round;
-``metrics.csv`` the task's score per round, site and class.
+- ``run.json``: what was run, how far it is, and how it truly ended; written last after every round;
+- ``global.safetensors``, ``best.safetensors``: all trained tensors, as the sites hold them, after the last round and of
+  the best validated round;
+- ``exact.safetensors``: the server's own tensors after the last round, where a codec that rounds makes them differ;
+- ``rounds.jsonl``: one record a round;
+- ``metrics.csv``: the task's score per round, site and class.
+
+Every file is replaced as a whole, so another process may read the folder while the run goes on.
 """
 
 import json
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +27,8 @@ from fedpeft.config.run import Run
 from fedpeft.models.checkpoints.start import identity
 from fedpeft.models.initial import build
 from fedpeft.models.payload import check, trainable, whole
+from fedpeft.training.server.selection import Best, Scores, scores_of
+from fedpeft.training.server.server_round import ServerState
 
 DESCRIPTION, GLOBAL, BEST, EXACT, ROUNDS, METRICS = (
     "run.json",
@@ -31,7 +38,28 @@ DESCRIPTION, GLOBAL, BEST, EXACT, ROUNDS, METRICS = (
     "rounds.jsonl",
     "metrics.csv",
 )
+RUNNING, FINISHED = "running", "finished"
 PACKAGES = ("torch", "monai", "nvflare", "segment-anything", "nibabel", "numpy")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is, for whoever follows it by its files.
+
+    Attributes:
+        status: "running", "finished", or what stopped the run.
+        rounds_done: finished rounds; their records are in rounds.jsonl.
+        rounds: rounds of the run.
+    """
+
+    status: str
+    rounds_done: int
+    rounds: int
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has ended; all files of the folder are complete then."""
+        return self.status != RUNNING
 
 
 class RunFolder:
@@ -63,7 +91,7 @@ class RunFolder:
                 "preprocessing": DATASETS[run.data.dataset].preprocessing.to_dict(),
                 "versions": {"fedpeft": __version__, "python": platform.python_version()}
                 | {name: version(name) for name in PACKAGES},
-                "status": "running",
+                "status": RUNNING,
                 "rounds_done": 0,
             },
         )
@@ -79,7 +107,7 @@ class RunFolder:
             ValueError: it was another run, or another initial model.
         """
         found = self.description
-        was = {"run": found["run"], "checkpoint": found["checkpoint"]["sha256"], "model": found["model_sha256"]}
+        was = {"run": self.run.to_dict(), "checkpoint": found["checkpoint"]["sha256"], "model": found["model_sha256"]}
         now = {"run": run.to_dict(), "checkpoint": checkpoint_sha256, "model": model_sha256}
         changed = ", ".join(f"{name} was {was[name]}, is {now[name]}" for name in was if was[name] != now[name])
         if changed:
@@ -87,7 +115,42 @@ class RunFolder:
 
     def continued(self, after: list[int]) -> None:
         """Say that the run goes on in another job, and how many rounds were done each time it did."""
-        self._update(status="running", continued_after=after)
+        self._update(status=RUNNING, continued_after=after)
+
+    def keep_round(self, before: ServerState, after: ServerState, record: dict[str, Any]) -> None:
+        """Write a finished round; run.json, which counts it, comes last.
+
+        Args:
+            before: the state that entered the round.
+            after: the state after it.
+            record: of the round, plain values for rounds.jsonl.
+        """
+        self.keep_validation(before, after.best, scores_of(self.run, record["sites"]))
+        self.keep_exact(after.exact, after.decoded)
+        self.record(before.rounds_done, record, after.decoded)
+
+    def keep_validation(self, state: ServerState, best: Best | None, scores: Scores) -> None:
+        """Write how the sites validated a state's model, and the model itself if it is the best one so far.
+
+        Args:
+            state: whose model was validated.
+            best: the best model, with this validation.
+            scores: site -> class name -> mean score.
+        """
+        self.metrics(state.rounds_done, "validation", scores)
+        if best is not None and best.rounds == state.rounds_done:
+            self.keep_best(state.decoded, best)
+
+    def state(self) -> ServerState:
+        """The server's state after the last finished round, of which there must be one.
+
+        Raises:
+            ValueError: a file does not hold what the run trains.
+        """
+        decoded, found = self.tensors(), self.description
+        exact = self.tensors(EXACT) if (self.path / EXACT).is_file() else decoded
+        best = Best(found["best"]["rounds"], found["best"][self.measure]) if "best" in found else None
+        return ServerState(found["rounds_done"], exact, decoded, best)
 
     def record(self, round_: int, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Append a finished round and its averaged tensors.
@@ -108,12 +171,12 @@ class RunFolder:
         else:
             write_tensors(self.path / EXACT, tensors)
 
-    def keep_best(self, tensors: dict[str, Tensor], round_: int, mean: float) -> None:
+    def keep_best(self, tensors: dict[str, Tensor], best: Best) -> None:
         """Keep the best validated tensors."""
         write_tensors(self.path / BEST, tensors)
-        self._update(best={"rounds": round_, self.measure: mean})
+        self._update(best={"rounds": best.rounds, self.measure: best.score})
 
-    def metrics(self, round_: int, split: str, scores: dict[str, dict[str, float]]) -> None:
+    def metrics(self, round_: int, split: str, scores: Scores) -> None:
         """Append the sites' mean score per class of the model after ``round_`` rounds (0: the initial model).
 
         Args:
@@ -121,14 +184,14 @@ class RunFolder:
             split: whose cases.
             scores: site -> class name -> mean score.
         """
-        rows = [
+        lines = [
             f"{round_},{site},{split},{label},{value:.6f}\n"
             for site, values in sorted(scores.items())
             for label, value in values.items()
         ]
         head = f"rounds,site,split,label,{self.run.task.of_class}\n"
         head = "" if (self.path / METRICS).exists() else head
-        self._append(METRICS, head + "".join(rows))
+        self._append(METRICS, head + "".join(lines))
 
     @property
     def description(self) -> dict[str, Any]:
@@ -164,8 +227,17 @@ class RunFolder:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self.path / DESCRIPTION} describes no preprocessing of fedpeft ({error})") from error
 
+    def progress(self) -> Progress | None:
+        """How far the run is, None before it has begun; run.json is replaced as a whole, so it can be read any time."""
+        if not (self.path / DESCRIPTION).is_file():
+            return None
+        found = self.description
+        return Progress(found["status"], found["rounds_done"], self.run.federation.rounds)
+
     def rounds(self) -> list[dict[str, Any]]:
         """The records of the finished rounds."""
+        if not (self.path / ROUNDS).is_file():
+            return []
         return [json.loads(line) for line in (self.path / ROUNDS).read_text().splitlines()]
 
     def tensors(self, which: str = GLOBAL) -> dict[str, Tensor]:
@@ -177,10 +249,6 @@ class RunFolder:
         tensors = read_tensors(self.path / which)
         check(tensors, whole(self.run), str(self.path / which))
         return tensors
-
-    def exact(self) -> dict[str, Tensor]:
-        """The server's own tensors after the last round, with what the codec has kept from the sites."""
-        return self.tensors(EXACT if (self.path / EXACT).is_file() else GLOBAL)
 
     def model(self, checkpoint: Path | None, which: str = GLOBAL) -> Module:
         """The run's model in evaluation mode: the initial one with the trained tensors put in.

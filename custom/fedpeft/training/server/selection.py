@@ -1,43 +1,53 @@
 """The best validated model of a run, and when to stop waiting for a better one."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
-from torch import Tensor
+from fedpeft.config.run import Run
 
-from fedpeft.training.server.run_folder import RunFolder
+Scores = Mapping[str, Mapping[str, float]]
 
 
-class Selection:
-    """Writes what sites say of a round's model, keeps the best one.
+@dataclass(frozen=True)
+class Best:
+    """The best validated model so far.
 
-    Args:
-        folder: of the run; one that goes on brings its best model so far.
-        patience: rounds without a better model after which the run ends; 0: it never does.
+    Attributes:
+        rounds: rounds that it has gone through.
+        score: mean over the sites of the mean over a site's classes, 0 to 1.
     """
 
-    def __init__(self, folder: RunFolder, patience: int) -> None:
-        self._folder, self._patience = folder, patience
-        found = folder.description
-        best = found.get("best", {})
-        self._best = best.get(folder.measure, -1.0)
-        self._round, self._last = best.get("rounds", 0), max(found["rounds_done"] - 1, 0)
+    rounds: int
+    score: float
 
-    def validated(self, round_: int, scores: dict[str, dict[str, float]], tensors: dict[str, Tensor]) -> None:
-        """Take in a validation.
 
-        Args:
-            round_: rounds that the model has gone through.
-            scores: site -> class name -> mean score; a site without validation cases has none.
-            tensors: the model's trained tensors, kept if the mean over sites is the best so far.
-        """
-        self._folder.metrics(round_, "validation", scores)
-        means = [fmean(values.values()) for values in scores.values() if values]
-        self._last = round_
-        if means and fmean(means) > self._best:
-            self._best, self._round = fmean(means), round_
-            self._folder.keep_best(tensors, round_, self._best)
+def scores_of(run: Run, reports: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Site -> class name -> validation score, out of what the sites report of a round or of a validation."""
+    return {site: report.get(run.task.of_class, {}) for site, report in reports.items()}
 
-    @property
-    def exhausted(self) -> bool:
-        """Whether the run may end: nothing better came for ``patience`` validated rounds."""
-        return bool(self._patience) and self._best >= 0 and self._last - self._round >= self._patience
+
+def better(best: Best | None, rounds: int, scores: Scores) -> Best | None:
+    """Return the better one of the best model so far and one that the sites have just validated.
+
+    Args:
+        best: None before the first validation.
+        rounds: rounds that the validated model has gone through.
+        scores: site -> class name -> mean score; a site without validation cases has none.
+    """
+    means = [fmean(values.values()) for values in scores.values() if values]
+    if means and (best is None or fmean(means) > best.score):
+        return Best(rounds, fmean(means))
+    return best
+
+
+def exhausted(best: Best | None, validated: int, patience: int) -> bool:
+    """Whether a run may end before its last round: nothing better came for ``patience`` validated rounds.
+
+    Args:
+        best: the best model so far.
+        validated: rounds that the model validated last has gone through.
+        patience: 0: the run never ends early.
+    """
+    return bool(patience) and best is not None and validated - best.rounds >= patience

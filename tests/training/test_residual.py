@@ -1,4 +1,4 @@
-"""What a codec's rounding leaves a site to owe: kept beside its moments, sent with the next round, turned like them."""
+"""The residual that a codec leaves at a site: kept beside its moments, sent with the next round, turned like them."""
 
 from types import SimpleNamespace
 
@@ -38,7 +38,7 @@ def test_what_is_sent_is_what_the_server_will_decode(played):
         assert all(torch.equal(again[key], value) for key, value in round_.sent.items())
 
 
-def test_sent_and_owed_are_what_was_trained_and_what_was_owed_before(played, run):
+def test_sent_and_residual_are_what_was_trained_and_the_residual_of_before(played, run):
     first, second, _ = played
     means = [key for key in first.sent if run.method.rule_of(key) == "mean"]
     assert all(first.residual[key].any() for key in means)
@@ -55,14 +55,14 @@ def test_a_repeated_round_sends_the_same_bit_for_bit(played):
         assert mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
 
 
-def test_nothing_is_owed_where_nothing_is_rounded(run, site, checkpoint, tmp_path):
+def test_there_is_no_residual_where_nothing_is_rounded(run, site, checkpoint, tmp_path):
     here = run.with_(batch=2)
     trainer = SiteTrainer(here, site, build(here, checkpoint), tmp_path)
     trainer.train({key: p.detach().clone() for key, p in trainable(trainer.model).items()}, 0)
     assert not [key for key in read_tensors(tmp_path / site.name / "round-00000.safetensors") if "residual" in key]
 
 
-def test_what_is_owed_turns_with_the_factors():
+def test_the_residual_turns_with_the_factors():
     g = torch.Generator().manual_seed(0)
     last = {"x.A": torch.randn(4, 9, generator=g), "x.B": torch.randn(7, 4, generator=g), "y": torch.randn(3)}
     residual = {key: 1e-3 * torch.randn(value.shape, generator=g) for key, value in last.items()}
@@ -76,7 +76,7 @@ def test_what_is_owed_turns_with_the_factors():
     assert torch.equal(pending["y"], residual["y"])
 
 
-def test_what_is_owed_of_tensors_that_a_round_leaves_out_is_kept():
+def test_the_residual_of_tensors_that_a_round_leaves_out_is_kept():
     def state(**residual):
         return OptimiserState(
             {}, {key: torch.zeros(2) for key in residual}, {k: v for k, v in residual.items() if v.any()}

@@ -1,4 +1,4 @@
-"""Local training end to end: the run folder tells the truth, and twice gives the same."""
+"""Training in one process, end to end: the run folder tells the truth, and twice gives the same."""
 
 import csv
 from dataclasses import replace
@@ -10,7 +10,7 @@ from fedpeft.models.checkpoints.reading import sha256_of
 from fedpeft.models.initial import build, fingerprint
 from fedpeft.models.payload import trainable
 from fedpeft.training.client.state import OptimiserState, StateFolder
-from fedpeft.training.server.alone import train_alone
+from fedpeft.training.server.in_process import train_in_process
 from fedpeft.training.server.run_folder import BEST, DESCRIPTION, GLOBAL, METRICS, RunFolder
 
 
@@ -19,7 +19,7 @@ def train(run, site, checkpoint, tmp_path):
     """A function that trains into a named folder."""
 
     def trained(name, site=site, **changes):
-        return train_alone(run.with_(**changes), site, checkpoint, tmp_path / name, "local", lambda record: None)
+        return train_in_process(run.with_(**changes), [site], checkpoint, tmp_path / name, "local")
 
     return trained
 
@@ -29,7 +29,7 @@ def reported(run, site, checkpoint, tmp_path_factory):
     """A finished run of two rounds, and what was reported meanwhile."""
     reports = []
     out = tmp_path_factory.mktemp("alone") / "run"
-    return train_alone(run, site, checkpoint, out, "local", reports.append), reports
+    return train_in_process(run, [site], checkpoint, out, "local", reports.append), reports
 
 
 def test_two_rounds_finish_and_the_folder_tells_the_truth(reported, run, checkpoint):

@@ -1,0 +1,102 @@
+"""A federation in this process: sites train one after the other, without FLARE, bit for bit as through it.
+
+Local and centralised training are federations of one site: with one site, the average of products is that site's own
+product in the balanced, aligned form. So the settings differ in who averages, and in nothing else.
+"""
+
+import shutil
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fedpeft.config.run import Run
+from fedpeft.data.datalist import Site
+from fedpeft.models.checkpoints.start import identity
+from fedpeft.models.initial import build, fingerprint
+from fedpeft.models.payload import trainable
+from fedpeft.tasks.scores import class_means
+from fedpeft.training.client.trainer import SiteTrainer
+from fedpeft.training.server.run_folder import FINISHED, RunFolder
+from fedpeft.training.server.selection import scores_of
+from fedpeft.training.server.server_round import Record, ServerRound, SiteUpdate, Tensors
+
+
+def train_in_process(
+    run: Run,
+    sites: Sequence[Site],
+    checkpoint: Path | None,
+    out: Path,
+    setting: str,
+    report: Callable[[Record], None] = lambda record: None,
+    device: str = "cpu",
+    away: Collection[tuple[str, int]] = (),
+) -> RunFolder:
+    """Train all rounds of a run and write its folder.
+
+    Args:
+        run: what to train.
+        sites: who takes part; one site (or the pooled sites) trains by itself.
+        checkpoint: the backbone's; None: every tensor is random.
+        out: the run folder; optimiser moments are kept beside it while the run lasts.
+        setting: "local", "federated" or "centralized", for run.json.
+        report: called with the record of every round.
+        device: torch device.
+        away: (site's name, round) that are left out.
+
+    Raises:
+        FileExistsError: ``out`` holds a run already.
+        ValueError: a site's data do not fit the run, or a loss is not finite.
+    """
+    models = [build(run, checkpoint) for _ in sites]
+    folder, server = RunFolder(out), ServerRound(run)
+    folder.start(run, setting, identity(checkpoint), fingerprint(models[0]))
+    with _moments(out) as moments, _recorded(folder):
+        state = server.begin(trainable(models[0]))
+        trainers = [SiteTrainer(run, site, model, moments, device) for site, model in zip(sites, models, strict=True)]
+        while not server.is_over(state):
+            round_, received = state.rounds_done, server.download(state)
+            there = [trainer for trainer in trainers if (trainer.site.name, round_) not in away]
+            updates = {trainer.site.name: _update(trainer, received, round_) for trainer in there}
+            before, (state, record) = state, server(state, updates)
+            record |= {"seconds": sum(update.report["seconds"] for update in updates.values())}
+            folder.keep_round(before, state, record)
+            report({"round": round_} | record)
+        round_, received = state.rounds_done, server.download(state)
+        scores = scores_of(run, {trainer.site.name: _validation(trainer, received, round_) for trainer in trainers})
+        folder.keep_validation(state, server.validated(state, scores).best, scores)
+    return folder
+
+
+def _update(trainer: SiteTrainer, received: Tensors, round_: int) -> SiteUpdate:
+    """What a site answers in a round: it validates what it received, and trains."""
+    scores = _validation(trainer, received, round_)
+    update = trainer.train(received, round_)
+    report = {"cases": update.cases, "loss": update.loss, "seconds": update.seconds}
+    return SiteUpdate(update.tensors, report | scores)
+
+
+def _validation(trainer: SiteTrainer, received: Tensors, round_: int) -> dict[str, Any]:
+    return {trainer.run.task.of_class: class_means(trainer.validate(received, round_))}
+
+
+@contextmanager
+def _moments(out: Path) -> Iterator[Path]:
+    """The folder of the optimiser moments; those of a run that was killed before are not taken up."""
+    folder = out.parent / f"{out.name}.state"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _recorded(folder: RunFolder) -> Iterator[None]:
+    """Let run.json say how the run ended."""
+    try:
+        yield
+    except BaseException as fault:
+        folder.finish(f"failed: {fault or type(fault).__name__}")
+        raise
+    folder.finish(FINISHED)
