@@ -53,7 +53,7 @@ def test_every_weighting_of_a_run_is_known():
 
 @pytest.mark.parametrize(("weighting", "expected"), [("cases", [0.75, 0.25]), ("uniform", [0.5, 0.5])])
 def test_sites_are_weighted_and_averaged_in_the_order_of_their_names(begun, updates, weighting, expected):
-    server, before = begun(weights=weighting)
+    server, before = begun(site_weighting=weighting)
     after, record = server(before, updates)
     tensors = [updates[site].tensors for site in "ab"]
     average, fits = average_payload(before.decoded, tensors, expected, server.run.method.rule_of)
