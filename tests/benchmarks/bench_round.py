@@ -32,9 +32,9 @@ sys.path[:0] = [str(ROOT / "custom"), str(ROOT / "tests")]
 from pictures import write_small_pictures  # noqa: E402 (tests/pictures.py)
 
 from fedpeft.common.files import write_json  # noqa: E402
-from fedpeft.config.jobs import Job, write  # noqa: E402
+from fedpeft.config.jobs import Job  # noqa: E402
 from fedpeft.config.run import Run  # noqa: E402
-from fedpeft.flare.rendering import policy
+from fedpeft.flare.rendering import policy, write  # noqa: E402
 from fedpeft.study.run.simulate import VARIABLE, end_simulation, simulate  # noqa: E402
 from fedpeft.training.client.site_file import register  # noqa: E402
 from fedpeft.training.server.run_folder import find_run  # noqa: E402
@@ -73,7 +73,7 @@ def ours(job: Path, workspace: Path) -> None:
     simulate(job, workspace, SITES, len(SITES), LIMIT, lambda line: None)
 
 
-def plain(job: Path, workspace: Path) -> None:
+def reference(job: Path, workspace: Path) -> None:
     """The simulator from its start to its own end."""
     command = [sys.executable, "-m", "nvflare.cli", "simulator", str(job), "-w", str(workspace), "-c", ",".join(SITES)]
     environment = os.environ | {VARIABLE: str(workspace.absolute())}
@@ -176,21 +176,21 @@ def first(log: list[tuple[float, str]], text: str) -> float:
 
 def measure(folder: Path, repeats: int, poll: float) -> dict[str, Any]:
     """Everything the table shows, ready for JSON."""
-    ways = {"ours": (ours, poll), "plain": (plain, None)}
+    ways = {"ours": (ours, poll), "reference": (reference, None)}
     runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     for repeat in range(repeats):
         for way, (run, interval) in ways.items():
             runs[way].append(one_run(folder / f"{way}-{repeat}", run, interval))
-    rows = {way: {key: median(one[key] for one in found) for key in found[0]} for way, found in runs.items()}
+    entries = {way: {key: median(one[key] for one in found) for key in found[0]} for way, found in runs.items()}
     return {
         "rounds": RUN.rounds,
         "sites": len(SITES),
         "poll": poll,
         "cores": os.cpu_count(),
         "load": os.getloadavg()[0],
-        "floor": flushed(folder),
+        "lower_bound": flushed(folder),
         "imports": imports(),
-        **rows,
+        **entries,
     }
 
 
@@ -223,16 +223,16 @@ def table(result: dict[str, Any]) -> str:
     """The result as text."""
     head = f"{result['rounds']} rounds of {result['sites']} sites, free training, {result['cores']} cores"
     names = list(result["ours"])
-    rows = [f"{way:>6}" + "".join(f"{result[way][name]:>11.2f}" for name in names) for way in ("ours", "plain")]
-    least = f"floor of a round: {FILES} small files, written and flushed one after another: {result['floor']:.3f} s"
+    lines_ = [f"{way:>9}" + "".join(f"{result[way][name]:>11.2f}" for name in names) for way in ("ours", "reference")]
+    least = f"lower bound of a round: {FILES} small files, written and flushed one after another: {result['lower_bound']:.3f} s"
     each = ", ".join(f"{name} {seconds:.2f}" for name, seconds in result["imports"].items())
     load = f"load {result['load']:.1f}: " + ("quiet" if result["load"] < result["cores"] else "NOT a quiet machine")
     return "\n".join(
         [
             head,
             load,
-            f"{'':>6}" + "".join(f"{name:>11}" for name in names),
-            *rows,
+            f"{'':>9}" + "".join(f"{name:>11}" for name in names),
+            *lines_,
             f"cpu s of one site's imports: {each}",
             least,
         ]

@@ -1,6 +1,6 @@
 """What each order of magnitude in exchanged parameters costs, on real skin lesions of three centres.
 
-    python tests/benchmarks/bench_ham10000.py --source DIR --out runs/ham10000 [--methods A,B] [--seeds 0,1]
+    python tests/experiments/bench_ham10000.py --source DIR --out runs/ham10000 [--methods A,B] [--seeds 0,1]
 
 ``DIR`` holds HAM10000's pictures and manifest.csv with the columns image, dx, center and lesion_id. Centre 1 pretrains
 the medical models without labels (``pretrain.self_supervised``) and is left out of all that follows:
@@ -29,7 +29,7 @@ import ham10000_splits as splits
 import torch
 from ham10000_clock import Clock
 from ham10000_numbers import Experiment
-from ham10000_step_sizes import choose
+from ham10000_learning_rates import choose
 from ham10000_table import write_tables
 from in_process import federate
 

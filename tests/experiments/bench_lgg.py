@@ -1,6 +1,6 @@
 """Every method in every setting on real tumours of four institutions, from the synthetic backbone.
 
-    python tests/benchmarks/bench_lgg.py --source DIR --out runs/lgg [--methods A,B] [--seeds 0,1,2]
+    python tests/experiments/bench_lgg.py --source DIR --out runs/lgg [--methods A,B] [--seeds 0,1,2]
 
 ``DIR`` holds <site>/<case>/{flair,mask}.nii.gz and manifest.csv with the columns site and case (TCGA-LGG, reduced in
 size). Half of each site's patients train, half are tested. Every method's learning rate, the same in all settings, is
