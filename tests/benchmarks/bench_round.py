@@ -70,7 +70,7 @@ def prepare(folder: Path, poll: float | None) -> Path:
 
 def ours(job: Path, workspace: Path) -> None:
     """As compare runs a federation."""
-    simulate(job, workspace, SITES, len(SITES), LIMIT, lambda line: None)
+    simulate(job, workspace, SITES, len(SITES), LIMIT, lambda record: None)
 
 
 def reference(job: Path, workspace: Path) -> None:

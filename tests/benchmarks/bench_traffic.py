@@ -129,7 +129,7 @@ def through_the_simulator(run: Run, folder: Path) -> Sizes:
     (workspace / "local" / "resources.json").write_text(json.dumps(policy()))
     register(workspace, run.dataset, one_case(folder / "data", run.classes))
     job = write(Job("traffic", run, min_sites=1, poll_seconds=0.2), folder / "jobs")
-    simulate(job, workspace, [SITE], 1, SECONDS, print)
+    simulate(job, workspace, [SITE], 1, SECONDS, lambda record: None)
     return wire((workspace / SITE / "log.txt").read_text().splitlines())
 
 

@@ -28,8 +28,8 @@ from pathlib import Path
 import ham10000_splits as splits
 import torch
 from ham10000_clock import Clock
-from ham10000_numbers import Experiment
 from ham10000_learning_rates import choose
+from ham10000_numbers import Experiment
 from ham10000_table import write_tables
 from in_process import federate
 

@@ -6,7 +6,7 @@ from matplotlib.image import imread
 
 from fedpeft.config.methods import METHODS
 from fedpeft.study.plots import score_bytes
-from fedpeft.study.plots.charts import draw_charts
+from fedpeft.study.plots.charts import plot_charts
 from fedpeft.study.plots.style import plt
 
 
@@ -35,18 +35,18 @@ def inked(path):
 
 
 def test_all_four_are_drawn_and_one_of_earlier_results_does_not_stay(results, run, tmp_path):
-    files = draw_charts(results(run, run.with_(seed=1)), tmp_path)
+    files = plot_charts(results(run, run.with_(seed=1)), tmp_path)
     assert [file.name for file in files] == ["bytes.png", "curves.png", "seeds.png", "gain.png"]
     assert sorted(tmp_path.iterdir()) == sorted(files)
     assert all(inked(file) > 0.01 for file in files)
-    assert draw_charts(results(run, settings=("initial", "federated")), tmp_path) == files[:3]
+    assert plot_charts(results(run, settings=("initial", "federated")), tmp_path) == files[:3]
     assert sorted(tmp_path.iterdir()) == sorted(files[:3])
 
 
 def test_without_validation_cases_there_are_no_curves(results, run, tmp_path):
     found = results(run)
     found["runs"][0]["history"] = {"federated": {}, "centralized": {}}
-    assert "curves.png" not in [file.name for file in draw_charts(found, tmp_path)]
+    assert "curves.png" not in [file.name for file in plot_charts(found, tmp_path)]
 
 
 def test_every_method_can_be_told_from_the_others(results, run):

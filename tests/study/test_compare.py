@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from fedpeft.config.datasets import DATASETS
 from fedpeft.config.methods import METHODS
 from fedpeft.study.plan.experiments import LOCK
-from fedpeft.study.plots.overview import draw_first
+from fedpeft.study.plots.overview import plot_overview
 from fedpeft.study.run import work
 from fedpeft.training.server.run_folder import DESCRIPTION, RunFolder
 
@@ -234,7 +234,7 @@ def test_the_federated_cell_goes_through_the_simulator_once_and_counts_its_bytes
 
 def test_the_picture_has_curves_and_masks(compared, run):
     plan, results = compared
-    path = draw_first(plan, run, SETTINGS, results)
+    path = plot_overview(plan, run, SETTINGS, results)
     image = imread(path)[..., :3]
     assert path == plan.out / "compare.png"
     assert min(image.shape[:2]) > 400

@@ -17,12 +17,11 @@ from fedpeft.cli.checkpoint_options import add_checkpoint_options, checkpoint_of
 from fedpeft.cli.options import add_run_options, given, method_list, print_wide, subparser
 from fedpeft.config.presets import ABLATIONS, TRAININGS
 from fedpeft.config.run import SETTINGS, Run
+from fedpeft.study.api import compare_runs
 from fedpeft.study.plan.experiments import Plan
 from fedpeft.study.plan.recipe import learning_rates, recipe, variations
-from fedpeft.study.plots.charts import draw_charts
-from fedpeft.study.plots.overview import draw_first
 from fedpeft.study.results.table import Table, table
-from fedpeft.study.run.compare import Report, compare
+from fedpeft.study.run.compare import Report
 from fedpeft.study.run.progress import Progress
 
 # Options of a run that a comparison takes in a form of its own.
@@ -52,7 +51,8 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
         "--learning-rate",
         type=_rates,
         metavar="RATE | METHOD=RATE,...",
-        help="peak learning rate: of adapters, other methods scale it by their row's factor; or of the named methods alone",
+        help="peak learning rate: of adapters, other methods scale it by a factor of their own; "
+        "or of the named methods alone",
     )
     parser.add_argument(
         "--ablation", choices=ABLATIONS, help=_notes("defaults for methods, ranks and settings", ABLATIONS)
@@ -72,19 +72,18 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, print the table, draw the pictures."""
+    """Compare, print the table, name the files."""
     runs, settings = _runs(args)
     checkpoint = checkpoint_of(runs[0], args)
     plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split)
     with _shown(sys.stderr if args.json else sys.stdout) as report:
-        results = compare(plan, runs, settings, report)
-    pictures = [draw_first(plan, runs[0], settings, results), *draw_charts(results, args.out)]
+        results, plots = compare_runs(plan, runs, settings, report)
     if args.json:
         print(json.dumps(results, indent=2))
         return 0
     _print(table(results["summary"], args.split))
     print(f"{args.out}/table.md, table.csv, cases.csv, results.json, times.json")
-    print(f"pictures: {', '.join(picture.name for picture in pictures)}")
+    print(f"plots: {', '.join(plot.name for plot in plots)}")
     return 0
 
 
@@ -96,8 +95,8 @@ def _print(found: Table) -> None:
         whole = column not in ("setting", "Average")
         shown.add_column(column, justify="left" if index < 2 else "right", no_wrap=whole)
     for block in found.blocks:
-        for row in block:
-            shown.add_row(*row[: -found.once], end_section=row is block[-1])
+        for line in block:
+            shown.add_row(*line[: -found.once], end_section=line is block[-1])
     print_wide(shown)
     print("\n".join(found.sizes + found.notes))
 
@@ -149,8 +148,8 @@ def _shown(stream: TextIO) -> Iterator[Report]:
         yield line
 
 
-def _notes(what: str, rows: Mapping[str, Any]) -> str:
-    text = "; ".join(f"{name}: {row.note}" for name, row in rows.items())
+def _notes(what: str, presets: Mapping[str, Any]) -> str:
+    text = "; ".join(f"{name}: {preset.note}" for name, preset in presets.items())
     return f"{what}; explicit options go before it. {text}".replace("%", "%%")
 
 

@@ -15,7 +15,7 @@ from fedpeft.data.datalist import Site, read_sites
 from fedpeft.data.entries import CLASSIFICATION
 from fedpeft.data.images.check import PictureSummary
 from fedpeft.data.phantom.sites import write_phantom
-from fedpeft.study.plots.partition import draw_partition
+from fedpeft.study.plots.partition import plot_partition
 from fedpeft.training.client.site_file import register
 
 WORKSPACE = "poc/simulator"
@@ -84,7 +84,7 @@ def _prepare(args: argparse.Namespace) -> int:
     prepared = prepare.prepare(args)
     notes = list(prepared.notes)
     if prepared.sites[0].task == CLASSIFICATION:
-        notes.append(f"who has what: {draw_partition(prepared.sites, args.out / PARTITION_PLOT)}")
+        notes.append(f"who has what: {plot_partition(prepared.sites, args.out / PARTITION_PLOT)}")
     return _made(args, args.dataset, prepared.sites, notes)
 
 

@@ -1,33 +1,34 @@
-"""``fedpeft job``: FLARE job definitions, rendered from rows; the other half, jobs at a server, is job_server.py."""
+"""``fedpeft job``: list and render FLARE jobs; ``job_server`` has the other half, jobs at a server."""
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fedpeft.cli.job_parsers import add_server_parsers
-from fedpeft.cli.options import add_run_options, changed, print_table, subparser
+from fedpeft.cli.options import add_run_options, given, print_table, subparser
 from fedpeft.config.gpus import Gpus
 from fedpeft.config.jobs import JOBS
 from fedpeft.config.methods import METHODS
-from fedpeft.config.run import Run
-from fedpeft.flare.rendering import write
+from fedpeft.study.plan.rendering import render_job
+
+# Options of ``render`` that are fields of a run, beside those that several commands share.
+CHANGES = ("method", "labels", "classes", "seed")
 
 
 def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     """Add the subcommand and its own subcommands."""
     parser = subparser(subparsers, "job", help_, "fedpeft job list")
     commands = parser.add_subparsers(dest="job_command", required=True)
-    listing = subparser(commands, "list", "list the jobs that are rows", "fedpeft job list --json")
+    listing = subparser(commands, "list", "list the jobs that come with the package", "fedpeft job list --json")
     listing.add_argument("--json", action="store_true", help="print JSON")
     rendering = subparser(
         commands,
         "render",
-        "write a job's folder, from its row or with changes",
+        "write a job's folder, as it is or with changes",
         "fedpeft job render flap_sam_folder --labels kidney,tumour --rounds 50 --name flap_sam_kidneys --out jobs",
     )
-    rendering.add_argument("job", nargs="?", choices=sorted(JOBS), help="row to start from (default: all, unchanged)")
+    rendering.add_argument("job", nargs="?", choices=sorted(JOBS), help="job to start from (default: all, unchanged)")
     rendering.add_argument("--out", type=Path, default=Path("jobs"), help="parent folder (default jobs)")
     rendering.add_argument("--name", help="name of the rendered job; needed as soon as anything is changed")
     rendering.add_argument("--method", choices=sorted(METHODS), help="method")
@@ -60,34 +61,22 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([{"name": job.name, "run": job.run.to_dict()} for job in JOBS.values()], indent=2))
         return 0
-    experiments = [
+    lines = [
         [job.name, job.run.method, job.run.dataset, job.run.backbone, str(job.run.rounds), str(job.min_sites)]
         for job in JOBS.values()
     ]
-    print_table(["job", "method", "data set", "backbone", "rounds", "sites needed"], experiments)
+    print_table(["job", "method", "data set", "backbone", "rounds", "sites needed"], lines)
     return 0
 
 
 def _render(args: argparse.Namespace) -> int:
     if args.name and not args.job:
         raise ValueError(f"--name {args.name} without a job to start from; name one of {', '.join(JOBS)}")
-    rows = [JOBS[args.job]] if args.job else list(JOBS.values())
-    for row in rows:
-        needed = row.min_sites if args.min_sites is None else args.min_sites
-        gpus = Gpus(args.gpus, args.gpu_memory, args.gpu_sites)
-        new = replace(row, run=_changed(row.run, args), min_sites=needed, gpus=gpus)
-        if new != row and not args.name:
-            raise ValueError(f"the job is no longer the row {row.name}: give it a name of its own with --name")
-        print(write(new if not args.name else replace(new, name=args.name), args.out))
+    gpus = Gpus(args.gpus, args.gpu_memory, args.gpu_sites)
+    changes = {name: getattr(args, name) for name in CHANGES if getattr(args, name) is not None} | given(args)
+    for name in [args.job] if args.job else JOBS:
+        print(render_job(args.name or name, args.out, job=name, min_sites=args.min_sites, gpus=gpus, **changes))
     return 0
-
-
-def _changed(run: Run, args: argparse.Namespace) -> Run:
-    names = ("method", "labels", "classes", "seed")
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if "labels" in given:
-        given["classes"] = len(given["labels"])
-    return changed(run.with_(**given), args)
 
 
 OWN = {"list": _list, "render": _render}

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from fedpeft.config.backbones import BACKBONES
 from fedpeft.config.methods import METHODS
-from fedpeft.config.run import CODECS, DECAYS, INITIALS, LOSSES, PRECISIONS, WEIGHTS, Run
+from fedpeft.config.run import CODECS, DECAYS, INITIALS, LOSSES, PRECISIONS, WEIGHTS
 
 # Option -> (type, help). Options that are not given leave the recipe as it is.
 RUN_OPTIONS: dict[str, tuple[type, str]] = {
@@ -61,11 +61,6 @@ def given(args: argparse.Namespace, without: Collection[str] = ()) -> dict[str, 
     """Field of a run -> value, of the options that were given."""
     names = {"backbone", *RUN_OPTIONS, *CHOICES} - set(without)
     return {name: getattr(args, name) for name in sorted(names) if getattr(args, name) is not None}
-
-
-def changed(run: Run, args: argparse.Namespace) -> Run:
-    """The run with the options that were given."""
-    return run.with_(**given(args))
 
 
 def method_list(text: str) -> list[str]:

@@ -15,7 +15,7 @@ from fedpeft.study.plots.style import COLOURS, STYLES, Axes, Figure, compared, k
 HATCHES = ("", "///", "...")
 
 
-def draw_charts(results: dict[str, Any], out: Path) -> list[Path]:
+def plot_charts(results: dict[str, Any], out: Path) -> list[Path]:
     """Draw bytes.png, curves.png, seeds.png and gain.png as far as the results have something to show.
 
     Args:

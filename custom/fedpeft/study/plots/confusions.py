@@ -7,11 +7,11 @@ import numpy as np
 
 from fedpeft.common.files import replace
 from fedpeft.config.run import Run
-from fedpeft.study.plots.masks import draw_curves
+from fedpeft.study.plots.masks import plot_curves
 from fedpeft.study.plots.style import Axes, plt, title_of
 
 
-def draw_confusions(results: dict[str, Any], run: Run, path: Path) -> Path:
+def plot_confusions(results: dict[str, Any], run: Run, path: Path) -> Path:
     """Curves on the left; on the right a confusion matrix a setting, of the cases of all sites together.
 
     Args:
@@ -23,7 +23,7 @@ def draw_confusions(results: dict[str, Any], run: Run, path: Path) -> Path:
     side = max(3.4, 0.42 * run.classes + 1.6)
     figure = plt.figure(figsize=(5 + side * len(pooled), side + 1), constrained_layout=True)
     left, right = figure.subfigures(1, 2, width_ratios=(5, side * len(pooled)))
-    draw_curves(left.subplots(), results)
+    plot_curves(left.subplots(), results)
     grid = right.subplots(1, len(pooled), squeeze=False)[0]
     names = list(run.label_table.values())
     for axes, (setting, found) in zip(grid, pooled.items(), strict=True):

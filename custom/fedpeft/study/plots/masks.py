@@ -26,7 +26,7 @@ COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#C
 WINDOW = (1, 99.5)
 
 
-def draw(
+def plot_masks(
     results: dict[str, Any], sites: list[Site], models: dict[str, dict[str, Module]], run: Run, path: Path, split: str
 ) -> Path:
     """One picture: curves of all settings on the left, one test case a site on the right.
@@ -42,7 +42,7 @@ def draw(
     rows, columns = len(sites), 1 + len(models)
     figure = plt.figure(figsize=(5.2 + 2.5 * columns, 2.6 * rows + 0.8), constrained_layout=True)
     left, right = figure.subfigures(1, 2, width_ratios=(4.8, 2.5 * columns))
-    draw_curves(left.subplots(), results)
+    plot_curves(left.subplots(), results)
     grid = right.subplots(rows, columns, squeeze=False)
     for row, site in zip(grid, sites, strict=True):
         _, volume = max(read_volumes(site, split, DATASETS[run.dataset].preprocessing), key=_foreground)
@@ -64,7 +64,7 @@ def draw(
     return path
 
 
-def draw_curves(axes: Axes, results: dict[str, Any]) -> None:
+def plot_curves(axes: Axes, results: dict[str, Any]) -> None:
     """Validation over rounds: local models as thin lines, the others thick."""
     axes.set_prop_cycle(color=LINES)
     for model, sites in results["runs"][0]["history"].items():

@@ -8,24 +8,24 @@ from torch.nn import Module
 from fedpeft.config.run import Run
 from fedpeft.data.datalist import read_sites
 from fedpeft.study.plan.experiments import Experiment, Plan
-from fedpeft.study.plots.confusions import draw_confusions
-from fedpeft.study.plots.masks import draw
+from fedpeft.study.plots.confusions import plot_confusions
+from fedpeft.study.plots.masks import plot_masks
 from fedpeft.training.client.trainer import usable
 from fedpeft.training.server.run_folder import RunFolder
 
 
-def draw_first(plan: Plan, run: Run, settings: list[str], results: dict[str, Any]) -> Path:
+def plot_overview(plan: Plan, run: Run, settings: list[str], results: dict[str, Any]) -> Path:
     """Draw compare.png of the first run: of segmentation masks, of classification which class is taken for which."""
     path = plan.out / "compare.png"
     if "pooled" in results["runs"][0]:
-        return draw_confusions(results, run, path)
+        return plot_confusions(results, run, path)
     sites = read_sites(plan.data)
     models: dict[str, dict[str, Module]] = {}
     for setting in settings:
         title = "own model" if setting == "local" else setting
         experiments = {site.name: Experiment(run, setting, site.name if setting == "local" else "") for site in sites}
         models[title] = {site: _model(plan, experiment) for site, experiment in experiments.items()}
-    return draw(results, sites, models, run, path, plan.split)
+    return plot_masks(results, sites, models, run, path, plan.split)
 
 
 def _model(plan: Plan, experiment: Experiment) -> Module:

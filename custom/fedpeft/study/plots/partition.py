@@ -14,7 +14,7 @@ from fedpeft.study.plots.style import COLOURS, plt
 HATCHES = ("", "////", "....", "xxxx")
 
 
-def draw_partition(sites: Sequence[Site], path: Path) -> Path:
+def plot_partition(sites: Sequence[Site], path: Path) -> Path:
     """A bar a site: its training cases by class, its other cases as numbers behind it.
 
     Args:

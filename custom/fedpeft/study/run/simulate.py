@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from fedpeft.flare.round_line import MARK, is_final_line
+from fedpeft.study.run.follow import RunFollower
 from fedpeft.training.server.run_folder import RunFolder, find_run
 
 RUN = Path("server", "simulate_job", "app_server", "run")
@@ -28,7 +29,12 @@ SITE = "nvflare.private.fed.app.simulator.simulator_worker"
 
 
 def simulate(
-    job: Path, workspace: Path, sites: Sequence[str], threads: int, seconds: float, report: Callable[[str], None]
+    job: Path,
+    workspace: Path,
+    sites: Sequence[str],
+    threads: int,
+    seconds: float,
+    report: Callable[[dict[str, Any]], None],
 ) -> RunFolder:
     """Run a job for the named sites.
 
@@ -38,7 +44,7 @@ def simulate(
         sites: client names, each one that of its data folder.
         threads: clients that run at the same time.
         seconds: limit for the whole run.
-        report: called with every line that is meant for people.
+        report: called with the record of every round, as rounds.jsonl holds it.
 
     Returns:
         The run folder of the server.
@@ -62,8 +68,8 @@ def simulate(
         str(min(threads, len(sites))),
     ]
     end = time.monotonic() + seconds
-    concluded = False
-    with log.open("w") as output, log.open() as lines:
+    follower, finished = RunFollower(workspace / RUN, report), False
+    with log.open("w") as output:
         process = subprocess.Popen(
             command,
             stdout=output,
@@ -74,15 +80,15 @@ def simulate(
         try:
             while process.poll() is None and time.monotonic() < end:
                 time.sleep(LOOK)
-                concluded = _pass_on(lines, report) or concluded
+                finished = follower.look()
                 # Once the sites have tidied up and ended, FLARE only waits for its own threads, for seconds.
-                if concluded and not any(map(_is_site, _family(workspace))):
+                if finished and not any(map(_is_site, _family(workspace))):
                     break
-            expired = process.poll() is None and not concluded
+            expired = process.poll() is None and not finished
         finally:
             end_simulation(workspace)
             process.wait()
-        _pass_on(lines, report)
+        follower.look()
     if expired:
         raise TimeoutError(
             f"the simulator did not end within {seconds:.0f} s and was stopped: raise the limit (compare: --minutes) "
@@ -129,16 +135,6 @@ def _workspace_of(process: psutil.Process) -> str | None:
     except (psutil.Error, OSError):
         # Ended meanwhile, or another user's.
         return None
-
-
-def _pass_on(lines: Iterable[str], report: Callable[[str], None]) -> bool:
-    """Report the new lines that are meant for people; whether the final one is among them."""
-    concluded = False
-    for line in lines:
-        if MARK in line:
-            report(line[line.index(MARK) :].strip())
-            concluded = concluded or is_final_line(line)
-    return concluded
 
 
 def _finished(path: Path, log: Path) -> RunFolder:

@@ -1,14 +1,15 @@
 """An experiment's training and test, as the worker processes of a comparison do them."""
 
 import os
-import re
 import shutil
 import signal
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing import parent_process
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -19,7 +20,6 @@ from fedpeft.config.jobs import Job
 from fedpeft.config.run import Run
 from fedpeft.data.datalist import pool, read_sites
 from fedpeft.flare.rendering import policy, write
-from fedpeft.flare.round_line import MARK
 from fedpeft.models.checkpoints.start import needs_file
 from fedpeft.models.initial import build
 from fedpeft.study.plan.experiments import (
@@ -46,8 +46,6 @@ from fedpeft.training.client.trainer import usable
 from fedpeft.training.server.alone import train_alone
 from fedpeft.training.server.run_folder import RunFolder
 
-ROUND = re.compile(rf"{re.escape(MARK)} round (\d+)/")
-
 # Set in worker processes: where (experiment, rounds done) goes, so that the comparison can tell how far it is.
 _events: SimpleQueue | None = None
 
@@ -63,7 +61,9 @@ def prepare(events: SimpleQueue) -> None:
 
 
 def _end_with_parent() -> None:
-    parent_process().join()
+    comparison = parent_process()
+    assert comparison is not None, "a worker is started by a comparison"
+    comparison.join()
     end_all(psutil.Process().children(recursive=True))
     os._exit(1)
 
@@ -107,6 +107,11 @@ def _tell(experiment: Experiment, rounds: int) -> None:
         _events.put((experiment, rounds))
 
 
+def _reporter(experiment: Experiment) -> Callable[[dict[str, Any]], None]:
+    """A function of a round's record that tells how many rounds are done."""
+    return lambda record: _tell(experiment, record["round"] + 1)
+
+
 def _alone(plan: Plan, experiment: Experiment, folder: Path) -> None:
     sites = read_sites(plan.data)
     site = (
@@ -120,7 +125,7 @@ def _alone(plan: Plan, experiment: Experiment, folder: Path) -> None:
         plan.checkpoint,
         folder / "run",
         experiment.setting,
-        lambda record: _tell(experiment, record["round"] + 1),
+        _reporter(experiment),
         plan.device,
     )
 
@@ -132,12 +137,8 @@ def _federated(plan: Plan, experiment: Experiment, folder: Path) -> None:
     # All on one machine: asking often costs nothing, and waiting would be a good part of a short round.
     job = write(Job(name, experiment.run, min_sites=len(sites), poll_seconds=0.1), folder / "job")
 
-    def report(line: str) -> None:
-        if found := ROUND.match(line):
-            _tell(experiment, int(found[1]))
-
     # With fewer threads than sites the simulator starts a new process for every task, which costs seconds each time.
-    simulate(job, workspace, sites, len(sites), plan.seconds, report).path.rename(folder / "run")
+    simulate(job, workspace, sites, len(sites), plan.seconds, _reporter(experiment)).path.rename(folder / "run")
     shutil.rmtree(folder / "state", ignore_errors=True)
 
 
@@ -147,7 +148,7 @@ def make_workspace(folder: Path, plan: Plan, run: Run) -> Path:
     path = register(folder, run.dataset, plan.data)
     values = read_json(path)
     values["device"] = plan.device
-    if needs_file(run):
+    if plan.checkpoint and needs_file(run):
         values["checkpoints"] = {checkpoint_name(run): {"path": str(plan.checkpoint.absolute())}}
     write_json(path, values)
     return folder
