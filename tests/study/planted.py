@@ -63,7 +63,7 @@ class Authority:
 
 
 class Server:
-    """A double of FLARE's server: HTTP over mutual TLS on a port of this machine, its clock ``clock_ahead`` by seconds."""
+    """A double of FLARE's server: HTTP over mutual TLS on a local port, its clock ``clock_ahead`` by seconds."""
 
     def __init__(self, startup):
         outer, self.clock_ahead = self, 0.0

@@ -1,4 +1,4 @@
-"""Experiments that fail, workers that are killed, comparisons that get in each other's way: what is kept and what is said."""
+"""Failing experiments, killed workers, comparisons that get in each other's way: what is kept and what is said."""
 
 import shutil
 from concurrent.futures import Future

@@ -60,7 +60,7 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--training",
         choices=TRAININGS,
-        help=_notes("defaults for how to train, instead of the recipe of the data set's job", TRAININGS),
+        help=_notes("defaults for training, instead of the recipe of the data set's job", TRAININGS),
     )
     parser.add_argument("--split", choices=("test", "validation"), default="test", help="cases of the table")
     parser.add_argument("--minutes", type=float, default=600, help="limit for one run of the simulator (default 600)")

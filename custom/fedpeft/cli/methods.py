@@ -15,7 +15,7 @@ from fedpeft.study.plan.recipe import PLAIN
 
 
 @dataclass(frozen=True)
-class Row:
+class Counts:
     """Counts of one method for one task: parameters, and one site's upload of a round in float32 without headers."""
 
     name: str
@@ -38,7 +38,7 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     parser.add_argument("--backbone", choices=sorted(BACKBONES), help="default sam_vit_b; classification vit_b16")
     parser.add_argument("--rank", type=int, default=0, help="adapter rank (default: the backbone's)")
     parser.add_argument("--prompts", type=int, default=0, help="prompt tokens (default: the method's)")
-    parser.add_argument("--blocks", type=int, default=0, help="blocks that a round draws (default: the method's)")
+    parser.add_argument("--blocks", type=int, default=0, help="blocks that a round selects (default: the method's)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -48,28 +48,28 @@ def run(args: argparse.Namespace) -> int:
     tasks = [name for name in ([args.task] if args.task else TASKS) if _asked(name, args)]
     if not tasks:
         raise ValueError(f"--backbone {args.backbone} serves {', '.join(BACKBONES[args.backbone].tasks)} alone")
-    found = {name: _rows(name, args) for name in tasks}
+    found = {name: _counted_methods(name, args) for name in tasks}
     if args.json:
-        print(json.dumps([asdict(row) for rows, _ in found.values() for _, row in rows], indent=2))
+        print(json.dumps([asdict(counts) for methods, _ in found.values() for _, counts in methods], indent=2))
         return 0
-    for name, (rows, left_out) in found.items():
-        _print(name, rows)
+    for name, (methods, left_out) in found.items():
+        _print(name, methods)
         print("".join(f"not there: {reason}\n" for reason in left_out), end="")
     return 0
 
 
 def _asked(name: str, args: argparse.Namespace) -> bool:
     """Whether a task's methods are listed: a list of all tasks leaves out what backbone or classes do not fit."""
-    row = TASKS[name]
-    enough = (args.classes or row.classes) + row.background > 1
-    return name in BACKBONES[args.backbone or row.backbone].tasks and (enough or args.task is not None)
+    task = TASKS[name]
+    enough = (args.classes or task.classes) + task.background > 1
+    return name in BACKBONES[args.backbone or task.backbone].tasks and (enough or args.task is not None)
 
 
-def _rows(name: str, args: argparse.Namespace) -> tuple[list[tuple[Run, Row]], list[str]]:
+def _counted_methods(name: str, args: argparse.Namespace) -> tuple[list[tuple[Run, Counts]], list[str]]:
     """Every method of a task with its counts, and why some are not there."""
-    row = TASKS[name]
-    backbone, classes = args.backbone or row.backbone, args.classes or row.classes
-    rows, left_out = [], []
+    task = TASKS[name]
+    backbone, classes = args.backbone or task.backbone, args.classes or task.classes
+    methods, left_out = [], []
     for method in METHODS.values():
         if name in method.tasks:
             run = Run(
@@ -82,39 +82,39 @@ def _rows(name: str, args: argparse.Namespace) -> tuple[list[tuple[Run, Row]], l
                 blocks=args.blocks,
             )
             try:
-                rows.append((run, counted(run)))
+                methods.append((run, counted(run)))
             except ValueError as error:
                 left_out.append(str(error))
-    return rows, left_out
+    return methods, left_out
 
 
-def _print(name: str, rows: list[tuple[Run, Row]]) -> None:
-    experiments = [
+def _print(name: str, methods: list[tuple[Run, Counts]]) -> None:
+    lines = [
         [
             run.method,
             run.method_row.title,
             run.method_row.note,
             *_on(run),
-            f"{row.trainable:,}",
-            f"{row.total:,}",
-            f"{row.payload_bytes / 1e6:,.2f} MB",
+            f"{counts_.trainable:,}",
+            f"{counts_.total:,}",
+            f"{counts_.payload_bytes / 1e6:,.2f} MB",
         ]
-        for run, row in rows
+        for run, counts_ in methods
     ]
-    first = rows[0][0]
+    first = methods[0][0]
     title = f"{name}, {first.backbone}, {first.classes} class{'es' if first.classes > 1 else ''}"
     head = ["method", "in its paper", "what trains", "rank", "px", "more", "trainable", "total", "upload a round"]
-    print_table(head, experiments, title)
+    print_table(head, lines, title)
 
 
 def _on(run: Run) -> list[str]:
-    """What the row becomes on the backbone: rank of its adapters, input side, and what only some rows have."""
+    """What a method has on the backbone: rank of its adapters, image size, and what only some methods have."""
     more = [f"decoder {2 ** len(run.upscaling)}x"] if run.upscaling and run.task_row.background else []
     more += [f"{value} {name}" for name, value in (("prompts", run.prompts), ("blocks", run.blocks)) if value]
     return [str(run.rank) if run.method_row.ranked else "", str(run.side), ", ".join(more)]
 
 
-def counted(run: Run) -> Row:
+def counted(run: Run) -> Counts:
     """A run's counts."""
     trainable, total = counts(run)
-    return Row(run.method, run.task, trainable, total, 4 * exchanged(run))
+    return Counts(run.method, run.task, trainable, total, 4 * exchanged(run))

@@ -17,12 +17,12 @@ RUN_OPTIONS: dict[str, tuple[type, str]] = {
     "rounds": (int, "rounds of the federation; local and centralized runs have as many"),
     "local_epochs": (float, "passes over a site's data in a round, may be a fraction"),
     "rank": (int, "adapter rank"),
-    "side": (int, "input side in pixels"),
-    "batch": (int, "stacks of slices, or pictures, in a step"),
-    "stride": (int, "slices between stacks, 1 is the paper's"),
+    "side": (int, "image size in pixels"),
+    "batch": (int, "stacks of slices, or images, in a step"),
+    "stride": (int, "slices between the starts of two stacks; the paper has 1"),
     "negatives": (float, "stacks without foreground, as a share of those with it"),
     "prompts": (int, "prompt tokens, of methods that have some"),
-    "blocks": (int, "blocks that a round draws, of methods that draw some"),
+    "blocks": (int, "blocks that a round selects, of methods that select some"),
     "patience": (int, "end the run after so many rounds without a better validation"),
     "learning_rate": (float, "peak learning rate"),
 }
@@ -72,13 +72,13 @@ def method_list(text: str) -> list[str]:
     return names
 
 
-def print_table(columns: list[str], rows: list[list[str]], title: str = "") -> None:
+def print_table(columns: list[str], lines: list[list[str]], title: str = "") -> None:
     """A table for a terminal: first column left, others right. Complete also where output is no terminal."""
     table = Table(title=title or None)
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
+    for line in lines:
+        table.add_row(*line)
     print_wide(table)
 
 

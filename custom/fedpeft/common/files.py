@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 
-def replace(path: Path, write: Callable[[Path], None]) -> None:
+def replace(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` on a temporary file in ``path``'s folder, then rename it to ``path``.
 
     Raises:
@@ -26,7 +26,7 @@ def replace(path: Path, write: Callable[[Path], None]) -> None:
         raise OSError(error.errno, f"{error.strerror or error}: {remedy}", str(path)) from error
 
 
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)

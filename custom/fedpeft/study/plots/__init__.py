@@ -1,1 +1,1 @@
-"""study/plots."""
+"""The plots of data and results, all drawn without a screen."""

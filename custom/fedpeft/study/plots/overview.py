@@ -1,5 +1,6 @@
-"""The picture of a comparison: which models are shown, and where they are."""
+"""The overview of a comparison, compare.png: which models it shows, and where they are."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from fedpeft.training.client.trainer import usable
 from fedpeft.training.server.run_folder import RunFolder
 
 
-def plot_overview(plan: Plan, run: Run, settings: list[str], results: dict[str, Any]) -> Path:
-    """Draw compare.png of the first run: of segmentation masks, of classification which class is taken for which."""
+def plot_overview(plan: Plan, run: Run, settings: Sequence[str], results: dict[str, Any]) -> Path:
+    """Write compare.png of the first run: masks of segmentation, confusion matrices of classification."""
     path = plan.out / "compare.png"
     if "pooled" in results["runs"][0]:
         return plot_confusions(results, run, path)

@@ -1,10 +1,11 @@
 """A job through FLARE's simulator, as child processes under a time limit.
 
-The simulator's exit code proves nothing and a dead client hangs it, so what counts is the run folder that the server
-wrote, and that its run.json says "finished".
+The simulator's exit code proves nothing, and a dead client hangs it. So a run counts as done when the run.json that the
+server wrote says "finished".
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -68,6 +69,8 @@ def simulate(
         str(min(threads, len(sites))),
     ]
     end = time.monotonic() + seconds
+    # Of an earlier simulation in the same workspace.
+    shutil.rmtree(workspace / RUN, ignore_errors=True)
     follower, finished = RunFollower(workspace / RUN, report), False
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -108,7 +111,7 @@ def end_simulation(workspace: Path) -> None:
 
 
 def end_all(family: Iterable[psutil.Process]) -> None:
-    """Kill processes and wait for their ends; psutil compares start times, so a number used again is not hit."""
+    """Kill processes and wait for their ends; psutil compares start times, so a reused process number is safe."""
     family = list(family)
     for process in family:
         with suppress(psutil.NoSuchProcess):
