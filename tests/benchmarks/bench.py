@@ -79,7 +79,7 @@ def evaluations(result: Result) -> Iterator[Line]:
     """Prediction of a volume."""
     for entry in result["entries"]:
         yield Line(
-            f"evaluation, {entry['precision']}, {result['slices']} slices; {entry['differing']:.1e} of the voxels differ",
+            f"evaluation, {entry['precision']}, {result['slices']} slices; {entry['differing']:.1e} of voxels differ",
             seconds(entry["ours_s"]),
             seconds(entry["reference_s"]),
             times(entry["ratio"]),
@@ -109,8 +109,8 @@ def server_rounds(result: Result) -> Iterator[Line]:
             seconds(ours["seconds"]),
             seconds(reference["seconds"]),
             times(reference["ratio"]),
-            f"{seconds(lower_bound['seconds'])}: {lower_bound['bytes'] / 1e6:.0f} MB copied, {lower_bound['operations'] / 1e9:.1f} G "
-            "operations",
+            f"{seconds(lower_bound['seconds'])}: {lower_bound['bytes'] / 1e6:.0f} MB copied, "
+            f"{lower_bound['operations'] / 1e9:.1f} G operations",
         )
         yield Line(
             f"its memory, against {precision}",

@@ -3,8 +3,9 @@
     python tests/benchmarks/bench_aggregation.py [--json FILE] [--repeats 5] [--threads 2]
 
 Six sites, rank 32, LoRA on q and v of every attention: 38 modules, float64, sites at 30 % drift from a common start.
-The reference implementation forms every product, sums them and takes the full SVD; ours aligns and reports besides. Both run in turn
-within each repeat, so that a busy machine slows them alike. Nothing is asserted: the table is the result.
+The reference implementation forms every product, sums them and takes the full SVD; ours aligns and reports besides.
+Both run in turn within each repeat, so that a busy machine slows them alike. Nothing is asserted: the table is the
+result.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Time of an epoch, against the reference implementation: every slice in five stacks, slices read and augmented one by one.
+"""Time of an epoch, against a reference implementation: every slice in five stacks, read and augmented one by one.
 
     python tests/benchmarks/bench_epoch.py [--json FILE] [--repeats 3] [--threads 2] [--cases 2] [--side 224]
 
-sam_vit_b with random weights on synthetic volumes, one stack a step; the reference implementation in float32, ours in float32 and,
-where the processor has it, in bfloat16. Both ways train on slices of the same volumes, chosen by the same rule. A whole
-epoch takes minutes: a few batches of each way are timed in turn, from reading to the optimiser's step, and an epoch is
-its slices times the median seconds of a slice. The machine may have other work: processor seconds stand beside the
-seconds that passed. flap_sam, and pdec_ft, whose encoder is frozen, from its second epoch on.
+sam_vit_b with random weights on synthetic volumes, one stack a step; the reference implementation in float32, ours in
+float32 and, where the processor has it, in bfloat16. Both ways train on slices of the same volumes, chosen by the same
+rule. A whole epoch takes minutes: a few batches of each way are timed in turn, from reading to the optimiser's step,
+and an epoch is its slices times the median seconds of a slice. The machine may have other work: processor seconds stand
+beside the seconds that passed. flap_sam, and pdec_ft, whose encoder is frozen, from its second epoch on.
 
 The lower bound is what the products of our batches need, counted by torch, at the rate of the largest of them.
 """
@@ -147,8 +147,8 @@ def table(result: dict[str, Any]) -> str:
         f"{result['cpu']} ({result['instructions']}), {result['threads']} thread(s), torch {result['torch']}",
         f"An epoch, {result['backbone']} at {result['side']}, from medians of {result['repeats']} batches; "
         "seconds that pass (seconds of processor)",
-        f"{'method':>9} {'precision':>9} {'epochs':>16} {'slices: reference':>17} {'ours':>6} {'reference':>17} {'ours':>17}"
-        f" {'ratio':>15} {'bound s':>8}",
+        f"{'method':>9} {'precision':>9} {'epochs':>16} {'slices: reference':>17} {'ours':>6} {'reference':>17}"
+        f" {'ours':>17} {'ratio':>15} {'bound s':>8}",
     ]
     for entry in result["entries"]:
         clocks = {way: f"{entry[f'{way}_s']:.1f} ({entry[f'{way}_cpu_s']:.1f})" for way in ("reference", "ours")}

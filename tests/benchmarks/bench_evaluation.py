@@ -1,12 +1,12 @@
-"""Time of predicting a volume, against the reference implementation: five overlapping stacks a slice, published attention.
+"""Time of predicting a volume, against a reference implementation: overlapping stacks of five, published attention.
 
     python tests/benchmarks/bench_evaluation.py [--json FILE] [--repeats 3] [--threads 2] [--depth 100] [--side 224]
 
-sam_vit_b with random weights, flap_sam, one volume of noise with 256 x 256 voxels a slice; the reference implementation in float32,
-ours in float32 and, where the processor has it, in bfloat16. The ways take turns. The machine may have other work:
-processor seconds stand beside the seconds that passed. Masks are compared, and where they differ, how near the two
-likeliest classes are. The lower bound is what the products of each slice need once, counted by torch, at the rate of the
-largest of them.
+sam_vit_b with random weights, flap_sam, one volume of noise with 256 x 256 voxels a slice; the reference implementation
+in float32, ours in float32 and, where the processor has it, in bfloat16. The ways take turns. The machine may have
+other work: processor seconds stand beside the seconds that passed. Masks are compared, and where they differ, how near
+the two likeliest classes are. The lower bound is what the products of each slice need once, counted by torch, at the
+rate of the largest of them.
 """
 
 import argparse
@@ -95,8 +95,9 @@ def main() -> None:
     )
     for entry in result["entries"]:
         print(
-            f"{entry['precision']}: reference {entry['reference_s']:.1f} ({entry['reference_cpu_s']:.1f}), ours {entry['ours_s']:.1f} "
-            f"({entry['ours_cpu_s']:.1f}), {entry['ratio']:.1f}x ({entry['cpu_ratio']:.1f}x), lower bound {entry['lower_bound_s']:.1f}; "
+            f"{entry['precision']}: reference {entry['reference_s']:.1f} ({entry['reference_cpu_s']:.1f}), "
+            f"ours {entry['ours_s']:.1f} ({entry['ours_cpu_s']:.1f}), {entry['ratio']:.1f}x "
+            f"({entry['cpu_ratio']:.1f}x), lower bound {entry['lower_bound_s']:.1f}; "
             f"voxels that differ {entry['differing']:.2e}, largest gap of their two likeliest classes "
             f"{entry['largest_gap']:.1e}"
         )

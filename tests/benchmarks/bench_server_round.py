@@ -1,13 +1,14 @@
-"""The server's part of a round of SAM vit_b from bytes to files, against the reference implementation of whole checkpoints.
+"""The server's part of a round of SAM vit_b from bytes to files, against a reference implementation with checkpoints.
 
     python tests/benchmarks/bench_server_round.py [--json FILE] [--repeats 3] [--threads 2] [--folder DIR]
 
-Six sites, flap_sam at rank 32, one class, sites at 30 % drift from a common model, float32. Ours: six messages as
-FLARE writes them are read, decoded and checked, the products averaged, aligned and measured, the run folder written and
-flushed. The reference implementation: six whole checkpoints with A and B inside are read one by one, every product is built densely,
-everything is averaged, each mean product takes a full SVD and is cut, and a whole checkpoint is written and flushed;
-once in float64, as accurate as ours, and once in float32. Each pass is a process of its own, the ways in turn; what was
-just written is read from memory by all. Nothing is asserted: the table is the result. Needs 3 GB of disk.
+Six sites, flap_sam at rank 32, one class, sites at 30 % drift from a common model, float32. Ours: six messages as FLARE
+writes them are read, decoded and checked, the products averaged, aligned and measured, the run folder written and
+flushed. The reference implementation: six whole checkpoints with A and B inside are read one by one, every product is
+built densely, everything is averaged, each mean product takes a full SVD and is cut, and a whole checkpoint is written
+and flushed; once in float64, as accurate as ours, and once in float32. Each pass is a process of its own, the ways in
+turn; what was just written is read from memory by all. Nothing is asserted: the table is the result. Needs 3 GB of
+disk.
 """
 
 import argparse

@@ -6,7 +6,7 @@ headers); "values" are those of the numbers and scales alone. They are the same 
 
     python tests/benchmarks/bench_traffic.py --json traffic.json
 
-With --simulator every variant is a round of one site through FLARE's simulator instead, with random weights and a single
+With --simulator every variant is a round of one site through FLARE's simulator instead, with random weights and one
 training step on a slice of a phantom; the bytes are those of the client's log.
 """
 

@@ -1,4 +1,4 @@
-"""The reference implementations that ours are measured against do the same: the same masks, the same slices, five times as often."""
+"""The reference implementations do the same as ours: the same masks, the same slices, five times as often."""
 
 from collections import Counter
 

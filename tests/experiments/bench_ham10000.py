@@ -61,7 +61,7 @@ class Federation:
         partition: "natural", "iid", or the centre that is left out.
         start: "random", "generic", "medical" or "generic + medical".
         seed: of splits and run.
-        method: row.
+        method: name of the method.
     """
 
     partition: str
@@ -210,7 +210,7 @@ def experiments(items: Iterable[Federation], scores: Iterable[list[CaseScore]]) 
 
 
 def joined(found: Sequence[Experiment], centres: int) -> list[Experiment]:
-    """The experiments, the left-out centres of one kind of model together in one, which is there when all of them are."""
+    """The experiments; the left-out centres of one kind of model become one, if all of them are there."""
     together: dict[tuple[object, ...], Experiment] = {}
     for experiment in found:
         key = (experiment.partition, experiment.start, experiment.method, experiment.setting, experiment.seed)

@@ -36,7 +36,7 @@ from fedpeft.tasks.base import score_site
 from fedpeft.tasks.scores import mean_score
 
 MAIN = "flap_sam,lora_dec_ft,full_ft,pdec_ft,ma_sam"
-# Multiples of a row's own learning rate.
+# Multiples of a method's own learning rate.
 FACTORS = (0.4, 1.0, 2.5)
 RECIPE = {"rounds": 20, "local_epochs": 0.15, "batch": 2}
 

@@ -18,7 +18,7 @@ from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.tasks.base import score_site
 from fedpeft.tasks.scores import mean_score
 
-# Multiples of a row's own learning rate.
+# Multiples of a method's own learning rate.
 FACTORS = (0.4, 1.0, 2.5)
 
 
@@ -37,7 +37,7 @@ class Try:
 
 
 def choose(start: Run, methods: Sequence[str], data: Path, out: Path, workers: int) -> dict[str, float]:
-    """Method -> the learning rate whose federation, in this process, is best on all sites' validation pictures together.
+    """Method -> the learning rate whose federation is best on all sites' validation images together.
 
     Args:
         start: a run of any method with all other fields as in the benchmark.

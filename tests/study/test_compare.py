@@ -1,4 +1,4 @@
-"""A comparison without FLARE and without processes: every experiment once, an interrupted one goes on, a plot shows it."""
+"""A comparison without FLARE and processes: each experiment once, an interrupted one goes on, a plot shows it."""
 
 import csv
 import json

@@ -15,7 +15,7 @@ class Clock:
 
 @pytest.fixture
 def made(run):
-    """A function that makes a progress of 10-round experiments: it, its clock, its events, the experiments by setting."""
+    """Makes a progress of 10-round experiments; returns it, its clock, its events, the experiments by setting."""
 
     def make(*settings, workers=2, methods=("flap_sam",)):
         runs = [run.with_(rounds=10, method=method) for method in methods]

@@ -28,8 +28,8 @@ def plot_partition(sites: Sequence[Site], path: Path) -> Path:
     for index, name in labels.items():
         width = np.array([count[index] for count in counts])
         axes.barh(
-            places, width, 0.72, left, label=name, color=COLOURS[index % len(COLOURS)], edgecolor="white", linewidth=0.5,
-            hatch=HATCHES[index // len(COLOURS) % len(HATCHES)],
+            places, width, 0.72, left, label=name, color=COLOURS[index % len(COLOURS)],
+            edgecolor="white", linewidth=0.5, hatch=HATCHES[index // len(COLOURS) % len(HATCHES)],
         )  # fmt: skip
         left += width
     for place, site, end in zip(places, sites, left, strict=True):

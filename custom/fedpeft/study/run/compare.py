@@ -142,7 +142,7 @@ class Workers:
     def start(
         self, experiment: Experiment, function: Callable[..., float | None], *arguments: Any
     ) -> list[Future[float | None]]:
-        """Have a process call ``function(*arguments, experiment)``; if that returns seconds, the experiment is finished."""
+        """Have a process call ``function(*arguments, experiment)``; returned seconds finish the experiment."""
         try:
             future = self._executor.submit(function, *arguments, experiment)
         except BrokenProcessPool as error:
