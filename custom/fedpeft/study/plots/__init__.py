@@ -1,1 +1,1 @@
-"""The plots of data and results, all drawn without a screen."""
+"""The plots of data and results, all made without a screen."""
