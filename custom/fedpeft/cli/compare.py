@@ -1,4 +1,4 @@
-"""``fedpeft compare``: methods in local, federated and centralized training side by side."""
+"""``fedpeft compare``: train and test methods in local, federated and centralized training."""
 
 import argparse
 import json
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(found: Table) -> None:
-    """The table for a terminal: what is said once for a method stands under it, so that 80 columns are enough."""
+    """Print the table; what holds for a whole method is printed below it, so that 80 columns are enough."""
     shown = rich.table.Table()
     for index, column in enumerate(found.columns[: -found.once]):
         # Names and the sites' scores stay whole; settings and the average may be broken between words.
@@ -102,7 +102,7 @@ def _print(found: Table) -> None:
 
 
 def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
-    """The runs and settings that the options ask for, presets filling what they leave open.
+    """The runs and settings that the options ask for, with defaults from presets.
 
     Raises:
         ValueError: a learning rate is given for a method that is not compared, or a field is out of range.
@@ -124,7 +124,7 @@ def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
 
 
 class _Line:
-    """The progress line of a terminal, which asks for it again and again: the time goes on between events."""
+    """The progress line of a terminal, which asks for it again and again, so that its times go on between events."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
@@ -139,7 +139,7 @@ class _Line:
 
 @contextmanager
 def _shown(stream: TextIO) -> Iterator[Report]:
-    """A function that shows progress: one line rewritten in place on a terminal, a line an event elsewhere."""
+    """Give a function that shows progress: one rewritten line on a terminal, else a line for each event."""
     if not stream.isatty():
         yield lambda progress, event: print(f"{progress.line()} | {event}", file=stream, flush=True)
         return
@@ -150,7 +150,7 @@ def _shown(stream: TextIO) -> Iterator[Report]:
 
 def _notes(what: str, presets: Mapping[str, Any]) -> str:
     text = "; ".join(f"{name}: {preset.note}" for name, preset in presets.items())
-    return f"{what}; explicit options go before it. {text}".replace("%", "%%")
+    return f"{what}; explicit options override it. {text}".replace("%", "%%")
 
 
 def _settings(text: str) -> list[str]:
@@ -173,7 +173,7 @@ def _numbers(least: int) -> Callable[[str], list[int]]:
 
 
 def _rates(text: str) -> float | dict[str, float]:
-    """A learning rate, or one a method."""
+    """Parse one learning rate for all methods, or METHOD=RATE pairs."""
     if "=" not in text:
         return _rate(text)
     pairs = [part.partition("=") for part in text.split(",")]

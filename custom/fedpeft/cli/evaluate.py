@@ -1,4 +1,4 @@
-"""``fedpeft evaluate``: a finished run's model on any folder of sites."""
+"""``fedpeft evaluate``: score a finished run's model on any folder of sites."""
 
 import argparse
 from pathlib import Path

@@ -49,7 +49,7 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do one of them."""
+    """Run the subcommand; returns the exit status."""
     if args.job_command in OWN:
         return OWN[args.job_command](args)
     from fedpeft.cli import job_server  # with torch and FLARE, for which the others need not wait

@@ -1,4 +1,4 @@
-"""``fedpeft job submit|watch|log|abort|download``: jobs at the server, from the machine of a person with a kit."""
+"""``fedpeft job submit|watch|log|abort|download``: send jobs to a server and follow them; needs a person's kit."""
 
 import argparse
 import shlex
@@ -12,7 +12,7 @@ from fedpeft.flare.rendering import write
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do one of them."""
+    """Run the subcommand; returns the exit status."""
     with AdminSession(args.kit) as session:
         return COMMANDS[args.job_command](session, args)
 

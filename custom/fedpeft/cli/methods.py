@@ -1,4 +1,4 @@
-"""``fedpeft methods``: what each method trains, and what it sends a round."""
+"""``fedpeft methods``: list what each method trains, and what it sends in a round."""
 
 import argparse
 import json
@@ -44,7 +44,7 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table a task. No checkpoint is needed: names and shapes are enough."""
+    """Print a table for each task; no checkpoint is needed, since names and shapes are enough."""
     tasks = [name for name in ([args.task] if args.task else TASKS) if _asked(name, args)]
     if not tasks:
         raise ValueError(f"--backbone {args.backbone} serves {', '.join(BACKBONES[args.backbone].tasks)} alone")
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for name, (methods, left_out) in found.items():
         _print(name, methods)
-        print("".join(f"not there: {reason}\n" for reason in left_out), end="")
+        print("".join(f"left out: {reason}\n" for reason in left_out), end="")
     return 0
 
 
@@ -66,7 +66,7 @@ def _asked(name: str, args: argparse.Namespace) -> bool:
 
 
 def _counted_methods(name: str, args: argparse.Namespace) -> tuple[list[tuple[Run, Counts]], list[str]]:
-    """Every method of a task with its counts, and why some are not there."""
+    """Count every method of a task; returns the counts, and the reasons why some methods are missing."""
     task = TASKS[name]
     backbone, classes = args.backbone or task.backbone, args.classes or task.classes
     methods, left_out = [], []
@@ -115,6 +115,6 @@ def _on(run: Run) -> list[str]:
 
 
 def counted(run: Run) -> Counts:
-    """A run's counts."""
+    """Count what a run trains and sends."""
     trainable, total = counts(run)
     return Counts(run.method, run.task, trainable, total, 4 * exchanged(run))

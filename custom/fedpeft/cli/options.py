@@ -1,4 +1,4 @@
-"""What several subcommands share: their parsers' form, and options that change a run."""
+"""What several subcommands share: the form of their parsers, options that change a run, tables for a terminal."""
 
 import argparse
 import sys
@@ -48,7 +48,7 @@ def subparser(subparsers: Any, name: str, help_: str, example: str) -> argparse.
 
 
 def add_run_options(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
-    """Options that override fields of a run, but for those that the subcommand takes in another form."""
+    """Add options that override fields of a run, except those that the subcommand takes in another form."""
     parser.add_argument("--backbone", choices=sorted(BACKBONES), help="foundation model")
     for name, (type_, text) in RUN_OPTIONS.items():
         if name not in without:
@@ -58,13 +58,13 @@ def add_run_options(parser: argparse.ArgumentParser, without: Collection[str] = 
 
 
 def given(args: argparse.Namespace, without: Collection[str] = ()) -> dict[str, Any]:
-    """Field of a run -> value, of the options that were given."""
+    """Field of a run -> value, for each option that was given."""
     names = {"backbone", *RUN_OPTIONS, *CHOICES} - set(without)
     return {name: getattr(args, name) for name in sorted(names) if getattr(args, name) is not None}
 
 
 def method_list(text: str) -> list[str]:
-    """Comma-separated method names."""
+    """Parse comma-separated method names."""
     names = text.split(",")
     unknown = [name for name in names if name not in METHODS]
     if unknown:
@@ -73,7 +73,7 @@ def method_list(text: str) -> list[str]:
 
 
 def print_table(columns: list[str], lines: list[list[str]], title: str = "") -> None:
-    """A table for a terminal: first column left, others right. Complete also where output is no terminal."""
+    """Print a table: first column left, others right; nothing is cut off where output is no terminal."""
     table = Table(title=title or None)
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")

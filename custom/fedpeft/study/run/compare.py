@@ -1,4 +1,4 @@
-"""Methods and settings side by side: local, federated and centralized training on one folder of sites.
+"""The comparison of methods in local, federated and centralized training on one folder of sites.
 
 All settings run the same loop with the same number of rounds; the federated one goes through FLARE's simulator. A
 finished experiment is not repeated: an interrupted comparison goes on where it was, and a longer list of methods,
@@ -173,7 +173,7 @@ class Workers:
         self._progress.failed(experiment, error)
 
     def _processes(self) -> list[psutil.Process]:
-        """The worker processes and all that they started."""
+        """The worker processes and every process that they started."""
         found = []
         for child in set(active_children()) - self._others:
             with suppress(psutil.NoSuchProcess):

@@ -63,7 +63,7 @@ class Progress:
         self._began = clock()
 
     def kept(self, experiments: Mapping[Experiment, float | None]) -> None:
-        """Experiments have finished in an earlier comparison, in so many seconds if that is known."""
+        """Take note of experiments that finished in an earlier comparison, and of their seconds where known."""
         for experiment, seconds in experiments.items():
             self._states[experiment] = State(ended=True, seconds=seconds)
         self._report(
@@ -74,7 +74,7 @@ class Progress:
         )
 
     def advanced(self, experiment: Experiment, rounds: int) -> None:
-        """An experiment has begun (0 rounds), or has done some of its rounds."""
+        """Take note that an experiment has begun (0 rounds), or has done some of its rounds."""
         state, now = self._states[experiment], self._clock()
         if state.ended:
             # The last news of a worker may come after its result.
@@ -86,17 +86,17 @@ class Progress:
         self._set(experiment, state, f"round {rounds} of {experiment.run.rounds}")
 
     def finished(self, experiment: Experiment, seconds: float) -> None:
-        """An experiment is trained and tested."""
+        """Take note that an experiment is trained and tested."""
         self._set(
             experiment, replace(self._states[experiment], ended=True, seconds=seconds), f"finished in {seconds:.0f} s"
         )
 
     def failed(self, experiment: Experiment, error: BaseException) -> None:
-        """An experiment has failed."""
+        """Take note that an experiment has failed."""
         self._set(experiment, replace(self._states[experiment], ended=True), f"failed: {error}")
 
     def left(self) -> float | None:
-        """About how many seconds are left; None as long as nothing is measured."""
+        """Estimate the seconds that are left; None as long as nothing is measured."""
         means, now = self._means(), self._clock()
         alone: list[float] = []
         federated: list[float] = []
@@ -110,14 +110,14 @@ class Progress:
         return max(sum(alone) / min(self._workers, len(alone) or 1), *alone, 0.0) + sum(federated)
 
     def line(self) -> str:
-        """How many experiments are done, the time gone and about the time left."""
+        """Say how many experiments are done, the time gone and about the time left."""
         done = sum(state.ended for state in self._states.values())
         left = self.left()
         rest = "time left not known yet" if left is None else f"about {_hours(left)} left"
         return f"{done}/{len(self._states)} experiments, {_hours(self._clock() - self._began)} gone, {rest}"
 
     def running(self) -> str:
-        """What runs now, and its round."""
+        """Name the running experiments and their rounds."""
         return "; ".join(
             f"{experiment.name} {state.rounds}/{experiment.run.rounds}"
             if experiment.setting != INITIAL
@@ -131,7 +131,7 @@ class Progress:
         self._report(self, f"{experiment.name}: {text}")
 
     def _means(self) -> dict[Group, float]:
-        """The mean time of every group of experiments in which one is known."""
+        """The mean time of every group in which the time of an experiment is known."""
         known: dict[Group, list[float]] = {}
         for experiment, state in self._states.items():
             seconds = _whole(experiment, state)

@@ -101,7 +101,7 @@ def simulate(
 
 
 def end_simulation(workspace: Path) -> None:
-    """End every process of a workspace's simulation, also those that a killed parent left behind."""
+    """End every process of a workspace's simulation, including those that a killed parent left behind."""
     for _ in range(LOOKS):
         # Again until none is found: one may have been starting another.
         family = _family(workspace)
@@ -141,10 +141,10 @@ def _workspace_of(process: psutil.Process) -> str | None:
 
 
 def _finished(path: Path, log: Path) -> RunFolder:
-    """The run folder, if the run truly came to its end.
+    """The run folder of a run that has finished.
 
     Raises:
-        RuntimeError: it did not.
+        RuntimeError: it has not; the message says how it ended and where the log is.
     """
     try:
         folder = find_run(path)

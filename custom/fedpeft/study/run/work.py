@@ -46,12 +46,12 @@ from fedpeft.training.client.trainer import usable
 from fedpeft.training.server.alone import train_alone
 from fedpeft.training.server.run_folder import RunFolder
 
-# Set in worker processes: where (experiment, rounds done) goes, so that the comparison can tell how far it is.
+# Set in worker processes: takes (experiment, rounds done), from which the comparison tells how far it is.
 _events: SimpleQueue | None = None
 
 
 def prepare(events: SimpleQueue) -> None:
-    """Make a process a worker: one thread, and gone together with the comparison that started it."""
+    """Make a process a worker: it computes in one thread, and ends with the comparison that started it."""
     global _events
     _events = events
     torch.set_num_threads(1)
@@ -69,7 +69,7 @@ def _end_with_parent() -> None:
 
 
 def train(plan: Plan, source: dict[str, str], experiment: Experiment) -> None:
-    """Train an experiment, unless it is trained.
+    """Train an experiment, unless that is done.
 
     Args:
         plan: data, output and limits.
@@ -97,7 +97,7 @@ def test(plan: Plan, source: dict[str, str], experiment: Experiment) -> float:
 
 
 def train_and_test(plan: Plan, source: dict[str, str], experiment: Experiment) -> float:
-    """Both; returns their seconds."""
+    """Train and test an experiment; returns the seconds of both."""
     train(plan, source, experiment)
     return test(plan, source, experiment)
 
@@ -134,7 +134,7 @@ def _federated(plan: Plan, experiment: Experiment, folder: Path) -> None:
     sites = [site.name for site in read_sites(plan.data)]
     workspace = make_workspace(folder / WORKSPACE, plan, experiment.run)
     name = f"{label(experiment.run)}_{experiment.run.dataset}"
-    # All on one machine: asking often costs nothing, and waiting would be a good part of a short round.
+    # On one machine frequent polling costs nothing, and waiting would be a large part of a short round.
     job = write(Job(name, experiment.run, min_sites=len(sites), poll_seconds=0.1), folder / "job")
 
     # With fewer threads than sites the simulator starts a new process for every task, which costs seconds each time.
@@ -143,7 +143,7 @@ def _federated(plan: Plan, experiment: Experiment, folder: Path) -> None:
 
 
 def make_workspace(folder: Path, plan: Plan, run: Run) -> Path:
-    """A fresh simulator workspace: the allow-list, and a site file for the plan's data and checkpoint."""
+    """Make a simulator workspace: the allow-list, and a site file for the plan's data and checkpoint."""
     write_json(folder / "local" / "resources.json", policy())
     path = register(folder, run.dataset, plan.data)
     values = read_json(path)
@@ -155,7 +155,7 @@ def make_workspace(folder: Path, plan: Plan, run: Run) -> Path:
 
 
 def _scores(plan: Plan, experiment: Experiment) -> list[CaseScore]:
-    """Scores of the experiment's model on every site's cases of the plan's split."""
+    """Score the experiment's model on every site's cases of the plan's split."""
     model = (
         build(experiment.run, plan.checkpoint).eval()
         if experiment.setting == INITIAL
