@@ -46,10 +46,10 @@ Split = dict[tuple[str, str], str]
 def halves(source: Path) -> Split:
     """(site, case) -> "train" or "test"; each case is a patient."""
     with (source / "manifest.csv").open() as stream:
-        return drawn([(row["site"], row["case"]) for row in csv.DictReader(stream)], every=2, seed=0)
+        return sampled([(line["site"], line["case"]) for line in csv.DictReader(stream)], every=2, seed=0)
 
 
-def drawn(cases: list[tuple[str, str]], every: int, seed: int) -> Split:
+def sampled(cases: list[tuple[str, str]], every: int, seed: int) -> Split:
     """One of ``every`` cases of each site is tested, the others train."""
     found: Split = {}
     for number, site in enumerate(sorted({site for site, _ in cases})):
@@ -109,7 +109,7 @@ def attempt(item: Try) -> None:
 
 def tune(methods: list[str], source: Path, splits: Split, out: Path, workers: int) -> dict[str, float]:
     """Method -> learning rate."""
-    inner = drawn([key for key, value in splits.items() if value == "train"], every=3, seed=1)
+    inner = sampled([key for key, value in splits.items() if value == "train"], every=3, seed=1)
     items = list(tries(methods, prepare(source, out / "data", inner), out))
     started = time.monotonic()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:

@@ -1,4 +1,4 @@
-"""Learning rates of the HAM10000 benchmark: one a method, chosen on the validation pictures."""
+"""Learning rates of the HAM10000 benchmark: one a method, chosen on the validation images."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -41,7 +41,7 @@ def choose(start: Run, methods: Sequence[str], data: Path, out: Path, workers: i
 
     Args:
         start: a run of any method with all other fields as in the benchmark.
-        methods: names of rows.
+        methods: names of methods.
         data: folder of sites.
         out: where results are kept; those that are there are not repeated.
         workers: federations at a time.
@@ -65,7 +65,7 @@ def _tries(start: Run, methods: Sequence[str], data: Path, out: Path) -> Iterato
 
 
 def _attempt(item: Try) -> None:
-    """Train a federation, score the validation pictures, keep the result."""
+    """Train a federation, score the validation images, keep the result."""
     if item.file.exists():
         return
     torch.set_num_threads(1)
