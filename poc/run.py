@@ -186,10 +186,10 @@ def _fill_in(state: Path, data: Path) -> None:
     """The site files, as hospitals would fill them in."""
     server = {"checkpoints": {}, "threads": 1}
     hospital = server | {
-        "datasets": {JOB.run.dataset: str(data / "{site}" / "datalist.json")},
+        "datasets": {JOB.run.data.dataset: str(data / "{site}" / "datalist.json")},
         "device": "cpu",
         "state_dir": str(state / "workspace" / "state" / "{site}"),
-        "permit": {"methods": [JOB.run.method], "max_upload_bytes": 10_000_000},
+        "permit": {"methods": [JOB.run.model.method], "max_upload_bytes": 10_000_000},
     }
     write_json(state / KITS / SERVER / "local" / NAME, server_template() | server)
     for site in SITES:

@@ -79,7 +79,7 @@ def write(out: Path, model: nn.Module, run: Run, facts: dict[str, Any]) -> None:
     """
     write_tensors(
         out,
-        {path: tensor for path, tensor in named_tensors(model).items() if not path.startswith(run.backbone_row.fresh)},
+        {path: tensor for path, tensor in named_tensors(model).items() if not path.startswith(run.backbone.fresh)},
     )
     versions = {"torch": torch.__version__, "safetensors": safetensors_version}
     write_json(
@@ -96,7 +96,7 @@ def write(out: Path, model: nn.Module, run: Run, facts: dict[str, Any]) -> None:
 
 def normalised(pixels: Tensor, run: Run) -> Tensor:
     """Pictures (B, 3, side, side), 0 to 1, in the backbone's colours, as a task's pictures are."""
-    mean, deviation = (torch.tensor(values)[:, None, None] for values in run.backbone_row.colours)
+    mean, deviation = (torch.tensor(values)[:, None, None] for values in run.backbone.colours)
     return (pixels - mean) / deviation
 
 

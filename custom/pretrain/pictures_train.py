@@ -18,10 +18,11 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
+from fedpeft.config.seeds import seed_of
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from fedpeft.config.run import Run, seed_of
+from fedpeft.config.run import Run, make_run
 from fedpeft.models.initial import build
 from fedpeft.tasks.types import Batch
 from pretrain.descent import Report, descend, ends, normalised, progress, write
@@ -60,7 +61,7 @@ class Namer(nn.Module):
 
 def recipe(seed: int = 0, backbone: str = "vit_tiny") -> Run:
     """The pretraining as a run: plain supervised training of all tensors, an output for every value of an attribute."""
-    return Run(
+    return make_run(
         "full_ft",
         "images",
         backbone=backbone,
@@ -97,7 +98,7 @@ def pretrain(run: Run, steps: int, report: Report) -> tuple[nn.Module, list[floa
 
     Args:
         run: from ``recipe``.
-        steps: optimiser steps of ``run.batch`` fresh pictures.
+        steps: optimiser steps of ``run.training.batch`` fresh pictures.
         report: see ``descend``.
 
     Returns:
@@ -132,16 +133,25 @@ def main(arguments: list[str] | None = None) -> None:
     model, losses = pretrain(run, options.steps, progress(options.steps))
     seconds, scores = time.monotonic() - started, score(model, run)
     new = {"pretrained": on_new_kinds(model.features, run), "random": on_new_kinds(build(run, None).features, run)}
-    words = ["--out", options.out.name, "--backbone", run.backbone, "--steps", options.steps, "--seed", run.seed]
+    words = [
+        "--out",
+        options.out.name,
+        "--backbone",
+        run.model.backbone,
+        "--steps",
+        options.steps,
+        "--seed",
+        run.training.seed,
+    ]
     write(
         options.out,
         model,
         run,
         {
             "command": shlex.join(["python", "-m", "pretrain.pictures_train", *map(str, words)]),
-            "seed": run.seed,
+            "seed": run.training.seed,
             "steps": options.steps,
-            "images": options.steps * run.batch,
+            "images": options.steps * run.training.batch,
             "seconds": round(seconds),
             "threads": 1,
             "loss": ends(losses),
@@ -170,14 +180,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _batch(run: Run, step: int) -> Batch:
     """Fresh pictures for a step, their attributes and those of their places."""
-    pixels, attributes, inside = draw(run.batch, seed_of("pretraining", run.seed, step), run.side)
-    labels = places(pixels, attributes, inside, run.backbone_row.patch)
+    pixels, attributes, inside = draw(
+        run.training.batch, seed_of("pretraining", run.training.seed, step), run.model.image_size
+    )
+    labels = places(pixels, attributes, inside, run.backbone.patch)
     return normalised(pixels, run), torch.cat([attributes, labels.flatten(1)], dim=1)
 
 
 def _pictures(run: Run, count: int, name: str, kinds: Kinds) -> Batch:
     """Other pictures than those of ``_batch``, and their attributes."""
-    pixels, attributes, _ = draw(count, seed_of(name, run.seed), run.side, kinds)
+    pixels, attributes, _ = draw(count, seed_of(name, run.training.seed), run.model.image_size, kinds)
     return normalised(pixels, run), attributes
 
 

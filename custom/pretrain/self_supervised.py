@@ -16,11 +16,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from fedpeft.config.seeds import seed_of
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from fedpeft.config.backbones import BACKBONES
-from fedpeft.config.run import Run, seed_of
+from fedpeft.config.run import Run, make_run
 from fedpeft.data.datalist import Case, read_sites
 from fedpeft.data.images.images import read_pictures
 from fedpeft.models.checkpoints.reading import sha256_of, shipped
@@ -56,7 +57,7 @@ class Recogniser(nn.Module):
 
 def recipe(seed: int = 0, backbone: str = "vit_tiny", start: str = "random") -> Run:
     """The pretraining as a run of all tensors; the head is there, but nothing depends on it."""
-    return Run(
+    return make_run(
         "full_ft",
         "images",
         backbone=backbone,
@@ -92,7 +93,7 @@ def pretrain(
     Args:
         run: from ``recipe``.
         pixels: pictures (N, 3, side, side) uint8.
-        steps: optimiser steps of two views each of ``run.batch`` pictures, or of all where there are fewer.
+        steps: optimiser steps of two views each of ``run.training.batch`` pictures, or of all where there are fewer.
         report: see ``descend``.
         start: weights to start from; None draws them.
 
@@ -100,8 +101,8 @@ def pretrain(
         The classifier with averaged weights, in evaluation mode, and the loss of every step.
     """
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed_of("projection", run.seed))
-        model = Recogniser(build(run, start), run.backbone_row.dim)
+        torch.manual_seed(seed_of("projection", run.training.seed))
+        model = Recogniser(build(run, start), run.backbone.dim)
     losses = descend(model, run, agreement, partial(_batch, run, pixels), steps, report)
     return model.classifier, losses
 
@@ -113,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
     run = recipe(options.seed, options.backbone, options.start)
     try:
         cases = training_cases(options.data, options.site)
-        start, pixels = _start(run), read_pictures(cases, run.side)
+        start, pixels = _start(run), read_pictures(cases, run.model.image_size)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     started = time.monotonic()
@@ -124,7 +125,7 @@ def main(arguments: list[str] | None = None) -> None:
         run,
         {
             "command": _command(options),
-            "seed": run.seed,
+            "seed": run.training.seed,
             "steps": options.steps,
             "start": options.start,
             "start_sha256": sha256_of(start) if start else None,
@@ -162,18 +163,20 @@ def _start(run: Run) -> Path | None:
     Raises:
         ValueError: the backbone has none in the package.
     """
-    if run.initial == "random":
+    if run.model.initial == "random":
         return None
-    if (file := shipped(run.backbone_row)) is None:
-        raise ValueError(f"--start {run.initial}: no weights of {run.backbone} are shipped; give --start random")
+    if (file := shipped(run.backbone)) is None:
+        raise ValueError(
+            f"--start {run.model.initial}: no weights of {run.model.backbone} are shipped; give --start random"
+        )
     return file
 
 
 def _batch(run: Run, pixels: Tensor, step: int) -> Batch:
     """Two views of some of the pictures, all first views first, and the place of each one's partner."""
-    generator = torch.Generator().manual_seed(seed_of("pictures", run.seed, step))
-    chosen = pixels[torch.randperm(len(pixels), generator=generator)[: run.batch]].float() / 255
-    views = torch.cat([view(chosen, seed_of("view", run.seed, step, number)) for number in range(2)])
+    generator = torch.Generator().manual_seed(seed_of("pictures", run.training.seed, step))
+    chosen = pixels[torch.randperm(len(pixels), generator=generator)[: run.training.batch]].float() / 255
+    views = torch.cat([view(chosen, seed_of("view", run.training.seed, step, number)) for number in range(2)])
     return normalised(views, run), torch.arange(len(views)).roll(len(chosen))
 
 

@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from fedpeft.config.seeds import seed_of
 from torch import Tensor, nn
 
-from fedpeft.config.run import Run, seed_of
+from fedpeft.config.run import Run, make_run
 from fedpeft.models.initial import build
 from fedpeft.tasks.segmentation import make_loss
 from pretrain.descent import CHUNK, Report, descend, ends, progress, write
@@ -28,7 +29,7 @@ HELD_OUT = 512
 
 def recipe(seed: int = 0, backbone: str = "sam_tiny") -> Run:
     """The pretraining as a run: plain supervised training of all tensors, images one by one instead of in stacks."""
-    return Run(
+    return make_run(
         "full_ft",
         "synthetic",
         backbone=backbone,
@@ -49,7 +50,7 @@ def pretrain(run: Run, steps: int, report: Report) -> tuple[nn.Module, list[floa
 
     Args:
         run: from ``recipe``.
-        steps: optimiser steps of ``run.batch`` fresh images.
+        steps: optimiser steps of ``run.training.batch`` fresh images.
         report: see ``descend``.
 
     Returns:
@@ -63,8 +64,8 @@ def pretrain(run: Run, steps: int, report: Report) -> tuple[nn.Module, list[floa
 def score(model: nn.Module, run: Run, images: int = HELD_OUT) -> dict[str, float]:
     """Dice on held-out images by class, each the mean over the images that have the class, and the mean of those."""
     found: list[list[float]] = [[] for _ in CLASSES]
-    for start in range(0, images, run.batch):
-        image, label = draw(run.batch, seed_of("held out", run.seed, start), run.side)
+    for start in range(0, images, run.training.batch):
+        image, label = draw(run.training.batch, seed_of("held out", run.training.seed, start), run.model.image_size)
         mask = model(image).argmax(dim=1)
         for index, values in enumerate(found):
             predicted, true = mask == index, label == index
@@ -84,16 +85,25 @@ def main(arguments: list[str] | None = None) -> None:
     started = time.monotonic()
     model, losses = pretrain(run, steps, progress(steps))
     seconds, scores = time.monotonic() - started, score(model, run)
-    words = ["--out", options.out.name, "--backbone", run.backbone, "--steps", str(steps), "--seed", str(run.seed)]
+    words = [
+        "--out",
+        options.out.name,
+        "--backbone",
+        run.model.backbone,
+        "--steps",
+        str(steps),
+        "--seed",
+        str(run.training.seed),
+    ]
     write(
         options.out,
         model,
         run,
         {
             "command": shlex.join(["python", "-m", "pretrain.train", *words]),
-            "seed": run.seed,
+            "seed": run.training.seed,
             "steps": steps,
-            "images": steps * run.batch,
+            "images": steps * run.training.batch,
             "seconds": round(seconds),
             "threads": 1,
             "loss": ends(losses),
@@ -119,7 +129,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _batch(run: Run, step: int) -> tuple[Tensor, Tensor]:
     """Fresh images for a step."""
-    return draw(run.batch, seed_of("pretraining", run.seed, step), run.side)
+    return draw(run.training.batch, seed_of("pretraining", run.training.seed, step), run.model.image_size)
 
 
 def _steps_in(run: Run, minutes: float) -> int:

@@ -20,12 +20,11 @@ sys.path[:0] = [str(ROOT / "custom"), str(ROOT / "tests" / "federated")]
 from consortium import LEAD, Consortium  # noqa: E402 (tests/federated/consortium.py)
 
 from fedpeft.config.jobs import Job  # noqa: E402
-from fedpeft.config.run import Run  # noqa: E402
 from fedpeft.data.phantom.sites import write_phantom  # noqa: E402
 from fedpeft.flare.rendering import write  # noqa: E402
 
 SITES = ["hospital-1", "hospital-2"]
-RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=200)
+RUN = make_run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=200)
 
 
 def aborted(consortium: Consortium) -> float:

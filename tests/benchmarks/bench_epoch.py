@@ -29,7 +29,7 @@ from reference_step import reference_model, reference_step  # noqa: E402
 
 from fedpeft.common.precision import native_bfloat16  # noqa: E402
 from fedpeft.config.datasets import DATASETS  # noqa: E402
-from fedpeft.config.run import Run  # noqa: E402
+from fedpeft.config.run import Run  # noqa: E402, make_run
 from fedpeft.data.cache import Cache  # noqa: E402 (runs from a checkout, installed or not)
 from fedpeft.data.datalist import Site, read_site  # noqa: E402
 from fedpeft.data.phantom.sites import write_phantom  # noqa: E402
@@ -65,8 +65,8 @@ def reference_steps(run: Run, samples: ReferenceStacks) -> Iterator[Timed]:
 def our_step(run: Run, network: torch.nn.Module) -> Callable[[Batch], object]:
     """Return a function of a batch that trains a step of ours."""
     optimiser, loss = make_optimiser(run, trainable(network)), make_loss(run)
-    always = (lambda _: run.learning_rate), (lambda: False)
-    return lambda batch: train_epoch(network, optimiser, loss, [batch], *always, run.precision)
+    always = (lambda _: run.training.learning_rate), (lambda: False)
+    return lambda batch: train_epoch(network, optimiser, loss, [batch], *always, run.training.precision)
 
 
 def our_steps(run: Run, network: torch.nn.Module, batches: Callable[[], Iterator[Batch]]) -> Iterator[Timed]:
@@ -95,8 +95,8 @@ def measure(run: Run, site: Site, folder: Path, repeats: int, frozen: bool) -> d
     first = [next(ours) for _ in range(min(3, data.steps()) if frozen else 1)]
     next(reference)
     times = [(next(reference), next(ours)) for _ in range(repeats)]
-    slices = {"reference": len(samples) * run.stack, "ours": sum(len(images) for images, _ in data.epoch(0))}
-    entry: dict[str, Any] = {"method": run.method, "precision": run.precision}
+    slices = {"reference": len(samples) * run.data.stack, "ours": sum(len(images) for images, _ in data.epoch(0))}
+    entry: dict[str, Any] = {"method": run.model.method, "precision": run.training.precision}
     entry["epochs"] = "from the second" if frozen else "every"
     for number, way in enumerate(slices):
         entry |= {f"{way}_slices": slices[way]} | _seconds([pair[number] for pair in times], slices[way], way)
@@ -104,7 +104,7 @@ def measure(run: Run, site: Site, folder: Path, repeats: int, frozen: bool) -> d
         entry |= {"ours_first_cpu_s": _seconds(first, slices["ours"], "ours")["ours_cpu_s"]}
     batch = next(iter(data.epoch(0)))
     count = operations(lambda: our_step(run, network)(batch)) * slices["ours"] // len(batch[0])
-    entry |= {"operations": count, "lower_bound_s": count / rate(run, run.precision)}
+    entry |= {"operations": count, "lower_bound_s": count / rate(run, run.training.precision)}
     return entry | {f"{kind}ratio": entry[f"reference_{kind}s"] / entry[f"ours_{kind}s"] for kind in ("", "cpu_")}
 
 
@@ -128,14 +128,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         site = read_site(write_phantom(Path(folder) / "phantom", sites=1, seed=0) / "site-1")
         site.splits["training"] = site.splits["training"][: arguments.cases]
-        run = Run("flap_sam", "phantom", arguments.backbone, classes=2, side=arguments.side, batch=1)
+        run = make_run("flap_sam", "phantom", arguments.backbone, classes=2, image_size=arguments.side, batch=1)
         precisions = ["float32", "bfloat16"][: 1 + native_bfloat16(torch.device("cpu"))]
         entries = [
             measure(run.with_(method=method, precision=precision), site, Path(folder), arguments.repeats, frozen)
             for method, frozen in (("flap_sam", False), ("pdec_ft", True))
             for precision in precisions
         ]
-    result = {"backbone": run.backbone, "side": run.side, "repeats": arguments.repeats, **machine(), "entries": entries}
+    result = {
+        "backbone": run.model.backbone,
+        "side": run.model.image_size,
+        "repeats": arguments.repeats,
+        **machine(),
+        "entries": entries,
+    }
     print(table(result))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")

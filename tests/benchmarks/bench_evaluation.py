@@ -24,7 +24,7 @@ from reference_epoch import reference_probabilities  # noqa: E402
 from reference_step import reference_model  # noqa: E402
 
 from fedpeft.common.precision import computing, native_bfloat16  # noqa: E402
-from fedpeft.config.run import Run  # noqa: E402
+from fedpeft.config.run import Run  # noqa: E402, make_run
 from fedpeft.data.volumes.volume import Volume  # noqa: E402 (runs from a checkout, installed or not)
 from fedpeft.models.initial import build  # noqa: E402
 from fedpeft.tasks.volume_masks import predict  # noqa: E402
@@ -56,14 +56,24 @@ def measure(run: Run, depth: int, repeats: int) -> dict[str, Any]:
             times[precision].append(spent)
     stack = run.with_(batch=1)
     with torch.no_grad():
-        count = operations(lambda: model(torch.randn(run.stack, 1, run.side, run.side))) * depth // run.stack
+        count = (
+            operations(lambda: model(torch.randn(run.data.stack, 1, run.model.image_size, run.model.image_size)))
+            * depth
+            // run.data.stack
+        )
     entries = [
         {"precision": precision, **medians({"reference": times["reference"], "ours": times[precision]})}
         | {"lower_bound_s": count / (speed := rate(stack, precision)), "operations_per_s": speed}
         | deviations(expected, masks[precision])
         for precision in precisions
     ]
-    head = {"backbone": run.backbone, "side": run.side, "slices": depth, "native": NATIVE, "repeats": repeats}
+    head = {
+        "backbone": run.model.backbone,
+        "side": run.model.image_size,
+        "slices": depth,
+        "native": NATIVE,
+        "repeats": repeats,
+    }
     return head | {"operations": count} | machine() | {"entries": entries}
 
 
@@ -86,11 +96,11 @@ def main() -> None:
     parser.add_argument("--backbone", default="sam_vit_b")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    run = Run("flap_sam", "phantom", arguments.backbone, classes=2, side=arguments.side)
+    run = make_run("flap_sam", "phantom", arguments.backbone, classes=2, image_size=arguments.side)
     result = measure(run, arguments.depth, arguments.repeats)
     print(
         f"{result['cpu']} ({result['instructions']}), {result['threads']} thread(s), torch {result['torch']}\n"
-        f"{result['slices']} slices, {run.backbone} at {run.side}, medians of {result['repeats']}; seconds that pass "
+        f"{result['slices']} slices, {run.model.backbone} at {run.model.image_size}, medians of {result['repeats']}; seconds that pass "
         "(seconds of processor)"
     )
     for entry in result["entries"]:

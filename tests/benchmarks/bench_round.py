@@ -33,7 +33,6 @@ from pictures import write_small_pictures  # noqa: E402 (tests/pictures.py)
 
 from fedpeft.common.files import write_json  # noqa: E402
 from fedpeft.config.jobs import Job  # noqa: E402
-from fedpeft.config.run import Run  # noqa: E402
 from fedpeft.flare.rendering import policy, write  # noqa: E402
 from fedpeft.study.run.simulate import RUN as SERVER_RUN  # noqa: E402
 from fedpeft.study.run.simulate import VARIABLE, end_simulation, simulate  # noqa: E402
@@ -41,7 +40,7 @@ from fedpeft.training.client.site_file import register  # noqa: E402
 from fedpeft.training.server.run_folder import DESCRIPTION, find_run  # noqa: E402
 
 SITES = ["site-1", "site-2", "site-3"]
-RUN = Run("linear_probe", "images", "vit_tiny", classes=3, rounds=3, side=32, batch=12, initial="random")
+RUN = make_run("linear_probe", "images", "vit_tiny", classes=3, rounds=3, image_size=32, batch=12, initial="random")
 LIMIT = 300.0
 # What a round writes: the tensors, its record, its scores, the run's description.
 FILES = 4
@@ -59,7 +58,7 @@ def prepare(folder: Path, poll: float | None) -> Path:
     local = folder / "workspace" / "local"
     local.mkdir(parents=True)
     (local / "resources.json").write_text(json.dumps(policy()))
-    register(folder / "workspace", RUN.dataset, data)
+    register(folder / "workspace", RUN.data.dataset, data)
     job = write(Job("free", RUN, min_sites=len(SITES), poll_seconds=poll or REQUEST), folder / "jobs")
     if poll is None:
         file = job / "app" / "config" / "config_fed_server.json"
@@ -141,11 +140,11 @@ def split(workspace: Path, start: float, end: float) -> dict[str, float]:
     """
     server = lines(workspace / "server" / "log.txt")
     sites = [lines(workspace / name / "log.txt") for name in SITES]
-    begun = [first(server, BEGUN.format(number)) for number in range(RUN.rounds)]
-    finished = [first(server, FINISHED.format(number)) for number in range(RUN.rounds)]
-    given, done = ([every(site, text)[: RUN.rounds] for site in sites] for text in (GIVEN, DONE))
-    trained = [max(d[n] - g[n] for g, d in zip(given, done, strict=True)) for n in range(RUN.rounds)]
-    followers = range(1, RUN.rounds)
+    begun = [first(server, BEGUN.format(number)) for number in range(RUN.federation.rounds)]
+    finished = [first(server, FINISHED.format(number)) for number in range(RUN.federation.rounds)]
+    given, done = ([every(site, text)[: RUN.federation.rounds] for site in sites] for text in (GIVEN, DONE))
+    trained = [max(d[n] - g[n] for g, d in zip(given, done, strict=True)) for n in range(RUN.federation.rounds)]
+    followers = range(1, RUN.federation.rounds)
     rounds = [finished[n] - finished[n - 1] for n in followers]
     arrived, concluded = min(g[0] for g in given), (workspace / SERVER_RUN / DESCRIPTION).stat().st_mtime
     return {
@@ -184,7 +183,7 @@ def measure(folder: Path, repeats: int, poll: float) -> dict[str, Any]:
             runs[way].append(one_run(folder / f"{way}-{repeat}", run, interval))
     entries = {way: {key: median(one[key] for one in found) for key in found[0]} for way, found in runs.items()}
     return {
-        "rounds": RUN.rounds,
+        "rounds": RUN.federation.rounds,
         "sites": len(SITES),
         "poll": poll,
         "cores": os.cpu_count(),

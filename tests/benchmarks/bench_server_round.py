@@ -37,7 +37,6 @@ from nvflare.apis.dxo import DXO, DataKind, from_bytes  # noqa: E402
 from fedpeft.algebra.average import normalised  # noqa: E402
 from fedpeft.algebra.codec import decode, encode  # noqa: E402
 from fedpeft.algebra.feedback import averaged  # noqa: E402
-from fedpeft.config.run import Run  # noqa: E402
 from fedpeft.flare.job_run import JobRun  # noqa: E402
 from fedpeft.models.initial import named_tensors, skeleton  # noqa: E402
 from fedpeft.models.payload import check, payload  # noqa: E402
@@ -45,8 +44,8 @@ from fedpeft.training.server.run_folder import RunFolder  # noqa: E402
 
 SITES, DRIFT = 6, 0.3
 CASES = list(range(1, SITES + 1))
-RUN = Run("flap_sam", "kits19", "sam_vit_b", classes=1, rank=32)
-FACTORS = [key for key in payload(RUN) if RUN.method_row.rule_of(key) == "product"]
+RUN = make_run("flap_sam", "kits19", "sam_vit_b", classes=1, rank=32)
+FACTORS = [key for key in payload(RUN) if RUN.method.rule_of(key) == "product"]
 
 
 def prepare(folder: Path) -> None:
@@ -59,7 +58,7 @@ def prepare(folder: Path) -> None:
     save_file(base, folder / "base.safetensors")
     for site in range(SITES):
         update = {key: DRIFT * x.std() * torch.randn(x.shape, generator=g) for key, x in base.items()}
-        message = DXO(DataKind.WEIGHT_DIFF, data=encode(update, RUN.codec))
+        message = DXO(DataKind.WEIGHT_DIFF, data=encode(update, RUN.federation.codec))
         (folder / f"message-{site}").write_bytes(message.to_bytes())
         trained = {key: x + update[key] for key, x in base.items()}
         torch.save(whole | trained, folder / f"checkpoint-{site}.pt")
@@ -75,10 +74,10 @@ def ours(folder: Path) -> Iterator[None]:
     yield
     updates = []
     for site in range(SITES):
-        tensors = decode(from_bytes((folder / f"message-{site}").read_bytes()).data, declared, RUN.codec)
+        tensors = decode(from_bytes((folder / f"message-{site}").read_bytes()).data, declared, RUN.federation.codec)
         check(tensors, declared, f"site-{site}")
         updates.append(tensors)
-    found, reports = averaged(base, base, updates, weights, RUN.method_row.rule_of)
+    found, reports = averaged(base, base, updates, weights, RUN.method.rule_of)
     run_folder.record(0, {"averaging": reports}, found)
 
 
@@ -96,8 +95,11 @@ def reference(dtype: torch.dtype, folder: Path) -> Iterator[None]:
             sums[key] = sums[key].add_(x, alpha=w) if key in sums else w * x.to(dtype)
     for group in groups:
         u, s, vh = torch.linalg.svd(sums.pop(group), full_matrices=False)
-        root = s[: RUN.rank].sqrt()
-        sums |= {f"{group}.B": u[:, : RUN.rank] * root, f"{group}.A": root[:, None] * vh[: RUN.rank]}
+        root = s[: RUN.option("rank")].sqrt()
+        sums |= {
+            f"{group}.B": u[:, : RUN.option("rank")] * root,
+            f"{group}.A": root[:, None] * vh[: RUN.option("rank")],
+        }
     with (folder / "global.pt").open("wb") as stream:
         torch.save({key: x.float() for key, x in sums.items()}, stream)
         os.fsync(stream.fileno())
@@ -161,7 +163,7 @@ def lower_bound(folder: Path, threads: int) -> dict[str, Any]:
 
 
 def _operations(out: int, inn: int) -> float:
-    r, total = RUN.rank, RUN.rank * SITES
+    r, total = RUN.option("rank"), RUN.option("rank") * SITES
     align = 4 * r * r * (out + inn)
     if total >= min(out, inn):
         small = min(out, inn)
@@ -189,7 +191,7 @@ def measure(folder: Path, repeats: int, threads: int) -> dict[str, Any]:
         entry["ratio"] = entry["seconds"] / entries["ours"]["seconds"]
     return {
         "sites": SITES,
-        "rank": RUN.rank,
+        "rank": RUN.option("rank"),
         "repeats": repeats,
         "threads": threads,
         "cpu": cpu_name(),
@@ -201,7 +203,7 @@ def measure(folder: Path, repeats: int, threads: int) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> str:
     """The result as text."""
-    lines = [f"Server round of {SITES} sites, {RUN.backbone}, rank {RUN.rank}"]
+    lines = [f"Server round of {SITES} sites, {RUN.model.backbone}, rank {RUN.option('rank')}"]
     lines.append(f"{result['cpu']}, {result['threads']} thread(s), torch {result['torch']}")
     lines.append(f"{'':>11} {'seconds':>9} {'cpu s':>9} {'peak MB':>9} {'above start MB':>15} {'of ours':>8}")
     for way in WAYS:

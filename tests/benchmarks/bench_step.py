@@ -29,7 +29,7 @@ from clocks import machine, medians, operations, rate, timed  # noqa: E402
 from reference_step import reference_model, reference_step  # noqa: E402
 
 from fedpeft.common.precision import native_bfloat16  # noqa: E402
-from fedpeft.config.run import Run  # noqa: E402
+from fedpeft.config.run import Run  # noqa: E402, make_run
 from fedpeft.models.initial import build  # noqa: E402 (runs from a checkout, installed or not)
 from fedpeft.models.payload import trainable  # noqa: E402
 from fedpeft.tasks.segmentation import make_loss  # noqa: E402
@@ -42,7 +42,7 @@ Step = Callable[[Tensor, Tensor], float]
 def batch(run: Run, device: str) -> tuple[Tensor, Tensor]:
     """Slices (batch * stack, 1, side, side) of noise and their labels."""
     generator = torch.Generator().manual_seed(0)
-    shape = (run.batch * run.stack, run.side, run.side)
+    shape = (run.training.batch * run.data.stack, run.model.image_size, run.model.image_size)
     images = torch.randn(shape, generator=generator).unsqueeze(1)
     return images.to(device), torch.randint(0, run.outputs, shape, generator=generator).to(device)
 
@@ -55,7 +55,7 @@ def make_step(way: str, precision: str, run: Run, device: str) -> Step:
     optimiser = make_optimiser(run, trainable(model.to(device)))
 
     def step(images: Tensor, labels: Tensor) -> float:
-        rate = run.learning_rate
+        rate = run.training.learning_rate
         return train_epoch(model, optimiser, loss, [(images, labels)], lambda _: rate, lambda: False, precision)[0]
 
     return step
@@ -108,7 +108,12 @@ def measure(run: Run, repeats: int, threads: int, device: str) -> dict[str, Any]
         for precision in precisions
     ]
     name = torch.cuda.get_device_name(device) if device != "cpu" else "cpu"
-    what = {"method": run.method, "side": run.side, "slices": run.batch * run.stack, "operations": count}
+    what = {
+        "method": run.model.method,
+        "side": run.model.image_size,
+        "slices": run.training.batch * run.data.stack,
+        "operations": count,
+    }
     return {**what, "device": name, "repeats": repeats, **machine(), "entries": entries}
 
 
@@ -154,7 +159,7 @@ def main() -> None:
     if arguments.repeats < 1 or arguments.threads < 1:
         parser.error("--repeats and --threads must be at least 1")
     sizes = {"side": arguments.side, "batch": arguments.batch}
-    run = Run(arguments.method, "phantom", "sam_vit_b", classes=2, initial="random", **sizes)
+    run = make_run(arguments.method, "phantom", "sam_vit_b", classes=2, initial="random", **sizes)
     result = measure(run, arguments.repeats, arguments.threads, arguments.device)
     print(table(result))
     if arguments.json:

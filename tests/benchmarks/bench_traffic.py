@@ -24,7 +24,7 @@ import numpy as np
 from messages_by_tcp import Sizes, Wire
 
 from fedpeft.config.jobs import Job
-from fedpeft.config.run import Run
+from fedpeft.config.run import Run, make_run
 from fedpeft.data.phantom.sites import write_phantom
 from fedpeft.flare.filters import declared_bytes
 from fedpeft.flare.rendering import policy, write
@@ -89,7 +89,7 @@ def one_case(folder: Path, classes: int) -> Path:
 
 def run_of(variant: Variant, backbone: str) -> Run:
     """One round of one step of one slice."""
-    return Run(
+    return make_run(
         variant.method,
         "phantom",
         backbone,
@@ -127,7 +127,7 @@ def through_the_simulator(run: Run, folder: Path) -> Sizes:
     workspace = folder / "workspace"
     (workspace / "local").mkdir(parents=True)
     (workspace / "local" / "resources.json").write_text(json.dumps(policy()))
-    register(workspace, run.dataset, one_case(folder / "data", run.classes))
+    register(workspace, run.data.dataset, one_case(folder / "data", run.data.classes))
     job = write(Job("traffic", run, min_sites=1, poll_seconds=0.2), folder / "jobs")
     simulate(job, workspace, [SITE], 1, SECONDS, lambda record: None)
     return wire((workspace / SITE / "log.txt").read_text().splitlines())
@@ -152,7 +152,7 @@ def exchanged(runs: list[Run]) -> Iterator[Sizes]:
 def result_of(variant: Variant, run: Run, found: Sizes) -> dict[str, Any]:
     """A variant's line of the table."""
     totals = {way: sum(parts.values()) for way, parts in found.items()}
-    values = declared_bytes(payload(run), run.codec)
+    values = declared_bytes(payload(run), run.federation.codec)
     return {
         "entry": variant.name,
         "classes": variant.classes,

@@ -43,8 +43,8 @@ def operations(function: Callable[[], Any]) -> int:
 
 def rate(run: Run, precision: str = "float32", device: str = "cpu") -> float:
     """Return the operations a second of the largest product of a run's step, the best of ten."""
-    backbone, kind = run.backbone_row, torch.bfloat16 if precision == "bfloat16" else torch.float32
-    tokens = run.batch * run.stack * (run.side // backbone.patch) ** 2
+    backbone, kind = run.backbone, torch.bfloat16 if precision == "bfloat16" else torch.float32
+    tokens = run.training.batch * run.data.stack * (run.model.image_size // backbone.patch) ** 2
     left, right = (
         torch.randn(n, m, device=device, dtype=kind)
         for n, m in ((tokens, backbone.dim), (backbone.dim, 4 * backbone.dim))

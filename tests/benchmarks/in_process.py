@@ -20,7 +20,7 @@ def federate(run: Run, sites: list[Site], checkpoint: Path | None, state: Path) 
     """A federation's model after all rounds; ``state`` is made anew and removed, see ``federated``."""
     shutil.rmtree(state, ignore_errors=True)
     tensors, trainers = federated(run, sites, checkpoint, state)
-    trainers[0].load(tensors, run.rounds)
+    trainers[0].load(tensors, run.federation.rounds)
     shutil.rmtree(state, ignore_errors=True)
     return trainers[0].model
 
@@ -43,12 +43,12 @@ def federated(
     trainers = [SiteTrainer(run, site, build(run, checkpoint), state) for site in sites]
     exact = {key: tensor.detach().clone() for key, tensor in trainable(build(run, checkpoint)).items()}
     tensors = decoded(run, exact, 0)
-    for round_ in range(run.rounds):
+    for round_ in range(run.federation.rounds):
         received = {key: tensors[key] for key in download(run, round_)}
         there = [trainer for trainer in trainers if (trainer.site.name, round_) not in away]
         updates = [trainer.train(received, round_) for trainer in there]
-        differences = [roundtrip(update.difference, run.codec) for update in updates]
+        differences = [roundtrip(update.difference, run.federation.codec) for update in updates]
         weights = normalised([update.cases for update in updates])
-        exact |= averaged(exact, tensors, differences, weights, run.method_row.rule_of)[0]
+        exact |= averaged(exact, tensors, differences, weights, run.method.rule_of)[0]
         tensors = decoded(run, exact, round_ + 1)
     return tensors, trainers

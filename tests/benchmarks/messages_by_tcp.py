@@ -76,15 +76,17 @@ class Wire:
         shapes = JobRun(run.to_dict()).payload(0)
         generator = torch.Generator().manual_seed(0)
         tensors = {key: torch.randn(shape, generator=generator) for key, shape in shapes.items()}
-        self._content, self._downloads.sizes = _content(encode(tensors, run.codec)), []
+        self._content, self._downloads.sizes = _content(encode(tensors, run.federation.codec)), []
         messages = {"down": self._ask("get", {}), "up": None}
         self._ask("put", self._content)
         messages["up"] = self._uploaded
-        expected = roundtrip(tensors, run.codec)
+        expected = roundtrip(tensors, run.federation.codec)
         for way, message in messages.items():
-            found = decode(from_shareable(message.payload).data, shapes, run.codec)
+            found = decode(from_shareable(message.payload).data, shapes, run.federation.codec)
             if any(not torch.equal(found[key], value) for key, value in expected.items()):
-                raise RuntimeError(f"{run.method}, {run.codec}: what arrived {way} is not what was sent")
+                raise RuntimeError(
+                    f"{run.model.method}, {run.federation.codec}: what arrived {way} is not what was sent"
+                )
         lengths = [message.get_header(MessageHeaderKey.PAYLOAD_LEN) for message in messages.values()]
         pairs = zip(messages, lengths, self._downloads.sizes, strict=True)
         return {way: {"message": message, "tensors": size} for way, message, size in pairs}

@@ -20,7 +20,6 @@ from torch.profiler import ProfilerActivity, profile
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "custom"))
 from clocks import machine  # noqa: E402 (beside this file)
 
-from fedpeft.config.run import Run  # noqa: E402
 from fedpeft.data.datalist import read_site  # noqa: E402 (runs from a checkout, installed or not)
 from fedpeft.data.phantom.sites import write_phantom  # noqa: E402
 from fedpeft.models.initial import build  # noqa: E402
@@ -65,8 +64,15 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=1, help="volumes that train, and that validate (default 1)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    run = Run(
-        arguments.method, "phantom", "sam_vit_b", classes=2, initial="random", side=arguments.side, batch=1, rounds=2
+    run = make_run(
+        arguments.method,
+        "phantom",
+        "sam_vit_b",
+        classes=2,
+        initial="random",
+        image_size=arguments.side,
+        batch=1,
+        rounds=2,
     )
     with tempfile.TemporaryDirectory() as folder:
         site = read_site(write_phantom(Path(folder) / "phantom", sites=1, seed=0) / "site-1")

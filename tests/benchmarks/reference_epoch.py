@@ -49,22 +49,22 @@ class ReferenceStacks(Dataset):
             for place in range(depth):
                 for key in KEYS:
                     np.save(self._file(index, place, key), getattr(volume, key)[..., place].numpy())
-            for start in range(max(1, depth - run.stack + 1)):
-                chosen[bool(volume.label[..., start : start + run.stack].any())].append((index, start))
-        without = chosen[False][: max(1, round(run.negatives * len(chosen[True])))]
-        super().__init__(chosen[True] + without, _augmentation(run.side))
+            for start in range(max(1, depth - run.data.stack + 1)):
+                chosen[bool(volume.label[..., start : start + run.data.stack].any())].append((index, start))
+        without = chosen[False][: max(1, round(run.data.background_ratio * len(chosen[True])))]
+        super().__init__(chosen[True] + without, _augmentation(run.model.image_size))
 
     def _file(self, index: int, place: int, key: str) -> Path:
         return self.folder / f"{index}-{place}-{key}.npy"
 
     def _transform(self, number: int) -> dict[str, Tensor]:
         index, start = self.data[number]
-        places = range(start, start + self.run.stack)
+        places = range(start, start + self.run.data.stack)
         return self.transform({key: torch.cat([self._slice(index, place, key) for place in places]) for key in KEYS})
 
     def _slice(self, index: int, place: int, key: str) -> Tensor:
         array = torch.from_numpy(np.load(self._file(index, place, key)))[None]
-        return fit(array, self.spacing[index], self.run.side, key)
+        return fit(array, self.spacing[index], self.run.model.image_size, key)
 
 
 def _augmentation(side: int) -> Compose:
@@ -94,7 +94,7 @@ def reference_batches(stacks: ReferenceStacks, run: Run, seed: int) -> Iterator[
     """An epoch's batches: images (batch * stack, 1, side, side) and labels (batch * stack, side, side)."""
     stacks.transform.set_random_state(seed=seed)
     order = torch.Generator().manual_seed(seed)
-    for batch in DataLoader(stacks, batch_size=run.batch, shuffle=True, generator=order):
+    for batch in DataLoader(stacks, batch_size=run.training.batch, shuffle=True, generator=order):
         yield batch["image"].as_tensor().flatten(0, 1)[:, None], batch["label"].as_tensor().flatten(0, 1).long()
 
 
@@ -104,10 +104,10 @@ def reference_probabilities(model: nn.Module, volume: Volume, run: Run) -> Tenso
     height, width, depth = volume.image.shape
     total, count = torch.zeros(depth, run.outputs, height, width), torch.zeros(depth)
     low = float(volume.image.min())
-    for start in range(max(1, depth - run.stack + 1)):
-        places = range(start, min(start + run.stack, depth))
+    for start in range(max(1, depth - run.data.stack + 1)):
+        places = range(start, min(start + run.data.stack, depth))
         # One slice's minimum is not the volume's, with which ``fit`` pads.
-        images = [_padded(volume.image[..., place], volume.spacing[:2], run.side, low) for place in places]
+        images = [_padded(volume.image[..., place], volume.spacing[:2], run.model.image_size, low) for place in places]
         for place, logits in zip(places, model(torch.stack(images)), strict=True):
             native = unfit(logits[None], (height, width), volume.spacing[:2])
             total[place] += native.softmax(dim=1)[0]

@@ -73,7 +73,9 @@ def reference_step(
     model: nn.Module, run: Run, loss: Loss, precision: str = "float32"
 ) -> Callable[[Tensor, Tensor], float]:
     """A function of a batch that trains one step of a reference model and returns its loss."""
-    optimiser = torch.optim.AdamW(trainable(model).values(), lr=run.learning_rate, weight_decay=run.weight_decay)
+    optimiser = torch.optim.AdamW(
+        trainable(model).values(), lr=run.training.learning_rate, weight_decay=run.training.weight_decay
+    )
 
     def step(images: Tensor, labels: Tensor) -> float:
         with computing(precision, images.device):

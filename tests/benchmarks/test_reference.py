@@ -9,7 +9,7 @@ from bench_evaluation import deviations, noise
 from reference_epoch import ReferenceStacks, reference_batches, reference_probabilities
 from reference_step import reference_model
 
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import read_site
 from fedpeft.models.checkpoints.reading import shipped
@@ -17,12 +17,12 @@ from fedpeft.models.initial import build
 from fedpeft.tasks.segmentation import read_volumes, stacks
 from fedpeft.tasks.volume_masks import predict
 
-RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, side=64, batch=3)
+RUN = make_run("flap_sam", "phantom", "sam_tiny", classes=2, image_size=64, batch=3)
 
 
 @pytest.mark.parametrize("depth", [3, 5, 11])
 def test_masks_are_those_of_five_overlapping_stacks(depth):
-    model = build(RUN, shipped(RUN.backbone_row)).eval()
+    model = build(RUN, shipped(RUN.backbone)).eval()
     volume = noise(depth, 80)
     found = predict(model, volume, RUN)
     assert len(found.unique()) > 1
@@ -32,14 +32,16 @@ def test_masks_are_those_of_five_overlapping_stacks(depth):
 
 def test_the_same_slices_five_times_as_often(small_phantom, tmp_path):
     site = read_site(small_phantom / "site-1")
-    run = RUN.with_(negatives=1000)
+    run = RUN.with_(background_ratio=1000)
     volumes = [volume for _, volume in read_volumes(site, "training", PREPROCESSING)]
     samples, data = ReferenceStacks(volumes, tmp_path, run), stacks(run, site, lambda: None, Cache())
     for index, volume in enumerate(volumes):
         depth = volume.image.shape[2]
-        seen = Counter(start + offset for case, start in samples.data if case == index for offset in range(run.stack))
+        seen = Counter(
+            start + offset for case, start in samples.data if case == index for offset in range(run.data.stack)
+        )
         assert set(seen) == set(range(depth))
-        assert all(seen[place] == run.stack for place in range(run.stack - 1, depth - run.stack + 1))
+        assert all(seen[place] == run.data.stack for place in range(run.data.stack - 1, depth - run.data.stack + 1))
     assert sum(len(images) for images, _ in data.epoch(0)) == sum(volume.image.shape[2] for volume in volumes)
 
 

@@ -32,7 +32,9 @@ def asked(fedpeft, small_phantom, tmp_path, monkeypatch):
 
 def test_without_options_it_is_the_jobs_recipe_in_all_settings(asked):
     runs, settings = asked()
-    assert [(label(run), run.seed, run.rounds, run.learning_rate) for run in runs] == [("flap_sam", 0, 10, 5e-3)]
+    assert [(label(run), run.training.seed, run.federation.rounds, run.training.learning_rate) for run in runs] == [
+        ("flap_sam", 0, 10, 5e-3)
+    ]
     assert settings == ["local", "federated", "centralized"]
 
 
@@ -57,7 +59,7 @@ def test_ablations_and_ranks(asked, options, labels, settings):
 
 
 def test_seeds_make_runs(asked):
-    assert [(label(run), run.seed) for run in asked("--methods", "flap_sam,dora", "--seed", "0,3")[0]] == [
+    assert [(label(run), run.training.seed) for run in asked("--methods", "flap_sam,dora", "--seed", "0,3")[0]] == [
         ("flap_sam", 0),
         ("flap_sam", 3),
         ("dora", 0),
@@ -80,7 +82,7 @@ def test_seeds_make_runs(asked):
 )
 def test_learning_rates(asked, options, expected):
     runs, _ = asked("--methods", "flap_sam,full_ft,dec_ft", *options)
-    assert [run.learning_rate for run in runs] == pytest.approx(expected)
+    assert [run.training.learning_rate for run in runs] == pytest.approx(expected)
 
 
 def test_a_training_gives_what_is_not_said(asked):

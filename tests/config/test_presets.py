@@ -6,7 +6,7 @@ import pytest
 
 from fedpeft.config.methods import METHODS
 from fedpeft.config.presets import ABLATIONS, TRAININGS
-from fedpeft.config.run import SETTINGS, Run
+from fedpeft.config.run import SETTINGS, Run, make_run
 
 
 @pytest.mark.parametrize("row", ABLATIONS.values(), ids=ABLATIONS)
@@ -19,7 +19,7 @@ def test_ablations_name_rows_and_settings(row):
 @pytest.mark.parametrize("row", TRAININGS.values(), ids=TRAININGS)
 def test_trainings_are_fields_of_a_run(row):
     assert row.fields().keys() <= {field.name for field in fields(Run)}
-    assert Run("flap_sam", "phantom", **row.fields()).stride == row.stride
+    assert make_run("flap_sam", "phantom", **row.fields()).stride == row.stride
     assert row.note
 
 
@@ -47,13 +47,21 @@ def test_the_papers_training():
 
 def test_the_efficient_training():
     row = TRAININGS["efficient"]
-    run = Run("flap_sam", "phantom", **row.fields(), learning_rate=row.learning_rate)
-    assert (row.one_rate, run.learning_rate) == (False, run.backbone_row.learning_rate)
-    assert (run.rounds, run.local_epochs, run.batch, run.stride, run.weights, run.codec, run.decay) == (
+    run = make_run("flap_sam", "phantom", **row.fields(), learning_rate=row.learning_rate)
+    assert (row.one_rate, run.training.learning_rate) == (False, run.backbone.learning_rate)
+    assert (
+        run.federation.rounds,
+        run.training.local_epochs,
+        run.training.batch,
+        run.data.stride,
+        run.federation.site_weighting,
+        run.federation.codec,
+        run.training.lr_schedule,
+    ) == (
         20,
         0.5,
         2,
-        run.stack,
+        run.data.stack,
         "cases",
         "bfloat16",
         "cosine",

@@ -35,7 +35,7 @@ from in_process import federate
 
 from fedpeft.common.files import read_json, write_json
 from fedpeft.config.datasets import DATASETS
-from fedpeft.config.run import Run
+from fedpeft.config.run import Run, make_run
 from fedpeft.data.datalist import SPLITS, read_sites
 from fedpeft.data.prepare.image_writing import Picture, write_pictures
 from fedpeft.models.checkpoints.reading import shipped
@@ -103,7 +103,7 @@ class Bench:
 
     def run(self, method: str, seed: int) -> Run:
         """A run of the benchmark but for its start and learning rate."""
-        return Run(
+        return make_run(
             method, "images", "vit_tiny", classes=len(self.labels), labels=tuple(self.labels), seed=seed, **self.recipe
         )
 
@@ -160,7 +160,7 @@ def train(task: Task) -> list[CaseScore]:
     if not task.file.exists():
         torch.set_num_threads(1)
         model = federate(task.run, read_sites(task.data), task.checkpoint, task.file.with_suffix(".state"))
-        preprocessing = DATASETS[task.run.dataset].preprocessing
+        preprocessing = DATASETS[task.run.data.dataset].preprocessing
         sites, splits_ = read_sites(task.tested), task.splits
         found = [
             score

@@ -27,7 +27,7 @@ from in_process import federate
 
 from fedpeft.common.files import read_json, write_json
 from fedpeft.config.datasets import DATASETS
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.data.datalist import read_sites
 from fedpeft.data.sources.folder import Tree, prepare_folder
 from fedpeft.data.table import Columns
@@ -90,7 +90,7 @@ class Try:
 def tries(methods: list[str], data: Path, out: Path) -> Iterator[Try]:
     """All learning rates of some methods."""
     for name in methods:
-        rate = Run(name, "folder", "sam_tiny").learning_rate
+        rate = make_run(name, "folder", "sam_tiny").learning_rate
         yield from (Try(name, factor * rate, data, out) for factor in FACTORS)
 
 
@@ -100,9 +100,9 @@ def attempt(item: Try) -> None:
         return
     torch.set_num_threads(1)
     sites = read_sites(item.data)
-    run = Run(item.method, "folder", "sam_tiny", labels=("target",), learning_rate=item.rate, **RECIPE)
-    model = federate(run, sites, shipped(run.backbone_row), item.file.with_suffix(".state"))
-    preprocessing = DATASETS[run.dataset].preprocessing
+    run = make_run(item.method, "folder", "sam_tiny", labels=("target",), learning_rate=item.rate, **RECIPE)
+    model = federate(run, sites, shipped(run.backbone), item.file.with_suffix(".state"))
+    preprocessing = DATASETS[run.data.dataset].preprocessing
     values = [mean_score(score_site(model, site, "test", run, preprocessing)) for site in sites]
     write_json(item.file, {"dice": fmean(values), "sites": values})
 

@@ -33,7 +33,7 @@ class Try:
     @property
     def file(self) -> Path:
         """Where the result is kept."""
-        return self.out / f"{self.run.method}-{self.run.learning_rate:.2e}.json"
+        return self.out / f"{self.run.model.method}-{self.run.training.learning_rate:.2e}.json"
 
 
 def choose(start: Run, methods: Sequence[str], data: Path, out: Path, workers: int) -> dict[str, float]:
@@ -53,15 +53,15 @@ def choose(start: Run, methods: Sequence[str], data: Path, out: Path, workers: i
             clock.tick(item.file.stem)
     best: dict[str, tuple[float, float]] = {}
     for item in items:
-        found = read_json(item.file)["balanced_accuracy"], item.run.learning_rate
-        best[item.run.method] = max(best.get(item.run.method, (-1.0, 0.0)), found)
+        found = read_json(item.file)["balanced_accuracy"], item.run.training.learning_rate
+        best[item.run.model.method] = max(best.get(item.run.model.method, (-1.0, 0.0)), found)
     return {name: rate for name, (_, rate) in best.items()}
 
 
 def _tries(start: Run, methods: Sequence[str], data: Path, out: Path) -> Iterator[Try]:
     for name in methods:
         run = start.with_(method=name, learning_rate=0.0)
-        yield from (Try(run.with_(learning_rate=factor * run.learning_rate), data, out) for factor in FACTORS)
+        yield from (Try(run.with_(learning_rate=factor * run.training.learning_rate), data, out) for factor in FACTORS)
 
 
 def _attempt(item: Try) -> None:
@@ -70,7 +70,7 @@ def _attempt(item: Try) -> None:
         return
     torch.set_num_threads(1)
     run, sites = item.run, read_sites(item.data)
-    model = federate(run, sites, shipped(run.backbone_row), item.file.with_suffix(".state"))
-    preprocessing = DATASETS[run.dataset].preprocessing
+    model = federate(run, sites, shipped(run.backbone), item.file.with_suffix(".state"))
+    preprocessing = DATASETS[run.data.dataset].preprocessing
     scores = [score for site in sites for score in score_site(model, site, "validation", run, preprocessing)]
     write_json(item.file, {"balanced_accuracy": mean_score(scores)})

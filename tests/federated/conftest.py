@@ -19,7 +19,7 @@ def federation(small_phantom, small_pictures):
 
     def run(folder: Path, job, sites, threads, change=lambda files: None, allow=()):
         data = folder / "data"
-        given = {"segmentation": small_phantom, "classification": small_pictures}[job.run.task]
+        given = {"segmentation": small_phantom, "classification": small_pictures}[job.run.task.name]
         for index, name in enumerate(sites):
             source = given / f"site-{index % 3 + 1}"
             shutil.copytree(given / name if (given / name).is_dir() else source, data / name)
@@ -28,7 +28,7 @@ def federation(small_phantom, small_pictures):
         rules = policy()
         rules["class_allow_list"] += allow
         (workspace / "local" / "resources.json").write_text(json.dumps(rules))
-        register(workspace, job.run.dataset, data)
+        register(workspace, job.run.data.dataset, data)
         path = write(job, folder / "jobs")
         for name in ("config_fed_server.json", "config_fed_client.json"):
             file = path / "app" / "config" / name

@@ -7,7 +7,7 @@ from wire import wire_bytes
 
 from fedpeft.config.jobs import Job
 from fedpeft.config.methods import METHODS
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.flare.filters import declared_bytes
 from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.models.initial import build
@@ -25,13 +25,13 @@ SLOW_PICTURES = [name for name, row in METHODS.items() if "classification" in ro
 
 @pytest.mark.parametrize("method", [*ALWAYS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_a_rows_round_gives_the_weights_of_the_algebra_bit_for_bit(method, federation, small_phantom, tmp_path):
-    run = Run(method, "phantom", "sam_tiny", classes=2, rounds=1, side=48)
+    run = make_run(method, "phantom", "sam_tiny", classes=2, rounds=1, image_size=48)
     workspace, folder = federation(tmp_path, Job("test", run, min_sites=2), SITES, threads=2)
     assert folder.description["status"] == "finished"
     found, expected = folder.tensors(), by_hand(run, small_phantom, tmp_path / "hand", SITES)
     assert {key: tuple(value.shape) for key, value in found.items()} == payload(run)
     assert [key for key, value in found.items() if not torch.equal(value, expected[key])] == []
-    initial = trainable(build(run, shipped(run.backbone_row)))
+    initial = trainable(build(run, shipped(run.backbone)))
     still = [key for key, value in found.items() if torch.equal(value, initial[key])]
     unused = ("mask_decoder.iou_prediction_head.", "prompt_encoder.")
     assert all(key.startswith(unused) for key in still)
@@ -45,14 +45,14 @@ def test_pictures_go_the_same_way_bit_for_bit_and_send_what_the_rounds_declare(
     method, federation, small_pictures, tmp_path
 ):
     fields = {"classes": 3, "side": 32, "initial": "random", "blocks": 2}
-    run = Run(method, "images", "vit_tiny", rounds=3, batch=4, codec=CODEC.get(method, "bfloat16"), **fields)
+    run = make_run(method, "images", "vit_tiny", rounds=3, batch=4, codec=CODEC.get(method, "bfloat16"), **fields)
     workspace, folder = federation(tmp_path, Job("test", run, min_sites=2), SITES, threads=2)
     assert folder.description["status"] == "finished"
     found, expected = folder.tensors(), by_hand(run, small_pictures, tmp_path / "hand", SITES)
     assert {key: tuple(value.shape) for key, value in found.items()} == whole(run)
     assert [key for key, value in found.items() if not torch.equal(value, expected[key])] == []
-    up = [declared_bytes(payload(run, round_), run.codec) for round_ in range(3)]
-    down = [declared_bytes(download(run, round_), run.codec) for round_ in range(4)]
+    up = [declared_bytes(payload(run, round_), run.federation.codec) for round_ in range(3)]
+    down = [declared_bytes(download(run, round_), run.federation.codec) for round_ in range(4)]
     records = folder.rounds()
     assert [{item["bytes_up"] for item in record["sites"].values()} for record in records] == [{size} for size in up]
     assert sorted(wire_bytes(workspace, "up")) == pytest.approx(sorted(2 * up), rel=0.05, abs=16 * 1024)

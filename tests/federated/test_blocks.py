@@ -7,13 +7,13 @@ import torch
 from by_hand import by_hand
 
 from fedpeft.algebra.average import average_payload
-from fedpeft.config.run import Run, selected_blocks
+from fedpeft.config.run import make_run, selected_blocks
 from fedpeft.data.datalist import read_sites
 from fedpeft.models.initial import build
 from fedpeft.models.payload import BLOCK, download, payload, trainable, whole
 from fedpeft.training.client.trainer import SiteTrainer, StaleSiteError
 
-RUN = Run("sba", "images", "vit_tiny", classes=3, rounds=6, side=32, batch=4, blocks=2, initial="random")
+RUN = make_run("sba", "images", "vit_tiny", classes=3, rounds=6, image_size=32, batch=4, blocks=2, initial="random")
 
 
 def blocks_of(tensors):
@@ -24,7 +24,7 @@ def blocks_of(tensors):
 def test_a_round_declares_the_drawn_blocks_and_what_every_round_trains(method):
     run = RUN.with_(method=method, blocks=2)
     attention = {key for key in whole(run) if ".attn." in key}
-    for round_ in range(run.rounds):
+    for round_ in range(run.federation.rounds):
         declared = set(payload(run, round_))
         assert blocks_of(declared & attention) == set(selected_blocks(run, round_))
         assert declared - attention == set(whole(run)) - attention
@@ -58,7 +58,7 @@ def follow(small_pictures, tmp_path):
         leader, follower = (SiteTrainer(RUN, site, build(RUN, None), tmp_path / name) for name in ("a", "b"))
         tensors = {key: value.detach().clone() for key, value in trainable(build(RUN, None)).items()}
         answers = []
-        for round_ in range(RUN.rounds):
+        for round_ in range(RUN.federation.rounds):
             received = {key: tensors[key] for key in download(RUN, round_)}
             if round_ in restart:
                 follower = SiteTrainer(RUN, site, build(RUN, None), tmp_path / "b")
@@ -71,7 +71,7 @@ def follow(small_pictures, tmp_path):
                     answers.append(str(error))
             update = leader.train(received, round_)
             base = {key: tensors[key] for key in update.difference}
-            tensors |= average_payload(base, [update.difference], [1.0], RUN.method_row.rule_of)[0]
+            tensors |= average_payload(base, [update.difference], [1.0], RUN.method.rule_of)[0]
         return answers
 
     return run

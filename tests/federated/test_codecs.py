@@ -9,7 +9,7 @@ from nvflare.app_common.app_constant import AppConstants
 
 from fedpeft.algebra.feedback import fed_back
 from fedpeft.config.methods import METHODS
-from fedpeft.config.run import CODECS, Run
+from fedpeft.config.run import CODECS, make_run
 from fedpeft.flare.aggregator import AdapterAggregator
 from fedpeft.flare.filters import declared_bytes
 from fedpeft.flare.generator import PayloadGenerator
@@ -36,7 +36,7 @@ class Exchange:
     """Rounds of one site that trains nothing: it sends differences drawn at random, smaller than the codec's steps."""
 
     def __init__(self, run, data, folder):
-        site_file = register(folder / "workspace", run.dataset, data)
+        site_file = register(folder / "workspace", run.data.dataset, data)
         engine = Engine(JobRun(run.to_dict()), site_file.parent, folder / "app")
         self.run, self.folder = run, RunFolder(folder / "app" / "run")
         self.server, self.site = context(engine, "server", "site-1"), context(engine, "site-1", "server")
@@ -62,7 +62,9 @@ class Exchange:
         difference = {key: 1e-4 * torch.randn(shape, generator=g) for key, shape in payload(self.run, round_).items()}
         self.meant |= {key: self.meant[key] + value for key, value in difference.items()}
         sent, residual = fed_back(
-            difference, {key: self.residual[key] for key in difference if key in self.residual}, self.run.codec
+            difference,
+            {key: self.residual[key] for key in difference if key in self.residual},
+            self.run.federation.codec,
         )
         self.residual = {key: value for key, value in self.residual.items() if key not in difference} | residual
         answer = DXO(DataKind.WEIGHT_DIFF, data=sent, meta={META: REPORT}).to_shareable()
@@ -82,9 +84,9 @@ def played(request, small_phantom, small_pictures, tmp_path_factory):
     task, name, codec = request.param
     small = {"side": 32, "rounds": ROUNDS, "codec": codec}
     if task == "segmentation":
-        run, data = Run(name, "phantom", "sam_tiny", classes=2, **small), small_phantom
+        run, data = make_run(name, "phantom", "sam_tiny", classes=2, **small), small_phantom
     else:
-        run, data = Run(name, "images", "vit_tiny", classes=3, initial="random", blocks=2, **small), small_pictures
+        run, data = make_run(name, "images", "vit_tiny", classes=3, initial="random", blocks=2, **small), small_pictures
     exchange = Exchange(run, data, tmp_path_factory.mktemp(name))
     initial = {key: value.clone() for key, value in exchange.learnable[ModelLearnableKey.WEIGHTS].items()}
     found = []
@@ -99,7 +101,7 @@ def test_what_travels_has_the_declared_size(played):
     exchange, _, found = played
     for round_, sizes, _, _ in found:
         expected = (download(exchange.run, round_), payload(exchange.run, round_))
-        assert sizes == [declared_bytes(shapes, exchange.run.codec) for shapes in expected]
+        assert sizes == [declared_bytes(shapes, exchange.run.federation.codec) for shapes in expected]
 
 
 def test_server_and_site_hold_the_same_tensors_after_every_round(played):
@@ -115,7 +117,7 @@ def test_nothing_of_what_a_site_meant_is_lost(played):
     """But for what it owes: the codec's rounding stays at the server, where it adds up. Products turn; means do not."""
     exchange, initial, _ = played
     weights = exchange.learnable[ModelLearnableKey.WEIGHTS]
-    rules = exchange.run.method_row.rule_of
+    rules = exchange.run.method.rule_of
     means = [key for key in weights if rules(key) == "mean"]
     if not means:
         pytest.skip("every tensor of this row is a factor")
@@ -131,7 +133,7 @@ def test_the_server_can_go_on_from_its_folder(played):
     exchange, _, _ = played
     exact = exchange.folder.exact()
     assert all(torch.equal(exact[key], value) for key, value in exchange.learnable[ModelLearnableKey.WEIGHTS].items())
-    assert (exchange.folder.path / "exact.safetensors").is_file() == (exchange.run.codec != "float32")
+    assert (exchange.folder.path / "exact.safetensors").is_file() == (exchange.run.federation.codec != "float32")
 
 
 def test_every_codec_is_run_here():

@@ -7,9 +7,9 @@ import torch
 
 from fedpeft.common.files import read_tensors
 from fedpeft.config.jobs import Job
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 
-RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=1, side=48)
+RUN = make_run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=1, image_size=48)
 ALLOWED = ["misbehaving.executor.MisbehavingExecutor", "misbehaving.controller.CollectingRounds"]
 
 
@@ -57,7 +57,7 @@ def test_a_site_submits_its_own_trained_model(one_good_site):
     submitted = {site: read_tensors(folder.path / f"submitted-{site}.safetensors") for site in ("good", "nan")}
     final = folder.tensors()
     assert submitted["good"].keys() == final.keys()
-    means = [key for key in final if RUN.method_row.rule_of(key) == "mean"]
+    means = [key for key in final if RUN.method.rule_of(key) == "mean"]
     assert all(torch.allclose(submitted["good"][key], final[key], atol=1e-6) for key in means)
     assert not all(torch.allclose(submitted["nan"][key], final[key], atol=1e-6) for key in means)
 

@@ -23,7 +23,7 @@ from nvflare.private.fed.client.client_req_processors import ClientRequestProces
 
 from fedpeft.algebra.codec import CODECS, decode, nbytes, roundtrip
 from fedpeft.config.jobs import JOBS
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.deploy.limits import JobFiles, NoShell, SiteLimit
 from fedpeft.flare.filters import DecodePayload, EncodePayload, declared_bytes
 from fedpeft.flare.job_run import JobRun
@@ -36,7 +36,7 @@ REPORT = {"cases": 3, "loss": 0.5, "seconds": 1.0, "dice": {"organ": 0.9}}
 
 class Engine:
     def __init__(self, codec, local):
-        self.job = JobRun(Run("pdec_ft", "phantom", "sam_tiny", classes=2, codec=codec).to_dict())
+        self.job = JobRun(make_run("pdec_ft", "phantom", "sam_tiny", classes=2, codec=codec).to_dict())
         self.local = local
         self.events = []
 

@@ -9,14 +9,14 @@ from nvflare.apis.shareable import Shareable
 from nvflare.app_common.app_constant import AppConstants
 
 from fedpeft.algebra.codec import CODECS, encode, nbytes, roundtrip
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.flare.executor import Refused, SiteExecutor
 from fedpeft.flare.filters import CheckMetrics, DecodePayload, EncodePayload, declared_bytes
 from fedpeft.flare.job_run import JobRun
 from fedpeft.flare.messages import META, REASON, is_ok, reason_of, refusal, site_report
 from fedpeft.flare.round_line import round_line
 
-RUN = Run("pdec_ft", "phantom", "sam_tiny", classes=2, codec="bfloat16")
+RUN = make_run("pdec_ft", "phantom", "sam_tiny", classes=2, codec="bfloat16")
 GOOD = {"cases": 3, "loss": 0.5, "seconds": 1.0, "dice": {"organ": 0.9}}
 
 

@@ -9,7 +9,7 @@ from nvflare.app_common.abstract.model import ModelLearnableKey
 from nvflare.app_common.app_constant import AppConstants
 
 from fedpeft.config.methods import METHODS, method
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.flare.aggregator import RECORD, AdapterAggregator
 from fedpeft.flare.executor import SiteExecutor
 from fedpeft.flare.filters import declared_bytes
@@ -35,7 +35,7 @@ class Round:
     """One round with one site: what entered it, what the site sent, what the server made of it."""
 
     def __init__(self, run, data, folder):
-        site_file = register(folder / "workspace", run.dataset, data)
+        site_file = register(folder / "workspace", run.data.dataset, data)
         engine = Engine(JobRun(run.to_dict()), site_file.parent, folder / "app")
         server, site = context(engine, "server", "site-1"), context(engine, "site-1", "server")
         persistor, aggregator, executor = RunFolderPersistor(), AdapterAggregator(), SiteExecutor()
@@ -64,9 +64,9 @@ def played(request, small_phantom, small_pictures, tmp_path_factory):
     task, name = request.param
     small = {"side": 32, "rounds": 1, "batch": 2}
     if task == "segmentation":
-        run, data = Run(name, "phantom", "sam_tiny", classes=2, **small), small_phantom
+        run, data = make_run(name, "phantom", "sam_tiny", classes=2, **small), small_phantom
     else:
-        run, data = Run(name, "images", "vit_tiny", classes=3, initial="random", **small), small_pictures
+        run, data = make_run(name, "images", "vit_tiny", classes=3, initial="random", **small), small_pictures
     return run, Round(run, data, tmp_path_factory.mktemp(name))
 
 
@@ -108,7 +108,7 @@ def effective(tensors, rule_of):
 
 def test_one_site_alone_gets_its_own_training_back(played):
     run, round_ = played
-    rule_of = method(run.method).rule_of
+    rule_of = method(run.model.method).rule_of
     local = {key: round_.before[key].double() + value.double() for key, value in round_.difference.items()}
     expected, found = effective(local, rule_of), effective(round_.after, rule_of)
     assert found.keys() == expected.keys()
@@ -118,7 +118,7 @@ def test_one_site_alone_gets_its_own_training_back(played):
 
 def test_the_round_reports_the_fit_of_what_is_refactored(played):
     run, round_ = played
-    groups = {key.rpartition(".")[0] for key in round_.difference if method(run.method).rule_of(key) != "mean"}
+    groups = {key.rpartition(".")[0] for key in round_.difference if method(run.model.method).rule_of(key) != "mean"}
     assert round_.record["averaging"].keys() == groups
     for report in round_.record["averaging"].values():
         assert 0 <= report["truncation_error"] <= 1e-5 and report["energy_kept"] > 1 - 1e-9
@@ -127,7 +127,7 @@ def test_the_round_reports_the_fit_of_what_is_refactored(played):
 def test_the_mean_of_a_site_alone_is_exact(played):
     run, round_ = played
     for key, value in round_.after.items():
-        if method(run.method).rule_of(key) == "mean":
+        if method(run.model.method).rule_of(key) == "mean":
             assert torch.equal(value, (round_.before[key].double() + round_.difference[key].double()).float()), key
 
 

@@ -22,13 +22,13 @@ from nvflare.fuel.hci.client import file_transfer
 
 from fedpeft.cli.main import main
 from fedpeft.config.jobs import Job
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.data.datalist import read_site
 from fedpeft.flare.rendering import write
 from fedpeft.training.server.run_folder import find_run
 
 SITES = ["hospital-1", "hospital-2"]
-RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=2, side=48)
+RUN = make_run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=2, image_size=48)
 FOREIGN_CLASS = {
     "client": "nvflare.app_common.executors.client_api_executor.ClientAPIExecutor",
     "server": "nvflare.app_common.workflows.scatter_and_gather.ScatterAndGather",

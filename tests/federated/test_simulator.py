@@ -9,13 +9,13 @@ from by_hand import by_hand
 from wire import wire_bytes
 
 from fedpeft.config.jobs import Job
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.models.initial import build
 from fedpeft.models.payload import payload, trainable
 
 SITES = ["site-1", "site-2", "site-3"]
-RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=2, side=48)
+RUN = make_run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=2, image_size=48)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_the_run_finished_and_its_payload_is_the_declared_one(three_threads):
 
 def test_something_was_learnt_and_everything_that_travels_moved(three_threads):
     _, folder = three_threads
-    initial = trainable(build(RUN, shipped(RUN.backbone_row)))
+    initial = trainable(build(RUN, shipped(RUN.backbone)))
     still = [key for key, tensor in folder.tensors().items() if torch.equal(tensor, initial[key])]
     assert not still
     losses = [[item["loss"] for item in record["sites"].values()] for record in folder.rounds()]
@@ -133,14 +133,14 @@ def test_optimiser_state_stays_at_the_sites(three_threads):
 @pytest.mark.slow
 def test_a_federation_ends_early_when_the_sites_validation_has_stopped_to_improve(federation, tmp_path):
     """Three colours are told apart soon, and nothing is better than all."""
-    run = Run(
+    run = make_run(
         "linear_probe",
         "images",
         "vit_tiny",
         classes=3,
         rounds=30,
         patience=2,
-        side=32,
+        image_size=32,
         batch=4,
         initial="random",
         learning_rate=2e-2,

@@ -9,7 +9,7 @@ import pytest
 from nvflare.fuel.flare_api import api_spec
 
 from fedpeft.cli.main import main
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.deploy import session as session_module
 from fedpeft.deploy.continuation import CONTINUED_BY
 from fedpeft.deploy.following import finished_run, follow, told
@@ -18,7 +18,7 @@ from fedpeft.training.server.run_folder import RunFolder
 
 HEAD = "2026-01-01 00:00:00,000 - RunFolderPersistor - INFO - [identity=fedpeft] - "
 ROUND = HEAD + "fedpeft | round {}/4 | Dice at its start 0.500 (hospital-1 0.500) | loss 0.5 | up 1.0 kB | {} s"
-RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=2, side=48)
+RUN = make_run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=2, image_size=48)
 
 
 class Server:

@@ -22,12 +22,12 @@ from proxy import Proxy
 
 from fedpeft.common.files import read_json, write_json
 from fedpeft.config.jobs import Job
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.deploy.continuation import CONTINUED_BY
 from fedpeft.flare.rendering import write
 
 HOLDING = "misbehaving.holding.HoldingExecutor"
-RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=4, side=32)
+RUN = make_run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=4, image_size=32)
 TWO, THREE = ("hospital-1", "hospital-2"), ("hospital-1", "hospital-2", "hospital-3")
 CUT = 30
 # Seconds after which a test gives up: generous, and nothing is concluded from them.
@@ -113,12 +113,15 @@ class Federation:
             last, job = job, meta.get(CONTINUED_BY)
         folder = self.consortium.run_folder(last)
         description, sites = folder.description, self.consortium.sites
-        assert (description["status"], description["rounds_done"]) == ("finished", RUN.rounds), description
+        assert (description["status"], description["rounds_done"]) == ("finished", RUN.federation.rounds), description
         assert tuple(statuses) == outcome.jobs
         assert tuple(description["continued_after"]) == outcome.continued_after
-        there = [{site for site in sites if round_ not in outcome.away.get(site, ())} for round_ in range(RUN.rounds)]
+        there = [
+            {site for site in sites if round_ not in outcome.away.get(site, ())}
+            for round_ in range(RUN.federation.rounds)
+        ]
         assert [set(item["sites"]) for item in folder.rounds()] == there
-        assert [item["round"] for item in folder.rounds()] == list(range(RUN.rounds))
+        assert [item["round"] for item in folder.rounds()] == list(range(RUN.federation.rounds))
         away = {(site, round_) for site, rounds in outcome.away.items() for round_ in rounds}
         expected = by_hand(RUN, self.data, self.data / "state", sites, away)
         found = folder.tensors()

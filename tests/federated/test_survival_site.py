@@ -23,7 +23,9 @@ DONE = ("FINISHED:COMPLETED",)
 FAULTS.update(
     {
         "a trainer is killed in a round": Outcome(DONE, {}, ()),
-        "a trainer is killed again and again": Outcome(DONE, {"hospital-2": tuple(range(1, RUN.rounds))}, ()),
+        "a trainer is killed again and again": Outcome(
+            DONE, {"hospital-2": tuple(range(1, RUN.federation.rounds))}, ()
+        ),
         "a site's disk is full for a round": Outcome(DONE, {"hospital-2": (0,)}, ()),
     }
 )

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fedpeft.config.methods import METHODS, Adapter
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.models.adapters.base import AdapterModule
 from fedpeft.models.adapters.fact import FacTLinear, TensorTrain, Tucker
 from fedpeft.models.adapters.lora import DoRAFactors, DoRALinear, Gate, MoLELinear
@@ -16,7 +16,7 @@ from fedpeft.models.payload import trainable
 from fedpeft.models.sam.attention import GridAttention
 from fedpeft.models.sam.parts import Block
 
-TINY = Run("flap_sam", "phantom", "sam_tiny", classes=2)
+TINY = make_run("flap_sam", "phantom", "sam_tiny", classes=2)
 FUSED = Adapter("any", "*", slots=("q", "v"), of=("q", "k", "v"))
 PLAIN = Adapter("any", "*")
 ADAPTING = [name for name, row in METHODS.items() if "segmentation" in row.tasks and row.adapters and not row.stages]
@@ -37,7 +37,7 @@ def x(*shape):
 @pytest.mark.parametrize("method", ADAPTING)
 def test_an_adapted_model_begins_as_the_foundation_model(method):
     images = torch.rand(5, 1, 96, 96, generator=torch.Generator().manual_seed(0))
-    weights = shipped(TINY.backbone_row)
+    weights = shipped(TINY.backbone)
     adapted, plain = (build(TINY.with_(method=name), weights).eval() for name in (method, "pdec_ft"))
     with torch.no_grad():
         torch.testing.assert_close(adapted(images), plain(images), rtol=1e-5, atol=1e-5)
@@ -141,7 +141,7 @@ def test_a_mixer_refuses_slices_that_make_no_whole_stack():
 
 
 def test_ma_sam_mixes_the_slices_of_a_stack_and_never_two_stacks():
-    model = build(TINY.with_(method="ma_sam"), shipped(TINY.backbone_row)).eval()
+    model = build(TINY.with_(method="ma_sam"), shipped(TINY.backbone)).eval()
     for module in model.modules():
         if isinstance(module, SliceMixer):
             nn.init.normal_(module.up.weight, std=0.1, generator=torch.Generator().manual_seed(0))
@@ -178,7 +178,7 @@ def test_every_parameter_of_an_adapter_is_known_as_added(method):
 
 
 def test_samed_has_sams_own_decoder_and_its_logits_come_back_at_the_inputs_side():
-    model = build(TINY.with_(method="samed", side=64), shipped(TINY.backbone_row)).eval()
+    model = build(TINY.with_(method="samed", image_size=64), shipped(TINY.backbone)).eval()
     assert [type(layer).__name__ for layer in model.mask_decoder.output_upscaling] == [
         "Doubling",
         "ChannelNorm",
@@ -188,5 +188,5 @@ def test_samed_has_sams_own_decoder_and_its_logits_come_back_at_the_inputs_side(
     ]
     with torch.no_grad():
         assert model(torch.rand(2, 1, 64, 64)).shape == (2, 3, 64, 64)
-    first = build(TINY, shipped(TINY.backbone_row)).state_dict()["mask_decoder.output_upscaling.3.weight"]
+    first = build(TINY, shipped(TINY.backbone)).state_dict()["mask_decoder.output_upscaling.3.weight"]
     assert torch.equal(model.state_dict()["mask_decoder.output_upscaling.3.weight"], first)

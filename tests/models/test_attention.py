@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fedpeft.config.methods import METHODS, Adapter
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.models.adapters.lora import LoRALinear, LowRank
 from fedpeft.models.adapters.low_rank_sum import LowRankSum
 from fedpeft.models.initial import build
@@ -20,7 +20,7 @@ from fedpeft.tasks.segmentation import make_loss
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from reference_step import reference_model  # noqa: E402
 
-TINY = Run("flap_sam", "phantom", "sam_tiny", classes=2)
+TINY = make_run("flap_sam", "phantom", "sam_tiny", classes=2)
 SEGMENTING = [name for name, row in METHODS.items() if "segmentation" in row.tasks]
 CLASSIFYING = [name for name in ("full_ft", "lora", "bitfit", "sba", "adapters") if name in METHODS]
 
@@ -68,7 +68,7 @@ def assert_equal(model, images, labels, loss):
 @pytest.mark.parametrize("method", SEGMENTING)
 def test_every_row_segments_as_the_published_classes(method):
     """On 32 pixels: 4 x 4 tokens."""
-    run = TINY.with_(method=method, side=32)
+    run = TINY.with_(method=method, image_size=32)
     model = filled(build(run, None), scale=0.1)
     labels = torch.randint(0, 3, (5, 32, 32), generator=torch.Generator().manual_seed(0))
     assert_equal(model, gaussian(5, 1, 32, 32), labels, make_loss(run))
@@ -76,7 +76,7 @@ def test_every_row_segments_as_the_published_classes(method):
 
 @pytest.mark.parametrize("method", CLASSIFYING)
 def test_rows_on_sams_encoder_classify_as_the_published_classes(method):
-    run = Run(method, "images", "sam_tiny", classes=3, side=32)
+    run = make_run(method, "images", "sam_tiny", classes=3, image_size=32)
     model = filled(build(run, None), scale=0.1)
     assert_equal(model, gaussian(3, 3, 32, 32), torch.tensor([0, 2, 1]), nn.functional.cross_entropy)
 
@@ -113,7 +113,7 @@ def test_relative_positions_matter_here():
 
 
 def test_float32_differs_by_rounding_alone():
-    model = build(TINY.with_(side=64), None).eval()
+    model = build(TINY.with_(image_size=64), None).eval()
     for path, tensor in model.named_parameters():
         if "rel_pos" in path or path.endswith(".B"):
             nn.init.normal_(tensor, std=0.1, generator=torch.Generator().manual_seed(0))
@@ -140,7 +140,7 @@ def test_lora_in_one_function_has_the_derivative_of_its_formula(adapter, bias):
 
 def test_nothing_is_kept_for_blocks_before_the_first_trained_one():
     """A decoder that trains alone: the frozen encoder's output needs no gradient."""
-    model = build(TINY.with_(method="dec_ft", side=32), None)
+    model = build(TINY.with_(method="dec_ft", image_size=32), None)
     assert not model.image_encoder(torch.zeros(1, 3, 32, 32)).requires_grad
-    model = build(TINY.with_(side=32), None)
+    model = build(TINY.with_(image_size=32), None)
     assert not model.image_encoder.patch_embed(torch.zeros(1, 3, 32, 32)).requires_grad

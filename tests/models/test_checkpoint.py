@@ -5,13 +5,13 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import interpolate
 
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.models.checkpoints.reading import read_checkpoint, sha256_of
 from fedpeft.models.initial import build, skeleton
 from fedpeft.models.sam.parts import modeling
 
-VIT_B = Run("flap_sam", "phantom", "sam_vit_b", classes=1)
-TINY = Run("flap_sam", "phantom", "sam_tiny", classes=1)
+VIT_B = make_run("flap_sam", "phantom", "sam_vit_b", classes=1)
+TINY = make_run("flap_sam", "phantom", "sam_tiny", classes=1)
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def published(tmp_path_factory):
 @pytest.mark.parametrize("side", [224, 512])
 def test_the_published_form_loads_at_any_side(published, side):
     path, tensors = published
-    run = VIT_B.with_(side=side)
-    found = read_checkpoint(path, skeleton(run), run.backbone_row)
+    run = VIT_B.with_(image_size=side)
+    found = read_checkpoint(path, skeleton(run), run.backbone)
     grid = side // 16
     positions = interpolate(tensors["image_encoder.pos_embed"].permute(0, 3, 1, 2), size=(grid, grid), mode="bilinear")
     torch.testing.assert_close(found["image_encoder.pos_embed"], positions.permute(0, 2, 3, 1))
@@ -84,7 +84,7 @@ def tiny_tensors():
 
 
 def read(path):
-    return read_checkpoint(path, skeleton(TINY), TINY.backbone_row)
+    return read_checkpoint(path, skeleton(TINY), TINY.backbone)
 
 
 @pytest.mark.parametrize("form", ["pth", "safetensors"])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fedpeft.config.methods import METHODS
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.models.adapters.base import adapter_prefixes
 from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.models.initial import build
@@ -33,7 +33,7 @@ FORMULAS = {
     "adapters": lambda r, p: (12 * 2 * (2 * D * r + r + D), 0),
     "sba_vpt": lambda r, p: (12 * p * D, 12 * ATTENTION),
 }
-VIT = Run("linear_probe", "images", "vit_tiny", classes=3)
+VIT = make_run("linear_probe", "images", "vit_tiny", classes=3)
 SAM = VIT.with_(backbone="sam_tiny")
 PLACES = [(VIT, name) for name in ROWS] + [(SAM, name) for name in ROWS if name != "vpt_shallow"]
 # Prompts change what the other tokens see from the start.
@@ -48,15 +48,15 @@ def test_there_are_thirteen_rows_and_a_formula_for_each():
 @pytest.mark.parametrize(("rank", "prompts", "blocks"), [(1, 1, 1), (4, 10, 3), (8, 50, 12)])
 @pytest.mark.parametrize("method", ROWS)
 def test_counts_by_formula(method, rank, prompts, blocks):
-    run = Run(method, "isic2019", "vit_b16", classes=8, rank=rank, prompts=prompts, blocks=blocks)
+    run = make_run(method, "isic2019", "vit_b16", classes=8, rank=rank, prompts=prompts, blocks=blocks)
     more, own = FORMULAS[method](rank, prompts)
     assert counts(run) == (more + own + HEAD, ENCODER + HEAD + more)
 
 
 @pytest.mark.parametrize(("method", "rank", "prompts"), [("lora", 8, 0), ("vpt_deep", 8, 10), ("dvpt", 4, 10)])
 def test_counts_at_the_rows_defaults(method, rank, prompts):
-    run = Run(method, "isic2019", "vit_b16", classes=8)
-    assert (run.rank, run.prompts) == (rank, prompts)
+    run = make_run(method, "isic2019", "vit_b16", classes=8)
+    assert (run.option("rank"), run.option("prompts")) == (rank, prompts)
     assert counts(run)[0] == FORMULAS[method](rank, prompts)[0] + HEAD
 
 
@@ -73,7 +73,7 @@ def model_of(run, method):
 @pytest.mark.parametrize(("run", "method"), PLACES)
 def test_what_is_declared_gets_gradients_and_nothing_else(run, method):
     model = model_of(run, method)
-    images = torch.rand(2, 3, run.side, run.side, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(2, 3, run.model.image_size, run.model.image_size, generator=torch.Generator().manual_seed(0))
     logits = model(images)
     assert logits.shape == (2, 3)
     torch.nn.functional.cross_entropy(logits, torch.tensor([0, 2])).backward()
@@ -87,8 +87,8 @@ def test_what_is_declared_gets_gradients_and_nothing_else(run, method):
 
 @pytest.mark.parametrize(("run", "method"), UNCHANGED)
 def test_an_adapted_model_begins_as_the_foundation_model(run, method):
-    checkpoint = shipped(run.backbone_row) if run is SAM else None
-    images = torch.rand(2, 3, run.side, run.side, generator=torch.Generator().manual_seed(0))
+    checkpoint = shipped(run.backbone) if run is SAM else None
+    images = torch.rand(2, 3, run.model.image_size, run.model.image_size, generator=torch.Generator().manual_seed(0))
     adapted, plain = (build(run.with_(method=name), checkpoint).eval() for name in (method, "linear_probe"))
     with torch.no_grad():
         for model in (adapted, plain):

@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 
 from fedpeft.cli import methods
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.models.initial import skeleton
 from fedpeft.models.payload import payload
 
@@ -28,7 +28,7 @@ PUBLISHED = {
 
 @cache
 def counted(method, backbone, classes, rank):
-    return methods.counted(Run(method, "folder", backbone, classes=classes, rank=rank))
+    return methods.counted(make_run(method, "folder", backbone, classes=classes, rank=rank))
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_dora_and_mole_by_formula(rank):
 
 def test_a_row_becomes_what_the_backbone_can():
     """SAMed's 512 px are more than the small backbone was trained at."""
-    assert (Run("samed", "folder", "sam_vit_b").side, Run("samed", "folder", "sam_tiny").side) == (512, 96)
-    assert (Run("samed", "folder", "sam_vit_b").rank, Run("samed", "folder", "sam_tiny").rank) == (4, 4)
-    assert Run("samed", "folder", "sam_tiny").upscaling == (32, 16)
+    assert (make_run("samed", "folder", "sam_vit_b").side, make_run("samed", "folder", "sam_tiny").side) == (512, 96)
+    assert (make_run("samed", "folder", "sam_vit_b").rank, make_run("samed", "folder", "sam_tiny").rank) == (4, 4)
+    assert make_run("samed", "folder", "sam_tiny").upscaling == (32, 16)
 
 
 def test_a_further_class_costs_a_token_and_a_hyper_network():
@@ -107,7 +107,7 @@ def test_a_further_class_costs_a_token_and_a_hyper_network():
 
 
 def test_what_does_not_travel_is_frozen():
-    run = Run("flap_sam", "phantom", "sam_tiny", classes=2)
+    run = make_run("flap_sam", "phantom", "sam_tiny", classes=2)
     declared = payload(run)
     for path, parameter in skeleton(run).named_parameters():
         assert parameter.requires_grad == (path in declared)
@@ -118,4 +118,4 @@ def test_what_does_not_travel_is_frozen():
 
 def test_a_round_outside_the_run_has_no_payload():
     with pytest.raises(ValueError, match="round 11"):
-        payload(Run("flap_sam", "phantom", "sam_tiny", rounds=10), 11)
+        payload(make_run("flap_sam", "phantom", "sam_tiny", rounds=10), 11)

@@ -5,11 +5,11 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import interpolate
 
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.models.checkpoints.reading import read_checkpoint
 from fedpeft.models.initial import build, skeleton
 
-RUN = Run("linear_probe", "images", "vit_tiny", classes=3)
+RUN = make_run("linear_probe", "images", "vit_tiny", classes=3)
 PLACE = "image_encoder.blocks.0."
 
 
@@ -92,7 +92,7 @@ FORMS = [dict, timm, mae, dinov2, hugging_face_vit, hugging_face_vit_without_pre
 
 
 def read(path, run=RUN):
-    return read_checkpoint(path, skeleton(run), run.backbone_row)
+    return read_checkpoint(path, skeleton(run), run.backbone)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -138,7 +138,7 @@ def test_layer_scale_is_folded_into_the_layer_before(tmp_path, ours, name):
 @pytest.mark.parametrize("form", [timm, hugging_face_vit])
 def test_positions_are_interpolated_and_the_class_tokens_is_kept(tmp_path, ours, form, side):
     save_file(form(ours), tmp_path / "vit.safetensors")
-    found = read(tmp_path / "vit.safetensors", RUN.with_(side=side))["image_encoder.pos_embed"]
+    found = read(tmp_path / "vit.safetensors", RUN.with_(image_size=side))["image_encoder.pos_embed"]
     stored = ours["image_encoder.pos_embed"]
     assert torch.equal(found[:, 0], stored[:, 0])
     grid = stored[:, 1:].double().reshape(1, 8, 8, 128).permute(0, 3, 1, 2)

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from fedpeft.config.methods import METHODS
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.models.initial import build, fingerprint
 from fedpeft.models.payload import trainable
 
-TINY = Run("flap_sam", "phantom", "sam_tiny", classes=2)
+TINY = make_run("flap_sam", "phantom", "sam_tiny", classes=2)
 
 
 def test_same_seed_same_model_whatever_the_global_random_state_and_threads():
@@ -44,7 +44,7 @@ def test_b_is_zero_and_a_is_gaussian():
 
 def test_an_adapted_model_begins_as_the_foundation_model():
     images = torch.rand(2, 1, 96, 96)
-    weights = shipped(TINY.backbone_row)
+    weights = shipped(TINY.backbone)
     adapted, plain = (build(TINY.with_(method=name), weights).eval() for name in ("flap_sam", "pdec_ft"))
     with torch.no_grad():
         assert torch.equal(adapted(images), plain(images))
@@ -52,13 +52,13 @@ def test_an_adapted_model_begins_as_the_foundation_model():
 
 @pytest.mark.parametrize(("side", "classes"), [(96, 1), (64, 3), (128, 2)])
 def test_logits_have_the_inputs_resolution_and_a_token_a_class(side, classes):
-    model = build(TINY.with_(side=side, classes=classes), shipped(TINY.backbone_row))
+    model = build(TINY.with_(image_size=side, classes=classes), shipped(TINY.backbone))
     with torch.no_grad():
         assert model(torch.rand(2, 1, side, side)).shape == (2, classes + 1, side, side)
 
 
 def test_slices_of_a_stack_do_not_see_each_other():
-    model = build(TINY, shipped(TINY.backbone_row)).eval()
+    model = build(TINY, shipped(TINY.backbone)).eval()
     stack = torch.rand(5, 1, 96, 96)
     with torch.no_grad():
         before = model(stack)
@@ -70,7 +70,7 @@ def test_slices_of_a_stack_do_not_see_each_other():
 
 @pytest.mark.parametrize("method", [name for name, row in METHODS.items() if "segmentation" in row.tasks])
 def test_a_step_moves_what_trains_and_leaves_the_rest_bit_for_bit(method):
-    model = build(TINY.with_(method=method, side=32), None).train()
+    model = build(TINY.with_(method=method, image_size=32), None).train()
     before = {path: tensor.clone() for path, tensor in model.state_dict().items()}
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.1)
     for _ in range(2):
@@ -91,9 +91,9 @@ def test_building_a_model_does_not_load_torchs_compiler():
     code = """
 import sys
 from fedpeft.models.initial import build
-from fedpeft.config.run import Run
-build(Run("flap_sam", "phantom", "sam_tiny", classes=2), None)
-build(Run("lora_vpt", "images", "vit_tiny", classes=3), None)
+from fedpeft.config.run import make_run
+build(make_run("flap_sam", "phantom", "sam_tiny", classes=2), None)
+build(make_run("lora_vpt", "images", "vit_tiny", classes=3), None)
 print("torch._dynamo" in sys.modules)
 """
     ran = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)

@@ -9,14 +9,14 @@ from torch import nn
 
 from fedpeft.config.backbones import backbone
 from fedpeft.config.methods import Adapter
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.models.adapters.lora import LoRALinear, LowRank
 from fedpeft.models.adapters.prompts import LowRankPrompts, Prompts
 from fedpeft.models.initial import build
 from fedpeft.models.sam.attention import GridAttention, SequenceAttention
 from fedpeft.models.sam.parts import Block, encoder
 
-RUN = Run("vpt_deep", "images", "vit_tiny", classes=3)
+RUN = make_run("vpt_deep", "images", "vit_tiny", classes=3)
 SMALL = replace(backbone("vit_tiny"), dim=8)
 FUSED = Adapter("lora", "*", slots=("q", "v"), of=("q", "k", "v"))
 

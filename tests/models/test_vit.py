@@ -4,17 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.models import networks
 from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.models.initial import build
 
-VIT = Run("linear_probe", "images", "vit_tiny", classes=3)
+VIT = make_run("linear_probe", "images", "vit_tiny", classes=3)
 SAM = VIT.with_(backbone="sam_tiny")
 
 
 def pictures(run):
-    return torch.rand(2, 3, run.side, run.side, generator=torch.Generator().manual_seed(0))
+    return torch.rand(2, 3, run.model.image_size, run.model.image_size, generator=torch.Generator().manual_seed(0))
 
 
 def _layer(block):
@@ -53,19 +53,19 @@ def test_class_token_and_positions_are_drawn():
     assert abs(encoder.cls_token.std() - 0.02) < 0.004 and abs(encoder.pos_embed.std() - 0.02) < 0.001
 
 
-@pytest.mark.parametrize("run", [VIT, SAM, VIT.with_(side=32), SAM.with_(side=64)])
+@pytest.mark.parametrize("run", [VIT, SAM, VIT.with_(image_size=32), SAM.with_(image_size=64)])
 def test_the_head_is_linear_in_the_features_and_zero_at_the_start(run):
     model = build(run, None)
     assert not model.head.weight.any() and not model.head.bias.any()
     nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
     features = model.features(pictures(run))
-    assert features.shape == (2, run.backbone_row.neck or run.backbone_row.dim)
+    assert features.shape == (2, run.backbone.neck or run.backbone.dim)
     torch.testing.assert_close(model(pictures(run)), features @ model.head.weight.T)
 
 
 def test_sams_encoder_classifies_with_the_weights_of_its_segmentation():
-    file = shipped(SAM.backbone_row)
-    segmenting = build(Run("pdec_ft", "phantom", "sam_tiny", classes=2), file)
+    file = shipped(SAM.backbone)
+    segmenting = build(make_run("pdec_ft", "phantom", "sam_tiny", classes=2), file)
     model = build(SAM, file)
     assert {path.partition(".")[0] for path in model.state_dict()} == {"image_encoder", "head"}
     for path, tensor in model.image_encoder.state_dict().items():

@@ -7,7 +7,7 @@ import pytest
 from doubles import Here
 from planted import SERVER, Authority, Place, Server, healthy_values
 
-from fedpeft.config.run import Run
+from fedpeft.config.run import Run, make_run
 from fedpeft.data.datalist import read_sites
 from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.study.plan.experiments import Plan
@@ -17,7 +17,7 @@ from fedpeft.study.run.compare import compare
 from fedpeft.training.server.alone import train_alone
 from fedpeft.training.server.run_folder import RunFolder
 
-RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=1, side=32)
+RUN = make_run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=1, image_size=32)
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,7 @@ def run() -> Run:
 
 @pytest.fixture(scope="session")
 def checkpoint():
-    return shipped(RUN.backbone_row)
+    return shipped(RUN.backbone)
 
 
 @pytest.fixture(scope="session")

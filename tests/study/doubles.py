@@ -41,13 +41,13 @@ def simulate(job: Path, workspace: Path, sites, threads, seconds, report) -> Run
     simulator's server would have it, with the traffic of a federation in its records."""
     config = json.loads((job / "app" / "config" / "config_fed_client.json").read_text())
     run = Run.from_dict(config["components"][0]["args"]["run"])
-    data = Path(json.loads((workspace / "local" / NAME).read_text())["datasets"][run.dataset]).parents[1]
+    data = Path(json.loads((workspace / "local" / NAME).read_text())["datasets"][run.data.dataset]).parents[1]
     here = read_sites(data)
     assert [site.name for site in here] == sites
     folder = train_alone(
         run,
         pool(here),
-        shipped(run.backbone_row),
+        shipped(run.backbone),
         workspace / RUN,
         "federated",
         report,

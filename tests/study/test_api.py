@@ -11,7 +11,7 @@ import pytest
 import fedpeft
 from fedpeft.cli.main import main
 from fedpeft.config.jobs import JOBS
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.data.datalist import read_sites
 from fedpeft.flare.rendering import render
 from fedpeft.training.server.alone import train_alone
@@ -51,7 +51,7 @@ def test_a_run_is_found_from_any_parent_and_predicts_as_infer_does(finished, sma
 
 
 def test_a_classifier_predicts_probabilities(small_pictures, tmp_path):
-    run = Run("linear_probe", "images", "vit_tiny", classes=3, rounds=1, side=32, initial="random")
+    run = make_run("linear_probe", "images", "vit_tiny", classes=3, rounds=1, image_size=32, initial="random")
     site = read_sites(small_pictures)[0]
     folder = train_alone(run, site, None, tmp_path / "run", "local", lambda record: None)
     found = fedpeft.load_run(folder.path).predict(site.splits["test"][0].image)

@@ -127,11 +127,11 @@ def test_a_finished_training_is_not_replaced_by_another_recipe(again, run):
 def test_a_changed_entry_is_another_training(again, run, monkeypatch, entry):
     _, once_more = again
     if entry == "method":
-        monkeypatch.setitem(METHODS, run.method, replace(run.method_row, rules=(("*", "mean"),)))
+        monkeypatch.setitem(METHODS, run.model.method, replace(run.method, rules=(("*", "mean"),)))
     else:
-        old = DATASETS[run.dataset]
+        old = DATASETS[run.data.dataset]
         changed = replace(old, preprocessing=replace(old.preprocessing, scope="volume"))
-        monkeypatch.setitem(DATASETS, run.dataset, changed)
+        monkeypatch.setitem(DATASETS, run.data.dataset, changed)
     with pytest.raises(ValueError, match="other (preprocessing|method_row)"):
         once_more(settings=["centralized"])
 

@@ -178,13 +178,13 @@ def test_the_command_killed_while_it_trains(command, compared, run, here, tmp_pa
         "--settings",
         "centralized",
         "--rounds",
-        run.rounds,
+        run.federation.rounds,
         "--batch",
-        run.batch,
+        run.training.batch,
         "--local-epochs",
-        run.local_epochs,
+        run.training.local_epochs,
         "--learning-rate",
-        run.learning_rate,
+        run.training.learning_rate,
     ]
     first = command(plan.data, out, *options)
     read_until(first, "begins")

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from fedpeft.config.methods import METHODS
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.study.plan.experiments import Experiment, label
 from fedpeft.study.plan.recipe import learning_rates, recipe, variations
 
-START = Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=10, learning_rate=5e-3)
+START = make_run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=10, learning_rate=5e-3)
 
 
 def test_the_recipe_is_the_data_sets_with_its_classes(small_phantom, tmp_path):
@@ -23,7 +23,7 @@ def test_the_recipe_is_the_data_sets_with_its_classes(small_phantom, tmp_path):
 
 def test_a_run_for_each_method_rank_and_seed():
     runs = variations(START, ["flap_sam", "pdec_ft"], [0, 7], [4, 8], {}, {})
-    assert [(label(run), run.rank, run.seed) for run in runs] == [
+    assert [(label(run), run.option("rank"), run.training.seed) for run in runs] == [
         ("flap_sam-r4", 4, 0),
         ("flap_sam-r4", 4, 7),
         ("flap_sam", 8, 0),
@@ -37,11 +37,13 @@ def test_a_run_for_each_method_rank_and_seed():
 @pytest.mark.parametrize("method", METHODS)
 def test_every_row_of_the_methods_table_can_be_compared_by_its_name(method):
     row = METHODS[method]
-    start = START if "segmentation" in row.tasks else Run("lora", "images", "vit_tiny", classes=3, learning_rate=5e-3)
+    start = (
+        START if "segmentation" in row.tasks else make_run("lora", "images", "vit_tiny", classes=3, learning_rate=5e-3)
+    )
     (run,) = variations(start, [method], [0], [], {}, {})
     assert label(run) == method
-    assert run.rank == (row.rank or start.backbone_row.rank)
-    assert run.learning_rate == pytest.approx(5e-3 * row.rate)
+    assert run.option("rank") == (row.rank or start.backbone_row.rank)
+    assert run.training.learning_rate == pytest.approx(5e-3 * row.rate)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ def test_every_row_of_the_methods_table_can_be_compared_by_its_name(method):
     ],
 )
 def test_the_label_names_a_rank_that_is_not_the_methods_own(method, backbone, rank, expected, tmp_path):
-    run = Run(method, "phantom", backbone, rank=rank, seed=3)
+    run = make_run(method, "phantom", backbone, rank=rank, seed=3)
     assert label(run) == expected
     assert Experiment(run, "local", "north").folder(tmp_path) == tmp_path / expected / "seed-3" / "local" / "north"
     assert Experiment(run, "local", "north").name == f"{expected}, seed 3, local north"
@@ -73,7 +75,7 @@ def test_step_sizes_scale_by_the_row_or_are_the_same_for_all():
     methods = ["flap_sam", "full_ft", "dec_ft"]
 
     def rates(found):
-        return [run.learning_rate for run in variations(START, methods, [0], [], {}, found)]
+        return [run.training.learning_rate for run in variations(START, methods, [0], [], {}, found)]
 
     assert rates({}) == pytest.approx([5e-3, 7.5e-4, 2.5e-3])
     assert rates(learning_rates(methods, 1e-2, False)) == pytest.approx([1e-2, 1.5e-3, 5e-3])

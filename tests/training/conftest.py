@@ -4,19 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from fedpeft.config.run import Run
+from fedpeft.config.run import Run, make_run
 from fedpeft.data.datalist import Site, read_site
 from fedpeft.models.checkpoints.reading import shipped
 
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    return Run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=2, side=32)
+    return make_run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=2, image_size=32)
 
 
 @pytest.fixture(scope="session")
 def checkpoint(run) -> Path:
-    return shipped(run.backbone_row)
+    return shipped(run.backbone)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.models.initial import build
 from fedpeft.models.payload import trainable
 from fedpeft.training.client.site_file import read_site_file
@@ -22,7 +22,7 @@ def answers(model, images):
 @pytest.mark.parametrize("method", ["flap_sam", "ma_sam"])
 def test_activations_computed_again_are_the_same(method):
     """MA-SAM drops at random in training: both computations must draw the same."""
-    run = Run(method, "phantom", "sam_tiny", classes=2, side=32)
+    run = make_run(method, "phantom", "sam_tiny", classes=2, image_size=32)
     images = torch.randn(5, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     plain, thrifty = build(run, None).train(), build(run, None).train()
     for model in (plain, thrifty):
@@ -47,7 +47,7 @@ def test_where_compiling_fails_the_model_runs_and_a_warning_says_why(monkeypatch
 
         return call
 
-    model = build(Run("lora", "images", "vit_tiny", classes=3, side=32), None)
+    model = build(make_run("lora", "images", "vit_tiny", classes=3, image_size=32), None)
     images = torch.ones(1, 3, 32, 32)
     expected = model(images)
     monkeypatch.setattr(torch, "compile", broken)
@@ -78,8 +78,8 @@ def test_a_site_chooses_in_its_file(tmp_path):
     ],
 )
 def test_compiled_steps_are_equal(method, backbone, dataset):
-    run = Run(method, dataset, backbone, classes=2, side=32)
-    colours = 1 if run.task == "segmentation" else 3
+    run = make_run(method, dataset, backbone, classes=2, image_size=32)
+    colours = 1 if run.task.name == "segmentation" else 3
     images = torch.randn(2, colours, 32, 32, generator=torch.Generator().manual_seed(0))
     model, compiled = build(run, None).eval(), build(run, None).eval()
     compile_forward(compiled)

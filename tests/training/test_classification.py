@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.data.datalist import read_site
 from fedpeft.tasks.classification import class_weights, make_loss, read, score
 from fedpeft.tasks.measures import measures
@@ -13,7 +13,9 @@ from fedpeft.training.server.alone import train_alone
 from fedpeft.training.server.run_folder import BEST, METRICS, RunFolder
 from fedpeft.training.server.selection import Selection
 
-RUN = Run("lora", "images", "vit_tiny", classes=3, rounds=4, side=32, batch=4, initial="random", learning_rate=5e-3)
+RUN = make_run(
+    "lora", "images", "vit_tiny", classes=3, rounds=4, image_size=32, batch=4, initial="random", learning_rate=5e-3
+)
 LABELS = ["a", "b", "c"]
 
 

@@ -8,7 +8,7 @@ import torch
 
 from fedpeft.config import methods
 from fedpeft.config.methods import METHODS, Method
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.data.cache import MEMORY, Cache
 from fedpeft.data.datalist import read_site
 from fedpeft.models.checkpoints.reading import shipped
@@ -29,9 +29,17 @@ def sites(site, small_pictures):
     pictures = read_site(sorted(small_pictures.iterdir())[0])
     site = replace(site, splits=site.splits | {"training": site.splits["training"][:1]})
     return {
-        "dec_ft": (Run("dec_ft", "phantom", "sam_tiny", classes=2, rounds=ROUNDS, side=32, batch=2), site),
+        "dec_ft": (make_run("dec_ft", "phantom", "sam_tiny", classes=2, rounds=ROUNDS, image_size=32, batch=2), site),
         "linear_probe": (
-            Run("linear_probe", "images", "vit_tiny", classes=len(pictures.labels), rounds=ROUNDS, side=32, batch=5),
+            make_run(
+                "linear_probe",
+                "images",
+                "vit_tiny",
+                classes=len(pictures.labels),
+                rounds=ROUNDS,
+                image_size=32,
+                batch=5,
+            ),
             pictures,
         ),
     }
@@ -45,7 +53,7 @@ def encodings(trainer):
 
 
 def trainer_of(run, site, state, **more):
-    return SiteTrainer(run, site, build(run, shipped(run.backbone_row)), state, **more)
+    return SiteTrainer(run, site, build(run, shipped(run.backbone)), state, **more)
 
 
 def trained(trainer, base=None, rounds=range(ROUNDS)):
@@ -71,7 +79,7 @@ def test_the_rows_with_a_frozen_encoder_are_those_whose_globs_leave_it_alone():
         for task in row.tasks
         if encoder_is_frozen(
             skeleton(
-                Run(
+                make_run(
                     row.name,
                     {"segmentation": "phantom", "classification": "images"}[task],
                     "vit_tiny" if row.name == "vpt_shallow" else "sam_tiny",
@@ -90,7 +98,7 @@ def test_a_row_is_judged_by_what_it_trains_and_adapts(monkeypatch):
         Method("three", "Three", ("mask_decoder.*",), "an adapter that does not train", adapters=methods.LORA_ADAPTERS),
     )
     monkeypatch.setattr(methods, "METHODS", METHODS | {row.name: row for row in rows})
-    found = [encoder_is_frozen(skeleton(Run(row.name, "phantom", "sam_tiny", classes=2))) for row in rows]
+    found = [encoder_is_frozen(skeleton(make_run(row.name, "phantom", "sam_tiny", classes=2))) for row in rows]
     assert found == [True, False, False]
 
 

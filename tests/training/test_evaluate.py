@@ -70,7 +70,7 @@ def stored(folder, codes="RAS", shape=(20, 33, 7), spacing=(2.0, 1.0, 5.0), tilt
 def test_the_mask_lies_on_the_volumes_own_grid(tmp_path, run, shape, spacing):
     volume = read_volume(stored(tmp_path, shape=shape, spacing=spacing)[0], LABELS, PREPROCESSING)
     threshold = float(volume.image.max() + volume.image.min()) / 2
-    mask = predict(Bright(threshold), volume, run.with_(side=64))
+    mask = predict(Bright(threshold), volume, run.with_(image_size=64))
     assert tuple(mask.shape) == shape
     assert mask.dtype == torch.uint8
     truth = torch.zeros(shape, dtype=torch.bool)
@@ -103,7 +103,7 @@ def test_slices_keep_their_place_however_many_go_in_at_once(tmp_path, run, batch
 
 def test_threads_change_no_bit_of_a_mask_and_compute_as_the_caller_does(tmp_path, run):
     volume = read_volume(stored(tmp_path)[0], LABELS, PREPROCESSING)
-    model, masks, kinds = build(run, shipped(run.backbone_row)).eval(), [], set()
+    model, masks, kinds = build(run, shipped(run.backbone)).eval(), [], set()
     model.mask_decoder.register_forward_hook(lambda module, given, out: kinds.add(out.dtype))
     before = torch.get_num_threads()
     try:
@@ -208,7 +208,7 @@ class StackMean(torch.nn.Module):
     ],
 )
 def test_a_row_that_mixes_slices_predicts_overlapping_stacks(run, depth, stride, starts):
-    mixing = run.with_(method="ma_sam", stride=stride, side=32)
+    mixing = run.with_(method="ma_sam", stride=stride, image_size=32)
     values = torch.randn(depth, generator=torch.Generator().manual_seed(3))
     image = values.reshape(1, 1, -1).expand(32, 32, depth).clone()
     volume = replace(volume_of(image), spacing=(1.0, 1.0, 1.0))

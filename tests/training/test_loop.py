@@ -31,7 +31,7 @@ def test_the_loss_is_the_papers(run, weight, empty):
 
 
 def test_the_run_weighs_as_the_paper(run):
-    assert run.dice_weight == 0.8
+    assert run.training.dice_weight == 0.8
 
 
 class Counted(torch.optim.SGD):

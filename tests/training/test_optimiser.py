@@ -6,12 +6,12 @@ import sys
 import pytest
 import torch
 
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.models.initial import build
 from fedpeft.models.payload import trainable
 from fedpeft.training.engine.optimiser import OptimiserState, StateFolder, learning_rate_at, make_optimiser
 
-RUN = Run("flap_sam", "phantom", "sam_tiny", classes=2, side=32)
+RUN = make_run("flap_sam", "phantom", "sam_tiny", classes=2, image_size=32)
 SHAPES = {"head.weight": (3, 4), "head.bias": (3,), "m.lora.A": (2, 7), "m.lora.B": (6, 2)}
 
 
@@ -34,7 +34,7 @@ def copied(parameters):
 
 
 def rules(parameters):
-    return {key: RUN.method_row.rule_of(key) for key in parameters}
+    return {key: RUN.method.rule_of(key) for key in parameters}
 
 
 @pytest.fixture(params=["toy", "model"])
@@ -136,10 +136,13 @@ def test_restoring_leaves_the_kept_state_alone():
 def test_steps_are_those_of_torchs_own_class_bit_for_bit(parameters):
     theirs = copied(parameters)
     groups = [
-        {"params": [p for p in theirs.values() if (p.ndim > 1) == matrix], "weight_decay": RUN.weight_decay * matrix}
+        {
+            "params": [p for p in theirs.values() if (p.ndim > 1) == matrix],
+            "weight_decay": RUN.training.weight_decay * matrix,
+        }
         for matrix in (True, False)
     ]
-    steps(torch.optim.AdamW(groups, lr=RUN.learning_rate, fused=True), theirs, range(3))
+    steps(torch.optim.AdamW(groups, lr=RUN.training.learning_rate, fused=True), theirs, range(3))
     steps(make_optimiser(RUN, parameters), parameters, range(3))
     assert all(torch.equal(parameters[key], theirs[key]) for key in parameters)
 
@@ -158,10 +161,10 @@ def test_a_parameter_without_gradient_stays_as_it_is_and_gradients_are_forgotten
 def test_a_step_does_not_load_torchs_compiler():
     code = """
 import sys, torch
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.training.engine.optimiser import make_optimiser
 parameter = torch.nn.Parameter(torch.ones(2, 2))
-optimiser = make_optimiser(Run("flap_sam", "phantom", "sam_tiny", classes=2), {"a": parameter})
+optimiser = make_optimiser(make_run("flap_sam", "phantom", "sam_tiny", classes=2), {"a": parameter})
 (parameter ** 2).sum().backward()
 optimiser.step()
 assert float(parameter[0, 0].detach()) < 1
@@ -178,7 +181,7 @@ def test_decay_is_for_matrices_only(parameters):
         parameter.grad = torch.zeros_like(parameter)
     optimiser.step()
     for key, parameter in parameters.items():
-        factor = 1 - 0.5 * RUN.learning_rate if parameter.ndim > 1 else 1
+        factor = 1 - 0.5 * RUN.training.learning_rate if parameter.ndim > 1 else 1
         torch.testing.assert_close(parameter.detach(), factor * before[key].detach())
 
 
@@ -233,4 +236,4 @@ def test_the_trained_tensors_are_those_of_the_last_round(tmp_path):
 )
 def test_the_step_size_warms_up_to_the_peak_and_ends_at_zero(warmup, progress, share):
     run = RUN.with_(warmup=warmup)
-    assert learning_rate_at(run, progress) == pytest.approx(share * run.learning_rate, abs=1e-15)
+    assert learning_rate_at(run, progress) == pytest.approx(share * run.training.learning_rate, abs=1e-15)

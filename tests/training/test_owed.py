@@ -40,7 +40,7 @@ def test_what_is_sent_is_what_the_server_will_decode(played):
 
 def test_sent_and_owed_are_what_was_trained_and_what_was_owed_before(played, run):
     first, second, _ = played
-    means = [key for key in first.sent if run.method_row.rule_of(key) == "mean"]
+    means = [key for key in first.sent if run.method.rule_of(key) == "mean"]
     assert all(first.residual[key].any() for key in means)
     for key in means:
         pending = first.after[key] - first.received[key]

@@ -5,7 +5,7 @@ import torch
 
 from fedpeft.common import precision
 from fedpeft.common.precision import computing
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.models.initial import build
 from fedpeft.tasks.segmentation import make_loss
 from fedpeft.training.client.trainer import SiteTrainer
@@ -60,13 +60,13 @@ def test_processors_are_judged_by_their_instructions(monkeypatch):
 )
 def test_a_step_in_bfloat16_is_the_step_to_its_rounding(method, backbone, dataset, monkeypatch):
     monkeypatch.setattr(precision, "native_bfloat16", lambda device: True)
-    run = Run(method, dataset, backbone, classes=2, side=32)
+    run = make_run(method, dataset, backbone, classes=2, image_size=32)
     generator = torch.Generator().manual_seed(0)
-    colours = 1 if run.task == "segmentation" else 3
+    colours = 1 if run.task.name == "segmentation" else 3
     images = torch.randn(5, colours, 32, 32, generator=generator)
-    shape = (5, 32, 32) if run.task == "segmentation" else (5,)
+    shape = (5, 32, 32) if run.task.name == "segmentation" else (5,)
     labels = torch.randint(0, 2, shape, generator=generator)
-    loss = make_loss(run) if run.task == "segmentation" else torch.nn.functional.cross_entropy
+    loss = make_loss(run) if run.task.name == "segmentation" else torch.nn.functional.cross_entropy
     losses = {}
     for name in ("float32", "bfloat16"):
         model = build(run, None).eval()

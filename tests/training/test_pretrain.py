@@ -10,7 +10,7 @@ import torch
 import fedpeft
 from fedpeft.common.files import read_tensors
 from fedpeft.config.backbones import BACKBONES
-from fedpeft.config.run import Run
+from fedpeft.config.run import Run, make_run
 from fedpeft.models.checkpoints.reading import sha256_of, shipped
 from fedpeft.models.initial import build, skeleton
 from pretrain.descent import write
@@ -23,7 +23,7 @@ PHANTOM = PACKAGE / "data" / "phantom" / "sites.py"
 GENERATORS = ("pretrain.shapes", "pretrain.figures")
 ALLOWED = {"collections", "copy", "dataclasses", "functools", "math", "torch"}
 ROW = BACKBONES["sam_tiny"]
-TASK = Run("flap_sam", "phantom", backbone="sam_tiny", classes=2)
+TASK = make_run("flap_sam", "phantom", backbone="sam_tiny", classes=2)
 
 
 def modules_of(file: Path) -> set[str]:

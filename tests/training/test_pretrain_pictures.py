@@ -10,7 +10,7 @@ import torch
 
 from fedpeft.common.files import read_tensors
 from fedpeft.config.backbones import BACKBONES
-from fedpeft.config.run import Run
+from fedpeft.config.run import Run, make_run
 from fedpeft.models.checkpoints.reading import sha256_of, shipped
 from fedpeft.models.initial import build, skeleton
 from pretrain.descent import descend, write
@@ -29,7 +29,7 @@ from pretrain.places import STEEPNESS, places
 from pretrain.probe import probe
 
 ROW = BACKBONES["vit_tiny"]
-TASK = Run("lora", "images", backbone="vit_tiny", classes=3)
+TASK = make_run("lora", "images", backbone="vit_tiny", classes=3)
 
 
 def labels_of(count: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fedpeft.common.files import read_tensors
 from fedpeft.config.backbones import BACKBONES
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.data.prepare.image_writing import Picture, write_pictures
 from fedpeft.models.checkpoints.reading import sha256_of, shipped
 from fedpeft.models.initial import build
@@ -107,7 +107,7 @@ class TestCommand:
     def test_a_run_with_medical_initial_weights_starts_from_it(self, data: Path, tmp_path: Path) -> None:
         out = tmp_path / "m.safetensors"
         pretrained(data, out)
-        model = build(Run("lora", "images", backbone="vit_tiny", classes=3, initial="medical"), out)
+        model = build(make_run("lora", "images", backbone="vit_tiny", classes=3, initial="medical"), out)
         tensors = read_tensors(out)
         assert tensors and all(key.startswith("image_encoder.") for key in tensors)
         assert all(torch.equal(model.state_dict()[path], tensor) for path, tensor in tensors.items())

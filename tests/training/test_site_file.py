@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from fedpeft.config.run import Run
+from fedpeft.config.run import make_run
 from fedpeft.training.client.site_file import NAME, STALE_DAYS, read_site_file, register, run_state
 
 FULL = {
@@ -91,12 +91,12 @@ def test_an_unknown_data_set_lists_those_there(read):
 
 
 def test_a_shipped_backbone_needs_no_entry(read):
-    assert read({"version": 1}).checkpoint(Run("flap_sam", "folder", "sam_tiny")).is_file()
+    assert read({"version": 1}).checkpoint(make_run("flap_sam", "folder", "sam_tiny")).is_file()
 
 
 def test_a_backbone_without_entry_says_what_to_add(read):
     with pytest.raises(ValueError, match=r"sam_vit_b.*\"path\""):
-        read({"version": 1}).checkpoint(Run("flap_sam", "folder", "sam_vit_b"))
+        read({"version": 1}).checkpoint(make_run("flap_sam", "folder", "sam_vit_b"))
 
 
 def test_the_hash_of_the_checkpoint_is_checked_and_both_are_named(read, tmp_path):
@@ -104,15 +104,15 @@ def test_the_hash_of_the_checkpoint_is_checked_and_both_are_named(read, tmp_path
     entry = {"path": str(file), "sha256": "ab" * 32}
     values = {"version": 1, "checkpoints": {"sam_vit_b": entry}}
     with pytest.raises(FileNotFoundError, match=r"sam\.pth"):
-        read(values).checkpoint(Run("flap_sam", "folder", "sam_vit_b"))
+        read(values).checkpoint(make_run("flap_sam", "folder", "sam_vit_b"))
     file.write_bytes(b"weights")
     found = sha256(b"weights").hexdigest()
     with pytest.raises(ValueError, match=f"{found}.*{'ab' * 32}"):
-        read(values).checkpoint(Run("flap_sam", "folder", "sam_vit_b"))
+        read(values).checkpoint(make_run("flap_sam", "folder", "sam_vit_b"))
     entry["sha256"] = found
-    assert read(values).checkpoint(Run("flap_sam", "folder", "sam_vit_b")) == file
+    assert read(values).checkpoint(make_run("flap_sam", "folder", "sam_vit_b")) == file
     del entry["sha256"]
-    assert read(values).checkpoint(Run("flap_sam", "folder", "sam_vit_b")) == file
+    assert read(values).checkpoint(make_run("flap_sam", "folder", "sam_vit_b")) == file
 
 
 @pytest.mark.parametrize(

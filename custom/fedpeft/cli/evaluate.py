@@ -39,6 +39,6 @@ def run(args: argparse.Namespace) -> int:
         print(file.read_text())
         return 0
     columns, lines = result.table()
-    print_table(columns, lines, title=f"{folder.run.task_row.title}, {args.split} cases")
+    print_table(columns, lines, title=f"{folder.run.task.title}, {args.split} cases")
     print(f"per case: {file} and {file.with_suffix('.csv')}")
     return 0

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.exists() and args.out.samefile(args.image):
         raise ValueError(f"--out {args.out} is the image itself; give the result a file of its own")
     folder = find_run(args.folder)
-    inference = INFERENCES[folder.run.task]
+    inference = INFERENCES[folder.run.task.name]
     if not args.out.name.endswith(inference.endings):
         raise ValueError(f"--out is {args.out}, expected a name that ends in {' or '.join(inference.endings)}")
     model = folder.model(checkpoint_of(folder.run, args), BEST if args.best else GLOBAL)

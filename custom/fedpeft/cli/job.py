@@ -62,7 +62,14 @@ def _list(args: argparse.Namespace) -> int:
         print(json.dumps([{"name": job.name, "run": job.run.to_dict()} for job in JOBS.values()], indent=2))
         return 0
     lines = [
-        [job.name, job.run.method, job.run.dataset, job.run.backbone, str(job.run.rounds), str(job.min_sites)]
+        [
+            job.name,
+            job.run.model.method,
+            job.run.data.dataset,
+            job.run.model.backbone,
+            str(job.run.federation.rounds),
+            str(job.min_sites),
+        ]
         for job in JOBS.values()
     ]
     print_table(["job", "method", "data set", "backbone", "rounds", "sites needed"], lines)

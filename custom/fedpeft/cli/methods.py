@@ -8,7 +8,7 @@ from typing import Any
 from fedpeft.cli.options import print_table, subparser
 from fedpeft.config.backbones import BACKBONES
 from fedpeft.config.methods import METHODS
-from fedpeft.config.run import Run
+from fedpeft.config.run import Run, make_run
 from fedpeft.config.tasks import TASKS
 from fedpeft.models.payload import counts, exchanged
 from fedpeft.study.plan.recipe import PLAIN
@@ -72,7 +72,7 @@ def _counted_methods(name: str, args: argparse.Namespace) -> tuple[list[tuple[Ru
     methods, left_out = [], []
     for method in METHODS.values():
         if name in method.tasks:
-            run = Run(
+            run = make_run(
                 method.name,
                 PLAIN[name],
                 backbone,
@@ -91,9 +91,9 @@ def _counted_methods(name: str, args: argparse.Namespace) -> tuple[list[tuple[Ru
 def _print(name: str, methods: list[tuple[Run, Counts]]) -> None:
     lines = [
         [
-            run.method,
-            run.method_row.title,
-            run.method_row.note,
+            run.model.method,
+            run.method.title,
+            run.method.note,
             *_on(run),
             f"{counts_.trainable:,}",
             f"{counts_.total:,}",
@@ -109,12 +109,12 @@ def _print(name: str, methods: list[tuple[Run, Counts]]) -> None:
 
 def _on(run: Run) -> list[str]:
     """What a method has on the backbone: rank of its adapters, image size, and what only some methods have."""
-    more = [f"decoder {2 ** len(run.upscaling)}x"] if run.upscaling and run.task_row.background else []
-    more += [f"{value} {name}" for name, value in (("prompts", run.prompts), ("blocks", run.blocks)) if value]
-    return [str(run.rank) if run.method_row.ranked else "", str(run.side), ", ".join(more)]
+    more = [f"decoder {2 ** len(run.upscaling)}x"] if run.upscaling and run.task.background else []
+    more += [f"{value} {name}" for name, value in (("prompts", run.option("prompts")), ("blocks", run.blocks)) if value]
+    return [str(run.option("rank")) if run.method.ranked else "", str(run.model.image_size), ", ".join(more)]
 
 
 def counted(run: Run) -> Counts:
     """Count what a run trains and sends."""
     trainable, total = counts(run)
-    return Counts(run.method, run.task, trainable, total, 4 * exchanged(run))
+    return Counts(run.model.method, run.task.name, trainable, total, 4 * exchanged(run))

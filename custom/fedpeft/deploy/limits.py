@@ -58,7 +58,7 @@ class SiteLimit(Filter):
         dxo = content(shareable, tuple(self._checks))
         declared = self._checks[dxo.data_kind].process_dxo(dxo, shareable, fl_ctx)
         size = nbytes(declared.data) if dxo.data_kind in TENSORS else 0
-        self._site_file(fl_ctx).admit(job_run(fl_ctx).run.method, size)
+        self._site_file(fl_ctx).admit(job_run(fl_ctx).run.model.method, size)
         round_ = round_of(shareable)
         what = f"{size} bytes of tensors" if size else "a validation's numbers"
         add_job_audit_event(fl_ctx=fl_ctx, msg=f"leaves the site: {what}, round {round_}")

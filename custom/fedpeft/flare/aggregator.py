@@ -92,11 +92,13 @@ class AdapterAggregator(Aggregator):
         run = job_run(fl_ctx).run
         sites = sorted(self._accepted)
         results = [self._accepted[site] for site in sites]
-        weights = normalised([item.report["cases"] if run.weights == "cases" else 1 for item in results])
+        weights = normalised(
+            [item.report["cases"] if run.federation.site_weighting == "cases" else 1 for item in results]
+        )
         learnable = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)
         exact = {key: learnable[ModelLearnableKey.WEIGHTS][key] for key in results[0].difference}
         differences, base = [item.difference for item in results], decoded(run, exact, round_)
-        tensors, reports = averaged(exact, base, differences, weights, run.method_row.rule_of)
+        tensors, reports = averaged(exact, base, differences, weights, run.method.rule_of)
         self._record(fl_ctx, dict(zip(sites, weights, strict=True)), reports, silent)
         outgoing = DXO(DataKind.WEIGHTS, data=tensors)
         outgoing.set_meta_prop(META, learnable[ModelLearnableKey.META][META])
@@ -125,7 +127,7 @@ class AdapterAggregator(Aggregator):
 
     def _record(self, fl_ctx: FLContext, weights: dict[str, float], reports: dict[str, Any], silent: list[str]) -> None:
         job = job_run(fl_ctx)
-        down = declared_bytes(job.download(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)), job.run.codec)
+        down = declared_bytes(job.download(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)), job.run.federation.codec)
         sites = {
             site: self._accepted[site].report
             | {"weight": weight, "bytes_up": self._accepted[site].encoded_bytes, "bytes_down": down}

@@ -91,14 +91,14 @@ class SiteExecutor(Executor):
         update = trainer.train(dxo.data, round_)
         answer = DXO(DataKind.WEIGHT_DIFF, data=update.difference)
         report = {"cases": update.cases, "loss": update.loss, "seconds": update.seconds}
-        answer.set_meta_prop(META, report | {trainer.run.task_row.of_class: scores})
+        answer.set_meta_prop(META, report | {trainer.run.task.of_class: scores})
         return answer
 
     def _validate(self, trainer: SiteTrainer, dxo: DXO, round_: int) -> DXO:
         """Mean score per class, and the number of cases behind it."""
         scores = trainer.validate(dxo.data, round_)
         cases = len({item.case for item in scores})
-        return DXO(DataKind.METRICS, data={"cases": cases, trainer.run.task_row.of_class: class_means(scores)})
+        return DXO(DataKind.METRICS, data={"cases": cases, trainer.run.task.of_class: class_means(scores)})
 
     def _submit_model(self, trainer: SiteTrainer, dxo: DXO, round_: int) -> DXO:
         """The site's own tensors at the end of its last round."""
@@ -155,14 +155,14 @@ class SiteExecutor(Executor):
             checkpoint_activations(model)
         if site_file.compile:
             compile_forward(model)
-        site = replace(read_site(site_file.datalist(job.run.dataset)), name=name)
+        site = replace(read_site(site_file.datalist(job.run.data.dataset)), name=name)
         state = run_state(site_file, meta["run_key"])
         cache = site_cache(site_file.cache_dir)
         return SiteTrainer(job.run, site, model, state, site_file.device, lambda: self._signal.triggered, cache)
 
     def _admitted(self, site_file: SiteFile, job: JobRun) -> None:
         try:
-            site_file.admit(job.run.method, declared_bytes(job.payload(0), job.run.codec))
+            site_file.admit(job.run.model.method, declared_bytes(job.payload(0), job.run.federation.codec))
         except ValueError as fault:
             raise Refused(str(fault)) from fault
 

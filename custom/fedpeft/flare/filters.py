@@ -79,7 +79,7 @@ class EncodePayload(CheckedFilter):
             ValueError: the content is not the declared payload.
         """
         job, me = job_run(fl_ctx), fl_ctx.get_identity_name()
-        payload, codec = declared(dxo, round_of(shareable), job), job.run.codec
+        payload, codec = declared(dxo, round_of(shareable), job), job.run.federation.codec
         # A site's own limit, which stands before a job's filters, has encoded already.
         tensors = decode(dxo.data, payload, codec) if is_encoded(dxo.data, codec) else dxo.data
         check(tensors, payload, me)
@@ -105,16 +105,16 @@ class DecodePayload(CheckedFilter):
         job, who = job_run(fl_ctx), sender(fl_ctx)
         payload = declared(dxo, round_of(shareable), job)
         tensors = {key: value for key, value in dxo.data.items() if isinstance(value, Tensor)}
-        size, limit = nbytes(tensors), declared_bytes(payload, job.run.codec)
+        size, limit = nbytes(tensors), declared_bytes(payload, job.run.federation.codec)
         for key, value in dxo.data.items():
             if key not in tensors:
                 shape = payload.get(key, "no such key")
                 raise ValueError(f"{who}: {named(key)} is a {type(value).__name__}, expected a tensor: {shape}")
         # Before decoding, unless keys or shapes are wrong anyway: then their own message explains more.
         if size > limit and _shapes(tensors) == payload:
-            raise ValueError(f"{who}: {size:,} encoded bytes, expected {limit:,} for {job.run.codec}")
+            raise ValueError(f"{who}: {size:,} encoded bytes, expected {limit:,} for {job.run.federation.codec}")
         try:
-            decoded = DXO(dxo.data_kind, data=decode(tensors, payload, job.run.codec))
+            decoded = DXO(dxo.data_kind, data=decode(tensors, payload, job.run.federation.codec))
         except ValueError as fault:
             raise ValueError(f"{who}: {fault}") from fault
         check(decoded.data, payload, who)

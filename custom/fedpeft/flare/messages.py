@@ -86,12 +86,12 @@ def site_report(report: dict[str, Any], run: Run, who: str) -> dict[str, Any]:
     Raises:
         ValueError: a value is missing, of another type, out of range or not finite.
     """
-    name = run.task_row.of_class
+    name = run.task.of_class
     cases, scores = report.get("cases"), report.get(name, {})
     if type(cases) is not int or not 0 <= cases <= MAX_CASES:
         raise ValueError(f"{who}: cases is a {type(cases).__name__} or out of range, expected 0 to {MAX_CASES}")
-    if not isinstance(scores, dict) or len(scores) > run.classes:
-        limit = f"a dict of at most {run.classes} classes"
+    if not isinstance(scores, dict) or len(scores) > run.data.classes:
+        limit = f"a dict of at most {run.data.classes} classes"
         raise ValueError(f"{who}: {name} is a {type(scores).__name__}, expected {limit}")
     for label, value in scores.items():
         plain = isinstance(label, str) and len(label) <= MAX_LABEL and label.isprintable() and "," not in label

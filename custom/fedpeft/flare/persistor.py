@@ -68,11 +68,11 @@ class RunFolderPersistor(ModelPersistor):
         meta = {"run_key": key, "checkpoint_sha256": identity(checkpoint), "model_sha256": fingerprint(model)}
         self._folder = RunFolder(Path(workspace.get_app_dir(self._job)) / "run")
         self._open(run, meta["checkpoint_sha256"], meta["model_sha256"])
-        self._selection = Selection(self._folder, run.patience)
+        self._selection = Selection(self._folder, run.federation.patience)
         tensors = {key: tensor.detach().clone() for key, tensor in trainable(model).items()}
         exact = self._folder.exact() if self.rounds_done else tensors
         self._entered = decoded(run, exact, self.rounds_done)
-        self._ended = f"stopped after {self.rounds_done} of {run.rounds} rounds"
+        self._ended = f"stopped after {self.rounds_done} of {run.federation.rounds} rounds"
         torch.set_num_threads(site_file.threads)
         self._clock = time.monotonic()
         return make_model_learnable(exact, {META: meta})
@@ -94,14 +94,14 @@ class RunFolderPersistor(ModelPersistor):
         now = time.monotonic()
         record |= {"seconds": now - self._clock}
         self._clock = now
-        name = run.task_row.of_class
+        name = run.task.of_class
         scores = {site: item.get(name, {}) for site, item in record["sites"].items()}
         self._selection.validated(round_, scores, self._entered)
         exact = model[ModelLearnableKey.WEIGHTS]
         self._entered = decoded(run, exact, round_ + 1)
         self._folder.keep_exact(exact, self._entered)
         self._folder.record(round_, record, self._entered)
-        self._ended = f"stopped after {round_ + 1} of {run.rounds} rounds"
+        self._ended = f"stopped after {round_ + 1} of {run.federation.rounds} rounds"
         if self._state:
             self._state.keep(self._job, self._folder, round_ + 1)
         self.log_info(fl_ctx, round_line(round_, run, record), fire_event=False)
@@ -119,7 +119,7 @@ class RunFolderPersistor(ModelPersistor):
     def pause(self, fl_ctx: FLContext) -> None:
         """The job ends here, the run goes on in the next one."""
         run = job_run(fl_ctx).run
-        self._ended = f"goes on in another job after {self.rounds_done} of {run.rounds} rounds"
+        self._ended = f"goes on in another job after {self.rounds_done} of {run.federation.rounds} rounds"
         self.log_info(fl_ctx, f"{MARK} {self._ended}: a site waits to enter", fire_event=False)
 
     @property
@@ -139,7 +139,7 @@ class RunFolderPersistor(ModelPersistor):
             fl_ctx: FLARE's context.
         """
         run = job_run(fl_ctx).run
-        scores = {site: report[run.task_row.of_class] for site, report in metrics.items()}
+        scores = {site: report[run.task.of_class] for site, report in metrics.items()}
         self._selection.validated(rounds, scores, self._entered)
         self._finish("finished", validated=sorted(metrics), refused=refused)
         self._ended = None

@@ -63,7 +63,7 @@ def write(row: Job, folder: Path) -> Path:
 
 def _server(row: Job) -> dict[str, Any]:
     rounds = {
-        "num_rounds": row.run.rounds,
+        "num_rounds": row.run.federation.rounds,
         "min_sites": row.min_sites,
         "train_timeout": row.round_seconds,
         "wait_time_after_min_received": row.straggler_seconds,

@@ -19,12 +19,12 @@ def round_line(round_: int, run: Run, record: dict[str, Any]) -> str:
         record: the round's record, with "sites", "refused", "silent", "seconds" and "averaging".
     """
     sites = record["sites"]
-    scores = {site: item.get(run.task_row.of_class, {}) for site, item in sites.items()}
+    scores = {site: item.get(run.task.of_class, {}) for site, item in sites.items()}
     up, down = (sum(item[key] for item in sites.values()) for key in ("bytes_up", "bytes_down"))
     missing = "".join(f" | {word}: {', '.join(sorted(record[word]))}" for word in ("refused", "silent") if record[word])
     loss = fmean(item["loss"] for item in sites.values())
     return (
-        f"{MARK} round {round_ + 1}/{run.rounds} | {run.task_row.title} at its start {_means(scores)} | "
+        f"{MARK} round {round_ + 1}/{run.federation.rounds} | {run.task.title} at its start {_means(scores)} | "
         f"loss {loss:.3f} | {_fit(record['averaging'])}up {_size(up)}, down {_size(down)} | "
         f"{record['seconds']:.1f} s{missing}"
     )
@@ -33,7 +33,7 @@ def round_line(round_: int, run: Run, record: dict[str, Any]) -> str:
 def final_line(rounds: int, run: Run, scores: dict[str, dict[str, float]], refused: dict[str, str]) -> str:
     """The line after the last round."""
     missing = f" | refused: {', '.join(sorted(refused))}" if refused else ""
-    return f"{MARK} after {rounds} rounds | {run.task_row.title} {_means(scores)}{missing}"
+    return f"{MARK} after {rounds} rounds | {run.task.title} {_means(scores)}{missing}"
 
 
 def is_final_line(line: str) -> bool:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from fedpeft.config.run import Run, seed_of
+from fedpeft.config.run import Run
+from fedpeft.config.seeds import seed_of
 from fedpeft.models.adapters.base import AdapterModule, ZeroInitLinear
 from fedpeft.models.adapters.registry import adapt, finish
 from fedpeft.models.checkpoints.reading import read_checkpoint
@@ -31,7 +32,7 @@ def skeleton(run: Run) -> nn.Module:
         model = network(run)
         adapt(model, run)
     for path, parameter in model.named_parameters():
-        parameter.requires_grad_(run.method_row.trains_tensor(path))
+        parameter.requires_grad_(run.method.trains_tensor(path))
     return model
 
 
@@ -62,7 +63,7 @@ def build(run: Run, checkpoint: Path | None) -> nn.Module:
         ValueError: the checkpoint does not fit; the message names the file and the first offending key.
     """
     model = skeleton(run)
-    given = read_checkpoint(checkpoint, model, run.backbone_row) if checkpoint else {}
+    given = read_checkpoint(checkpoint, model, run.backbone) if checkpoint else {}
     # Not to_empty: on the meta device it loads a second's worth of torch's compiler.
     memory = {path: torch.empty(tensor.shape, dtype=tensor.dtype) for path, tensor in named_tensors(model).items()}
     model.load_state_dict(memory, assign=True)
@@ -72,7 +73,7 @@ def build(run: Run, checkpoint: Path | None) -> nn.Module:
                 tensor.copy_(given[path])
             else:
                 owner, _, leaf = path.rpartition(".")
-                generator = torch.Generator().manual_seed(seed_of(run.seed, path))
+                generator = torch.Generator().manual_seed(seed_of(run.training.seed, path))
                 tensor.copy_(_drawn(model.get_submodule(owner), leaf, tensor, generator))
         finish(model)
     return model

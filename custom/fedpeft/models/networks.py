@@ -21,8 +21,10 @@ def network(run: Run) -> nn.Module:
     Raises:
         ValueError: there is none for the backbone's family and the task.
     """
-    made = NETWORKS.get((run.backbone_row.family, run.task))
+    made = NETWORKS.get((run.backbone.family, run.task.name))
     if made is None:
         known = ", ".join(f"{family} for {task}" for family, task in NETWORKS)
-        raise ValueError(f"no network makes {run.backbone} ({run.backbone_row.family}) fit {run.task}; known: {known}")
+        raise ValueError(
+            f"no network makes {run.model.backbone} ({run.backbone.family}) fit {run.task.name}; known: {known}"
+        )
     return made(run)

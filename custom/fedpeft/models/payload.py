@@ -30,7 +30,7 @@ def payload(run: Run, round_: int = 0) -> Payload:
 
     Args:
         run: the run; its method's row says what trains.
-        round_: 0-based. Rows that draw blocks derive these from (run.seed, round).
+        round_: 0-based. Rows that draw blocks derive these from (run.training.seed, round).
 
     Returns:
         Parameter path -> shape, in the model's order.
@@ -38,8 +38,8 @@ def payload(run: Run, round_: int = 0) -> Payload:
     Raises:
         ValueError: the run has no such round.
     """
-    if not 0 <= round_ <= run.rounds:
-        raise ValueError(f"round {round_} is outside of the run's 0..{run.rounds}")
+    if not 0 <= round_ <= run.federation.rounds:
+        raise ValueError(f"round {round_} is outside of the run's 0..{run.federation.rounds}")
     return {path: shape for path, shape in whole(run).items() if is_trained(run, path, round_)}
 
 
@@ -50,17 +50,17 @@ def download(run: Run, round_: int = 0) -> Payload:
 
     Args:
         run: the run.
-        round_: 0-based; ``run.rounds`` is the validation after the last round.
+        round_: 0-based; ``run.federation.rounds`` is the validation after the last round.
 
     Raises:
         ValueError: the run has no such round.
     """
-    return payload(run, round_ - 1 if 0 < round_ <= run.rounds else round_)
+    return payload(run, round_ - 1 if 0 < round_ <= run.federation.rounds else round_)
 
 
 def is_trained(run: Run, path: str, round_: int) -> bool:
     """Whether a round trains the parameter at ``path``, one that the method may train."""
-    if not run.method_row.selects_tensor(path):
+    if not run.method.selects_tensor(path):
         return True
     return int(BLOCK.search(path)[1]) in selected_blocks(run, round_)
 
@@ -79,7 +79,7 @@ def decoded(run: Run, tensors: dict[str, Tensor], round_: int) -> dict[str, Tens
         round_: 0-based.
     """
     sent = {path: value for path, value in tensors.items() if last_trained(run, path, max(round_, 1)) is not None}
-    return tensors | roundtrip(sent, run.codec)
+    return tensors | roundtrip(sent, run.federation.codec)
 
 
 def counts(run: Run) -> tuple[int, int]:
@@ -94,8 +94,8 @@ def exchanged(run: Run) -> int:
     SAM's global blocks have more relative positions than its windowed ones, a ViT's blocks are all alike.
     """
     sizes = {path: prod(shape) for path, shape in whole(run).items()}
-    drawn = sum(size for path, size in sizes.items() if run.method_row.selects_tensor(path))
-    return round(sum(sizes.values()) - drawn * (1 - run.blocks / run.backbone_row.depth))
+    drawn = sum(size for path, size in sizes.items() if run.method.selects_tensor(path))
+    return round(sum(sizes.values()) - drawn * (1 - run.blocks / run.backbone.depth))
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:

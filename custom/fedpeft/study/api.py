@@ -80,7 +80,7 @@ class LoadedRun:
         Raises:
             FileNotFoundError, ValueError: the file is missing or cannot be read; the message names it.
         """
-        inference = INFERENCES[self.run.task]
+        inference = INFERENCES[self.run.task.name]
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / f"prediction{inference.endings[0]}"
             inference.infer(self.model, self.folder, Path(image), out)
@@ -179,7 +179,7 @@ def compare(
     run = recipe(Path(data))
     changes = fields if rounds is None else fields | {"rounds": rounds}
     seeds = [seed] if isinstance(seed, int) else list(seed)
-    runs = variations(run, methods or [run.method], seeds, (), changes, {})
+    runs = variations(run, methods or [run.model.method], seeds, (), changes, {})
     weights = find_checkpoint(runs[0], _path(checkpoint))
     plan = Plan(Path(data), Path(out), weights, 60 * minutes, device, split)
     return compare_runs(plan, runs, settings or SETTINGS, report)[0]

@@ -71,6 +71,6 @@ WORK: dict[str, Work] = {
 
 def score_site(model: nn.Module, site: Site, split: str, run: Run, preprocessing: Preprocessing) -> list[CaseScore]:
     """Read one of a site's splits and score a model on it."""
-    work = WORK[run.task]
+    work = WORK[run.task.name]
     cases = work.read(run, site, split, preprocessing, lambda: None)
     return work.score(model, cases, run, site.labels, (site.name, split), lambda: False)

@@ -37,10 +37,10 @@ def pictures(run: Run, site: Site, before_read: Callable[[], None], cache: Cache
     """The pictures of a site's training cases; ``before_read`` is called before each is read."""
     return PictureData(
         site.splits["training"],
-        run.classes,
-        run.side,
-        run.backbone_row.colours,
-        batch=run.batch,
+        run.data.classes,
+        run.model.image_size,
+        run.backbone.colours,
+        batch=run.training.batch,
         before_read=before_read,
         cache=cache,
     )
@@ -55,10 +55,10 @@ def make_loss(run: Run, data: PictureData) -> Loss:
     Returns:
         A function of logits (B, classes) and classes (B,) int64.
     """
-    if run.loss == "focal":
+    if run.training.loss == "focal":
         focal = FocalLoss(use_softmax=True, to_onehot_y=True, include_background=True, gamma=2.0)
         return lambda logits, classes: focal(logits, classes[:, None])
-    if run.loss == "plain":
+    if run.training.loss == "plain":
         return cross_entropy
     return partial(_balanced, class_weights(data.counts))
 
@@ -81,8 +81,8 @@ def read(
     """A split's pictures, fitted to the network's input; kept in ``cache``, if there is one."""
     cases = site.splits[split]
     if not cases:
-        return Pictures((), torch.empty(0, 3, run.side, run.side, dtype=torch.uint8))
-    return Pictures(tuple(cases), read_pictures(cases, run.side, before_read, cache))
+        return Pictures((), torch.empty(0, 3, run.model.image_size, run.model.image_size, dtype=torch.uint8))
+    return Pictures(tuple(cases), read_pictures(cases, run.model.image_size, before_read, cache))
 
 
 @torch.inference_mode()
@@ -106,7 +106,7 @@ def predict(model: nn.Module, pixels: Tensor, run: Run, should_stop: Callable[[]
     for chunk in pixels.split(CHUNK) if len(pixels) else ():
         if should_stop():
             raise Stopped("stopped while predicting")
-        found.append(model(normalised(chunk, run.backbone_row.colours).to(device)).float().softmax(dim=1).cpu())
+        found.append(model(normalised(chunk, run.backbone.colours).to(device)).float().softmax(dim=1).cpu())
     return torch.cat(found)
 
 

@@ -19,13 +19,13 @@ def stacks(run: Run, site: Site, before_read: Callable[[], None], cache: Cache) 
     return StackData(
         site.splits["training"],
         site.labels,
-        DATASETS[run.dataset].preprocessing,
-        run.side,
-        batch=run.batch,
-        stack=run.stack,
-        stride=run.stride,
-        negatives=run.negatives,
-        whole=run.method_row.mixes_slices,
+        DATASETS[run.data.dataset].preprocessing,
+        run.model.image_size,
+        batch=run.training.batch,
+        stack=run.data.stack,
+        stride=run.data.stride,
+        negatives=run.data.background_ratio,
+        whole=run.method.mixes_slices,
         before_read=before_read,
         cache=cache,
     )
@@ -47,8 +47,8 @@ def make_loss(run: Run) -> Loss:
         batch=True,
         smooth_nr=1e-5,
         smooth_dr=1e-5,
-        lambda_dice=run.dice_weight,
-        lambda_ce=1 - run.dice_weight,
+        lambda_dice=run.training.dice_weight,
+        lambda_ce=1 - run.training.dice_weight,
     )
     return lambda logits, labels: loss(logits, labels.unsqueeze(1))
 

@@ -38,7 +38,7 @@ def predict(model: nn.Module, volume: Volume, run: Run, should_stop: Callable[[]
     """
     device = next(model.parameters()).device
     native, spacing = volume.image.shape[:2], volume.spacing[:2]
-    slices = fit(volume.image.permute(2, 0, 1).contiguous(), spacing, run.side, "image")
+    slices = fit(volume.image.permute(2, 0, 1).contiguous(), spacing, run.model.image_size, "image")
     precision = as_here(device)
 
     @torch.inference_mode()
@@ -51,13 +51,13 @@ def predict(model: nn.Module, volume: Volume, run: Run, should_stop: Callable[[]
     def masked(outputs: Tensor) -> Tensor:
         return largest(unfit(outputs, native, spacing))
 
-    if run.method_row.mixes_slices:
+    if run.method.mixes_slices:
         masks = map(masked, _overlapping(forward, slices, run).split(PIECE))
     elif device.type == "cpu":
         # A network without mixing gives a slice the same logits in every stack: each is computed once.
         masks = parallel_map(lambda images: masked(forward(images)), slices.unsqueeze(1).split(PIECE))
     else:
-        masks = (masked(forward(images)) for images in slices.unsqueeze(1).split(run.batch * run.stack))
+        masks = (masked(forward(images)) for images in slices.unsqueeze(1).split(run.training.batch * run.data.stack))
     return torch.cat(list(masks)).permute(1, 2, 0)
 
 
@@ -79,14 +79,14 @@ def _overlapping(forward: Callable[[Tensor], Tensor], slices: Tensor, run: Run) 
     def stacks(images: Tensor) -> Tensor:
         # (n, 1, stack, side, side) -> slices of whole stacks, and back to (n, classes + 1, stack, side, side).
         logits = forward(images.transpose(1, 2).flatten(0, 1))
-        return logits.softmax(dim=1).unflatten(0, (-1, run.stack)).transpose(1, 2)
+        return logits.softmax(dim=1).unflatten(0, (-1, run.data.stack)).transpose(1, 2)
 
     # MONAI rounds the distance of two windows down: a little less overlap keeps it at the stride.
-    overlap = max(0.0, 1 - (run.stride + 1e-3) / run.stack)
-    roi = (run.stack, run.side, run.side)
+    overlap = max(0.0, 1 - (run.data.stride + 1e-3) / run.data.stack)
+    roi = (run.data.stack, run.model.image_size, run.model.image_size)
     # A volume thinner than a stack repeats its edge, as in training.
     found = sliding_window_inference(
-        slices[None, None], roi, run.batch, stacks, overlap=overlap, padding_mode="replicate"
+        slices[None, None], roi, run.training.batch, stacks, overlap=overlap, padding_mode="replicate"
     )
     return found[0].transpose(0, 1)
 
@@ -125,7 +125,7 @@ def score(
         return [
             CaseScore(site, split, case, labels[index + 1], value)
             for case, volume in volumes
-            for index, value in enumerate(dice_of(predict(model, volume, run, should_stop), volume, run.classes))
+            for index, value in enumerate(dice_of(predict(model, volume, run, should_stop), volume, run.data.classes))
         ]
     finally:
         model.train(mode)

@@ -27,12 +27,12 @@ Layers = dict[str, nn.Module]
 
 def _lora(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> None:
     for path, layer in layers.items():
-        _replace(model, path, LoRALinear(layer, adapter, lambda n, m: LowRank(n, m, run.rank)))
+        _replace(model, path, LoRALinear(layer, adapter, lambda n, m: LowRank(n, m, run.option("rank"))))
 
 
 def _dora(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> None:
     for path, layer in layers.items():
-        _replace(model, path, DoRALinear(layer, adapter, lambda n, m: DoRAFactors(n, m, run.rank)))
+        _replace(model, path, DoRALinear(layer, adapter, lambda n, m: DoRAFactors(n, m, run.option("rank"))))
 
 
 def _mole(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> None:
@@ -40,7 +40,7 @@ def _mole(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> None:
         attention = model.get_submodule(path.rpartition(".")[0])
         if not hasattr(attention, "gate"):
             attention.gate = Gate(EXPERTS)
-        _replace(model, path, MoLELinear(layer, adapter, run.rank, attention.gate))
+        _replace(model, path, MoLELinear(layer, adapter, run.option("rank"), attention.gate))
 
 
 def _fact(form: type[TensorTrain]) -> Callable[[nn.Module, Layers, Adapter, Run], None]:
@@ -54,7 +54,7 @@ def _fact(form: type[TensorTrain]) -> Callable[[nn.Module, Layers, Adapter, Run]
                     f"{path} has {layer.in_features} inputs and {layer.out_features} outputs, others that match "
                     f"{adapter.layer!r} differ: FacT's layers share their bases; give each width a row of its own"
                 )
-        fact = form(*shape, run.rank, len(layers) * slots)
+        fact = form(*shape, run.option("rank"), len(layers) * slots)
         # The module that contains all the layers, one level below the model.
         model.get_submodule(next(iter(layers)).partition(".")[0]).fact = fact
         for number, (path, layer) in enumerate(layers.items()):
@@ -65,7 +65,7 @@ def _fact(form: type[TensorTrain]) -> Callable[[nn.Module, Layers, Adapter, Run]
 
 def _slices(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> None:
     for path, block in layers.items():
-        _replace(model, path, MixingBlock(block, run.backbone_row.dim, run.stack))
+        _replace(model, path, MixingBlock(block, run.backbone.dim, run.data.stack))
 
 
 def _prompts(made: Callable[[Run], nn.Module]) -> Callable[[nn.Module, Layers, Adapter, Run], None]:
@@ -79,12 +79,12 @@ def _prompts(made: Callable[[Run], nn.Module]) -> Callable[[nn.Module, Layers, A
 
 def _first_prompts(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> None:
     for path, image_encoder in layers.items():
-        _replace(model, path, PromptedEncoder(image_encoder, Prompts(run.prompts, run.backbone_row)))
+        _replace(model, path, PromptedEncoder(image_encoder, Prompts(run.option("prompts"), run.backbone)))
 
 
 def _bottlenecks(model: nn.Module, layers: Layers, adapter: Adapter, run: Run) -> None:
     for block in layers.values():
-        put_bottlenecks(block, run.backbone_row.dim, run.rank)
+        put_bottlenecks(block, run.backbone.dim, run.option("rank"))
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,10 @@ ADAPTERS: dict[str, Kind] = {
     "fact_tt": Kind(nn.Linear, _fact(TensorTrain)),
     "fact_tk": Kind(nn.Linear, _fact(Tucker)),
     "slices": Kind(Block, _slices),
-    "prompts": Kind(Block, _prompts(lambda run: Prompts(run.prompts, run.backbone_row))),
-    "low_rank_prompts": Kind(Block, _prompts(lambda run: LowRankPrompts(run.prompts, run.rank, run.backbone_row))),
+    "prompts": Kind(Block, _prompts(lambda run: Prompts(run.option("prompts"), run.backbone))),
+    "low_rank_prompts": Kind(
+        Block, _prompts(lambda run: LowRankPrompts(run.option("prompts"), run.option("rank"), run.backbone))
+    ),
     "first_prompts": Kind(
         VitEncoder, _first_prompts, "a grid of patches carries no prompts from block to block: take vpt_deep or a ViT"
     ),
@@ -124,7 +126,7 @@ def adapt(model: nn.Module, run: Run) -> None:
     Raises:
         ValueError: a row matches no layer of the model, so the method would silently train less than it says.
     """
-    for adapter in run.method_row.adapters:
+    for adapter in run.method.adapters:
         kind = ADAPTERS[adapter.kind]
         layers = {
             path: layer
@@ -133,7 +135,7 @@ def adapt(model: nn.Module, run: Run) -> None:
         }
         if not layers:
             raise ValueError(
-                f"{run.method} cannot adapt {run.backbone}: no {kind.layer.__name__} matches {adapter.layer!r}; "
+                f"{run.model.method} cannot adapt {run.model.backbone}: no {kind.layer.__name__} matches {adapter.layer!r}; "
                 f"{kind.remedy}"
             )
         kind.put(model, layers, adapter, run)

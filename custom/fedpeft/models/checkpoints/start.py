@@ -10,12 +10,12 @@ RANDOM = "random"
 
 def needs_file(run: Run) -> bool:
     """Whether the user has to bring the run's checkpoint."""
-    return run.initial != RANDOM and own(run) is None
+    return run.model.initial != RANDOM and own(run) is None
 
 
 def own(run: Run) -> Path | None:
     """The package's own checkpoint, where the run starts from it; None if it starts from another, or from none."""
-    return shipped(run.backbone_row) if run.initial == "generic" else None
+    return shipped(run.backbone) if run.model.initial == "generic" else None
 
 
 def identity(checkpoint: Path | None) -> str:

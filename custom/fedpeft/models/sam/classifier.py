@@ -15,7 +15,7 @@ class SamClassifier(Classifier):
     """
 
     def __init__(self, run: Run) -> None:
-        super().__init__(image_encoder(run), run.backbone_row.neck, run.outputs)
+        super().__init__(image_encoder(run), run.backbone.neck, run.outputs)
 
     def features(self, images: Tensor) -> Tensor:
         """What the head sees: normalised pictures (B, 3, side, side) -> (B, neck)."""

@@ -93,9 +93,9 @@ def _upscaling(neck: int, channels: tuple[int, ...]) -> nn.Sequential:
 
 def image_encoder(run: Run) -> nn.Module:
     """SAM's image encoder at the run's side: normalised (B, 3, side, side) -> (B, neck, side / patch, side / patch)."""
-    row, grid = run.backbone_row, run.side // run.backbone_row.patch
+    row, grid = run.backbone, run.model.image_size // run.backbone.patch
     encoder = modeling.ImageEncoderViT(
-        img_size=run.side,
+        img_size=run.model.image_size,
         patch_size=row.patch,
         embed_dim=row.dim,
         depth=row.depth,
@@ -119,14 +119,14 @@ class SegmentationSam(nn.Module):
 
     def __init__(self, run: Run) -> None:
         super().__init__()
-        row, side = run.backbone_row, run.side
+        row, side = run.backbone, run.model.image_size
         grid = side // row.patch
         self.image_encoder = image_encoder(run)
         self.prompt_encoder = modeling.PromptEncoder(
             embed_dim=row.neck, image_embedding_size=(grid, grid), input_image_size=(side, side), mask_in_chans=16
         )
         self.mask_decoder = AutomaticMaskDecoder(
-            row.neck, row.decoder_heads, row.decoder_mlp, run.upscaling, run.classes + 1
+            row.neck, row.decoder_heads, row.decoder_mlp, run.upscaling, run.data.classes + 1
         )
 
     def forward(self, images: Tensor) -> Tensor:

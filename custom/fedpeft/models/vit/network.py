@@ -32,9 +32,9 @@ class VitEncoder(nn.Module):
 
     def __init__(self, run: Run) -> None:
         super().__init__()
-        row, patch = run.backbone_row, (run.backbone_row.patch,) * 2
+        row, patch = run.backbone, (run.backbone.patch,) * 2
         self.cls_token = nn.Parameter(torch.empty(1, 1, row.dim))
-        self.pos_embed = nn.Parameter(torch.empty(1, 1 + (run.side // row.patch) ** 2, row.dim))
+        self.pos_embed = nn.Parameter(torch.empty(1, 1 + (run.model.image_size // row.patch) ** 2, row.dim))
         self.patch_embed = encoder.PatchEmbed(patch, patch, embed_dim=row.dim)
         self.blocks = nn.ModuleList(_block(row.dim, row.heads) for _ in range(row.depth))
         self.norm = nn.LayerNorm(row.dim, eps=EPSILON)
@@ -60,4 +60,4 @@ class VitClassifier(Classifier):
     """
 
     def __init__(self, run: Run) -> None:
-        super().__init__(VitEncoder(run), run.backbone_row.dim, run.outputs)
+        super().__init__(VitEncoder(run), run.backbone.dim, run.outputs)

@@ -18,7 +18,7 @@ def find_checkpoint(run: Run, checkpoint: Path | None = None, site_file: Path | 
     Raises:
         ValueError: the weights are not shipped and no argument names them, or one does where the run uses none.
     """
-    if run.initial == "random":
+    if run.model.initial == "random":
         if checkpoint:
             raise ValueError(f"--checkpoint {checkpoint} and random initial weights: give one of the two")
         return None
@@ -28,7 +28,7 @@ def find_checkpoint(run: Run, checkpoint: Path | None = None, site_file: Path | 
         return read_site_file(site_file, "here").checkpoint(run)
     if needs_file(run):
         raise ValueError(
-            f"{run.initial} weights of {run.backbone} are not shipped: give --checkpoint FILE, or --site FILE that "
+            f"{run.model.initial} weights of {run.model.backbone} are not shipped: give --checkpoint FILE, or --site FILE that "
             f"names them"
         )
     return own(run)

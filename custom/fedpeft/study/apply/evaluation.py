@@ -39,9 +39,9 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Means and per-case values, ready for JSON."""
-        metric = self.run.task_row.metric
+        metric = self.run.task.metric
         found = {site: self._site(site) for site in dict.fromkeys(item.site for item in self.scores)}
-        pooled = WORK[self.run.task].measures(self.scores, list(self.run.label_table.values()))
+        pooled = WORK[self.run.task.name].measures(self.scores, list(self.run.label_table.values()))
         return {
             "run": self.folder,
             "payload": self.which,
@@ -55,11 +55,11 @@ class Evaluation:
         scores, run = self.of(site), self.run
         normalised = {"normalised_by": self.normalised[site]} if site in self.normalised else {}
         return {
-            run.task_row.metric: mean_score(scores),
+            run.task.metric: mean_score(scores),
             "classes": class_means(scores),
             "cases": len({item.case for item in scores}),
             **normalised,
-        } | WORK[run.task].measures(scores, list(run.label_table.values()))
+        } | WORK[run.task.name].measures(scores, list(run.label_table.values()))
 
     def cases(self) -> list[dict[str, Any]]:
         """One record for each case and class."""
@@ -67,7 +67,7 @@ class Evaluation:
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Headings and lines for a terminal: a line for each site, and one for their mean."""
-        result, metric = self.to_dict(), self.run.task_row.metric
+        result, metric = self.to_dict(), self.run.task.metric
         labels = list(dict.fromkeys(item.label for item in self.scores))
         lines = [
             [site, str(item["cases"]), *(_shown(item["classes"].get(label)) for label in labels), _shown(item[metric])]
@@ -90,7 +90,7 @@ def case_record(item: CaseScore, run: Run) -> dict[str, Any]:
         "split": item.split,
         "case": item.case,
         "label": item.label,
-        run.task_row.of_case: item.value,
+        run.task.of_case: item.value,
     }
     names = run.label_table.values() if item.probabilities else ()
     return record | {f"p {name}": round(value, 6) for name, value in zip(names, item.probabilities, strict=True)}
@@ -109,10 +109,14 @@ def evaluate(folder: RunFolder, data: Path, split: str, checkpoint: Path | None,
     Raises:
         ValueError: the data's classes are not the run's, a site has no labelled case in the split, or a file is faulty.
     """
-    run, model, work = folder.run, folder.model(checkpoint, which), WORK[folder.run.task]
+    run, model, work = folder.run, folder.model(checkpoint, which), WORK[folder.run.task.name]
     scores, normalised = [], {}
     for site in read_sites(data):
-        if site.task != run.task or site.classes != run.classes or (run.labels and site.labels != run.label_table):
+        if (
+            site.task != run.task.name
+            or site.classes != run.data.classes
+            or (run.data.labels and site.labels != run.label_table)
+        ):
             raise ValueError(f"site {site.name} has the labels {site.labels}, the run has {run.label_table}")
         site.cases(split)
         cases = work.read(run, site, split, folder.preprocessing, lambda: None)

@@ -44,7 +44,7 @@ def segment(model: Module, folder: RunFolder, image: Path, out: Path) -> Found:
 def classify(model: Module, folder: RunFolder, image: Path, out: Path) -> Found:
     """Write a picture's class and the probabilities of all."""
     run = folder.run
-    row = classification.predict(model, read_pictures([Case(image.name, image)], run.side), run)[0]
+    row = classification.predict(model, read_pictures([Case(image.name, image)], run.model.image_size), run)[0]
     probabilities = dict(zip(run.label_table.values(), row.tolist(), strict=True))
     best = max(probabilities, key=probabilities.get)
     values = {"image": str(image), "class": best, "probabilities": probabilities}

@@ -20,7 +20,7 @@ from typing import Any
 
 from fedpeft.common.files import read_json, write_json
 from fedpeft.config.datasets import DATASETS
-from fedpeft.config.run import SETTINGS, Run
+from fedpeft.config.run import SETTINGS, Run, make_run
 from fedpeft.data.datalist import DATALIST, SPLITS, Site, read_sites
 from fedpeft.models.checkpoints.start import identity
 from fedpeft.study.run.simulate import end_simulation
@@ -63,10 +63,10 @@ class Plan:
 
 def label(run: Run) -> str:
     """What tables, plots and folders call a run: its method, with rank, prompts and blocks that are not its own."""
-    own = Run(run.method, run.dataset, run.backbone, classes=run.classes)
+    own = make_run(run.model.method, run.data.dataset, run.model.backbone, classes=run.data.classes)
     marks = {"rank": "r", "prompts": "p", "blocks": "b"}
     values = {mark: getattr(run, name) for name, mark in marks.items() if getattr(run, name) != getattr(own, name)}
-    return "-".join([run.method, *(f"{mark}{value}" for mark, value in values.items())])
+    return "-".join([run.model.method, *(f"{mark}{value}" for mark, value in values.items())])
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Experiment:
 
     def folder(self, out: Path) -> Path:
         """Where the experiment's files are."""
-        return out / label(self.run) / f"seed-{self.run.seed}" / self.setting / self.site
+        return out / label(self.run) / f"seed-{self.run.training.seed}" / self.setting / self.site
 
     @property
     def model(self) -> str:
@@ -92,7 +92,7 @@ class Experiment:
     @property
     def name(self) -> str:
         """What log lines and messages call the experiment."""
-        return f"{label(self.run)}, seed {self.run.seed}, {self.setting}{f' {self.site}' if self.site else ''}"
+        return f"{label(self.run)}, seed {self.run.training.seed}, {self.setting}{f' {self.site}' if self.site else ''}"
 
 
 def experiments_of(runs: Sequence[Run], settings: Sequence[str], sites: Sequence[Site]) -> list[Experiment]:
@@ -103,8 +103,10 @@ def experiments_of(runs: Sequence[Run], settings: Sequence[str], sites: Sequence
     """
     named: dict[tuple[str, int], Run] = {}
     for run in runs:
-        if named.setdefault((label(run), run.seed), run) != run:
-            raise ValueError(f"two runs are called {label(run)}, seed {run.seed}; give each comparison its own folder")
+        if named.setdefault((label(run), run.training.seed), run) != run:
+            raise ValueError(
+                f"two runs are called {label(run)}, seed {run.training.seed}; give each comparison its own folder"
+            )
     return [
         Experiment(run, setting, site)
         for run in named.values()
@@ -180,8 +182,8 @@ def made_from(experiment: Experiment, source: dict[str, str]) -> dict[str, Any]:
     The rows are part of it: a changed row of the method or of the data set's preprocessing makes another experiment.
     """
     run = experiment.run
-    row = {name: value for name, value in asdict(run.method_row).items() if name not in WORDS}
-    rows = {"preprocessing": asdict(DATASETS[run.dataset].preprocessing), "method_row": row}
+    row = {name: value for name, value in asdict(run.method).items() if name not in WORDS}
+    rows = {"preprocessing": asdict(DATASETS[run.data.dataset].preprocessing), "method_row": row}
     return json.loads(json.dumps(source | rows | {"run": run.to_dict()}))
 
 

@@ -24,8 +24,8 @@ def recipe(data: Path) -> Run:
     known = site.dataset in DATASETS and DATASETS[site.dataset].task == site.task
     name = site.dataset if known else PLAIN[site.task]
     for row in JOBS.values():
-        if row.run.dataset == name:
-            labels = tuple(site.labels.values())[row.run.task_row.background :]
+        if row.run.data.dataset == name:
+            labels = tuple(site.labels.values())[row.run.task.background :]
             return row.run.with_(classes=site.classes, labels=labels)
     raise ValueError(f"{data}: no job has the data set {name!r}; known: {', '.join(JOBS)}")
 

@@ -22,7 +22,7 @@ def plot_confusions(results: dict[str, Any], run: Run, path: Path) -> Path:
         ``path``.
     """
     pooled = results["runs"][0]["pooled"]
-    size = max(3.4, 0.42 * run.classes + 1.6)
+    size = max(3.4, 0.42 * run.data.classes + 1.6)
     figure = plt.figure(figsize=(5 + size * len(pooled), size + 1), constrained_layout=True)
     left, right = figure.subfigures(1, 2, width_ratios=(5, size * len(pooled)))
     plot_curves(left.subplots(), results)
@@ -30,7 +30,7 @@ def plot_confusions(results: dict[str, Any], run: Run, path: Path) -> Path:
     names = list(run.label_table.values())
     for axes, (setting, found) in zip(grid, pooled.items(), strict=True):
         _matrix(axes, np.array(found["confusion"]), names)
-        axes.set_title(f"{setting}: {title_of(results)} {found[run.task_row.metric]:.3f}", fontsize=9)
+        axes.set_title(f"{setting}: {title_of(results)} {found[run.task.metric]:.3f}", fontsize=9)
     grid[0].set_ylabel("true class")
     right.suptitle(f"{results['split']} cases of all sites: share of the true class", fontsize=10)
     return save(figure, path)

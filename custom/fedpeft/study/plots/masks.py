@@ -47,12 +47,12 @@ def plot_masks(
     plot_curves(left.subplots(), results)
     grid = right.subplots(lines, columns, squeeze=False)
     for line, site in zip(grid, sites, strict=True):
-        _, volume = max(read_volumes(site, split, DATASETS[run.dataset].preprocessing), key=_foreground)
+        _, volume = max(read_volumes(site, split, DATASETS[run.data.dataset].preprocessing), key=_foreground)
         index = _telling_slice(volume)
         _overlay(line[0], volume, _label(volume), index, f"{site.name}: truth")
         for axes, (title, by_site) in zip(line[1:], models.items(), strict=True):
             mask = predict(by_site[site.name].eval(), volume, run)
-            score = fmean(dice_of(mask, volume, run.classes))
+            score = fmean(dice_of(mask, volume, run.data.classes))
             _overlay(axes, volume, mask, index, f"{title}: {score:.2f}")
     names = list(sites[0].labels.values())[1:]
     right.legend(

@@ -91,7 +91,7 @@ def _pooled(run: Run, scores: Mapping[Experiment, Sequence[CaseScore]]) -> dict[
 def measured(items: Sequence[CaseScore], run: Run) -> dict[str, Any]:
     """The task's metric of a set of cases, and what other measures the task has."""
     labels = list(run.label_table.values())
-    return {run.task_row.metric: mean_score(items)} | WORK[run.task].measures(items, labels)
+    return {run.task.metric: mean_score(items)} | WORK[run.task.name].measures(items, labels)
 
 
 def per_site(items: Sequence[CaseScore], run: Run) -> dict[str, Any]:
@@ -108,9 +108,9 @@ def per_site(items: Sequence[CaseScore], run: Run) -> dict[str, Any]:
 def _case(experiment: Experiment, item: CaseScore) -> dict[str, Any]:
     run = experiment.run
     model = {
-        "method": run.method,
-        "rank": run.rank,
-        "seed": run.seed,
+        "method": run.model.method,
+        "rank": run.option("rank"),
+        "seed": run.training.seed,
         "setting": experiment.setting,
         "trained_at": experiment.site,
     }

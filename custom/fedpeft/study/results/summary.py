@@ -48,16 +48,16 @@ def summarise(entries: Sequence[dict[str, Any]], scores: Scored) -> list[dict[st
 
 def _summary(entries: Sequence[dict[str, Any]], scores: Scored) -> dict[str, Any]:
     run = next(iter(scores)).run
-    metric = run.task_row.metric
+    metric = run.task.metric
     settings = _settings([_by_setting(entry["models"], metric) for entry in entries])
     for name in settings:
         settings[name] |= _pooled([entry.get("pooled", {}).get(name) for entry in entries], metric)
     return {
         "label": label(run),
-        "method": run.method,
-        "title": run.method_row.title,
-        "task": run.task,
-        "rank": run.rank,
+        "method": run.model.method,
+        "title": run.method.title,
+        "task": run.task.name,
+        "rank": run.option("rank"),
         "seeds": [entry["run"]["seed"] for entry in entries],
         **dict(zip(("trainable", "total"), counts(run), strict=True)),
         "exchanged": exchanged(run),
@@ -107,7 +107,7 @@ def _pooled(seeds: Sequence[Mapping[str, Any] | None], metric: str) -> dict[str,
 
 def _bytes(run: Run, traffic: Mapping[str, float]) -> dict[str, int]:
     """As measured, or what it would be where no federation was compared."""
-    up, down = (declared_bytes(declared, run.codec) for declared in (payload(run), download(run)))
+    up, down = (declared_bytes(declared, run.federation.codec) for declared in (payload(run), download(run)))
     return {"bytes_up": up, "bytes_down": down} | {key: round(value) for key, value in traffic.items()}
 
 
@@ -132,7 +132,7 @@ def at_home(scores: Scored, setting: str) -> dict[tuple[str, ...], float]:
             mine: dict[tuple[str, ...], float] = {
                 (item.site, item.case, item.label): item.value for item in items if experiment.site in ("", item.site)
             }
-            seeds.setdefault(experiment.run.seed, {}).update(mine)
+            seeds.setdefault(experiment.run.training.seed, {}).update(mine)
     return over_seeds(list(seeds.values())) if seeds else {}
 
 

@@ -83,7 +83,7 @@ class Progress:
             self._set(experiment, State(started=now), "begins")
             return
         state = replace(state, first=state.first if state.rounds else now, rounds=rounds, at=now)
-        self._set(experiment, state, f"round {rounds} of {experiment.run.rounds}")
+        self._set(experiment, state, f"round {rounds} of {experiment.run.federation.rounds}")
 
     def finished(self, experiment: Experiment, seconds: float) -> None:
         """Take note that an experiment is trained and tested."""
@@ -119,7 +119,7 @@ class Progress:
     def running(self) -> str:
         """Name the running experiments and their rounds."""
         return "; ".join(
-            f"{experiment.name} {state.rounds}/{experiment.run.rounds}"
+            f"{experiment.name} {state.rounds}/{experiment.run.federation.rounds}"
             if experiment.setting != INITIAL
             else experiment.name
             for experiment, state in self._states.items()
@@ -158,7 +158,7 @@ def _whole(experiment: Experiment, state: State) -> float | None:
         return state.seconds
     begin = state.first - state.started
     pace = (state.at - state.first) / (state.rounds - 1) if state.rounds > 1 else begin
-    return begin + pace * (experiment.run.rounds - 1)
+    return begin + pace * (experiment.run.federation.rounds - 1)
 
 
 def _groups(experiment: Experiment) -> tuple[Group, ...]:

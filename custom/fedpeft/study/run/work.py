@@ -133,7 +133,7 @@ def _alone(plan: Plan, experiment: Experiment, folder: Path) -> None:
 def _federated(plan: Plan, experiment: Experiment, folder: Path) -> None:
     sites = [site.name for site in read_sites(plan.data)]
     workspace = make_workspace(folder / WORKSPACE, plan, experiment.run)
-    name = f"{label(experiment.run)}_{experiment.run.dataset}"
+    name = f"{label(experiment.run)}_{experiment.run.data.dataset}"
     # On one machine frequent polling costs nothing, and waiting would be a large part of a short round.
     job = write(Job(name, experiment.run, min_sites=len(sites), poll_seconds=0.1), folder / "job")
 
@@ -145,7 +145,7 @@ def _federated(plan: Plan, experiment: Experiment, folder: Path) -> None:
 def make_workspace(folder: Path, plan: Plan, run: Run) -> Path:
     """Make a simulator workspace: the allow-list, and a site file for the plan's data and checkpoint."""
     write_json(folder / "local" / "resources.json", policy())
-    path = register(folder, run.dataset, plan.data)
+    path = register(folder, run.data.dataset, plan.data)
     values = read_json(path)
     values["device"] = plan.device
     if plan.checkpoint and needs_file(run):
@@ -161,7 +161,7 @@ def _scores(plan: Plan, experiment: Experiment) -> list[CaseScore]:
         if experiment.setting == INITIAL
         else RunFolder(experiment.folder(plan.out) / "run").model(plan.checkpoint)
     ).to(usable(plan.device))
-    preprocessing = DATASETS[experiment.run.dataset].preprocessing
+    preprocessing = DATASETS[experiment.run.data.dataset].preprocessing
     return [
         item
         for site in read_sites(plan.data)

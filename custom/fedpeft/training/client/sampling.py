@@ -14,7 +14,8 @@ from math import ceil
 
 import torch
 
-from fedpeft.config.run import Run, seed_of
+from fedpeft.config.run import Run
+from fedpeft.config.seeds import seed_of
 from fedpeft.tasks.base import Epochs
 from fedpeft.tasks.types import Batch
 from fedpeft.training.engine.embeddings import FrozenEncoder
@@ -69,7 +70,7 @@ class RoundSampler:
         self._encoded = True
 
     def _seed(self, *parts: object) -> int:
-        return seed_of(self._run.seed, self._site, *parts)
+        return seed_of(self._run.training.seed, self._site, *parts)
 
     def _shuffled(self, epoch: Epoch) -> list[int]:
         generator = torch.Generator().manual_seed(self._seed(*epoch, "order"))
@@ -78,12 +79,16 @@ class RoundSampler:
 
 def repeated(run: Run, epoch: Epoch) -> Epoch:
     """The epoch whose batches an epoch of a row with a frozen encoder has: itself, if it is the first of its group."""
-    a_round = ceil(run.local_epochs)
-    different = max(1, min(GROUPS, int(run.rounds * run.local_epochs)))
+    a_round = ceil(run.training.local_epochs)
+    different = max(1, min(GROUPS, int(run.federation.rounds * run.training.local_epochs)))
     return divmod((epoch[0] * a_round + epoch[1]) % different, a_round)
 
 
 def groups(run: Run, round_: int) -> list[Epoch]:
     """The first epochs of the groups that a round and all later ones have."""
-    later = ((number, epoch) for number in range(round_, run.rounds) for epoch in range(ceil(run.local_epochs)))
+    later = (
+        (number, epoch)
+        for number in range(round_, run.federation.rounds)
+        for epoch in range(ceil(run.training.local_epochs))
+    )
     return sorted({repeated(run, epoch) for epoch in later})

@@ -100,7 +100,7 @@ class SiteFile:
 
 def checkpoint_name(run: Run) -> str:
     """What site files call the weights that a run starts from."""
-    return run.backbone if run.initial == "generic" else f"{run.backbone}-{run.initial}"
+    return run.model.backbone if run.model.initial == "generic" else f"{run.model.backbone}-{run.model.initial}"
 
 
 def run_state(site_file: SiteFile, run_key: str) -> Path:

@@ -18,7 +18,8 @@ from torch.nn import Module, Parameter
 from fedpeft.algebra.feedback import fed_back
 from fedpeft.common.precision import computing
 from fedpeft.config.datasets import DATASETS
-from fedpeft.config.run import Run, seed_of
+from fedpeft.config.run import Run
+from fedpeft.config.seeds import seed_of
 from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import Site
 from fedpeft.models.frozen import encoder_is_frozen
@@ -85,13 +86,13 @@ class SiteTrainer:
         _refuse_labels(run, site)
         self.run, self.site, self.should_stop = run, site, should_stop
         self.model = model.to(usable(device)).train()
-        self._computing = partial(computing, run.precision, torch.device(device))
+        self._computing = partial(computing, run.training.precision, torch.device(device))
         # Refused here if the device lacks it, and not after an hour's reading.
         self._computing()
         self.parameters = trainable(self.model)
         self.state = StateFolder(state / site.name)
-        self._work = WORK[run.task]
-        self._preprocessing = DATASETS[run.dataset].preprocessing
+        self._work = WORK[run.task.name]
+        self._preprocessing = DATASETS[run.data.dataset].preprocessing
         self._cache = cache or Cache()
         self._frozen = FrozenEncoder(self.model, self._cache) if encoder_is_frozen(self.model) else None
         self._network = self._frozen or self.model
@@ -137,20 +138,20 @@ class SiteTrainer:
         before = self.state.before(round_)
         residual: dict[str, Tensor] = {}
         if before is not None:
-            rules = {path: self.run.method_row.rule_of(path) for path in mine}
+            rules = {path: self.run.method.rule_of(path) for path in mine}
             before.restore(optimiser, mine, rules)
             residual = before.pending(mine, rules)
-        steps = ceil(self.run.local_epochs * self._data.steps())
+        steps = ceil(self.run.training.local_epochs * self._data.steps())
         sizes = partial(self._learning_rate_at, round_, steps)
         with self._computing():
             self._sampler.encode(round_, self._go_on)
-        dropout = _seeded(seed_of(self.run.seed, self.site.name, round_, "dropout"), mine)
+        dropout = _seeded(seed_of(self.run.training.seed, self.site.name, round_, "dropout"), mine)
         with closing(prefetch(islice(self._sampler.batches(round_), steps))) as batches, dropout:
             losses = train_epoch(
-                self._network, optimiser, self._loss, batches, sizes, self.should_stop, self.run.precision
+                self._network, optimiser, self._loss, batches, sizes, self.should_stop, self.run.training.precision
             )
         difference = {path: tensor.detach().cpu() - self._global[path] for path, tensor in mine.items()}
-        sent, residual = fed_back(difference, residual, self.run.codec)
+        sent, residual = fed_back(difference, residual, self.run.federation.codec)
         self.state.keep(round_, replace(OptimiserState.of(optimiser, mine), residual=residual).after(before))
         return Update(sent, len(self.site.splits["training"]), fmean(losses), time.monotonic() - started)
 
@@ -161,7 +162,7 @@ class SiteTrainer:
         return {path: parameter for path, parameter in self.parameters.items() if parameter.requires_grad}
 
     def _learning_rate_at(self, round_: int, steps: int, index: int) -> float:
-        return learning_rate_at(self.run, (round_ + (index + 0.5) / steps) / self.run.rounds)
+        return learning_rate_at(self.run, (round_ + (index + 0.5) / steps) / self.run.federation.rounds)
 
     def validate(self, received: dict[str, Tensor], round_: int, split: str = "validation") -> list[CaseScore]:
         """Scores of the model that enters a round on one of the site's splits."""
@@ -205,15 +206,15 @@ class SiteTrainer:
 
 def _refuse_labels(run: Run, site: Site) -> None:
     """Raise ValueError unless the site's labels are the run's and its cases have one."""
-    if site.task != run.task:
-        raise ValueError(f"site {site.name}: its datalist is for {site.task}, the run is {run.task}")
+    if site.task != run.task.name:
+        raise ValueError(f"site {site.name}: its datalist is for {site.task}, the run is {run.task.name}")
     if len(site.labels) != run.outputs:
-        besides = " besides background" if run.task_row.background else ""
+        besides = " besides background" if run.task.background else ""
         raise ValueError(
-            f"site {site.name}: its datalist has the labels {site.labels}, the run expects {run.classes} classes"
+            f"site {site.name}: its datalist has the labels {site.labels}, the run expects {run.data.classes} classes"
             f"{besides}; use the data set that the job names, or render the job with --classes"
         )
-    if run.labels and site.labels != run.label_table:
+    if run.data.labels and site.labels != run.label_table:
         raise ValueError(
             f"site {site.name}: its datalist has the labels {site.labels}, the run has {run.label_table}; the same "
             f"number must mean the same class at every site"

@@ -82,10 +82,10 @@ class AdamW:
 def make_optimiser(run: Run, parameters: dict[str, nn.Parameter]) -> AdamW:
     """AdamW with decay on matrices and kernels, none on biases and scales."""
     groups = [
-        {"params": [p for p in parameters.values() if p.ndim > 1], "weight_decay": run.weight_decay},
+        {"params": [p for p in parameters.values() if p.ndim > 1], "weight_decay": run.training.weight_decay},
         {"params": [p for p in parameters.values() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return AdamW([group for group in groups if group["params"]], run.learning_rate)
+    return AdamW([group for group in groups if group["params"]], run.training.learning_rate)
 
 
 def learning_rate_at(run: Run, progress: float) -> float:
@@ -96,11 +96,13 @@ def learning_rate_at(run: Run, progress: float) -> float:
         progress: (round + share of the round done) / rounds, 0 to 1. It counts the run, not a site's own steps, so
             that every site and setting is at the same place of the schedule.
     """
-    if progress < run.warmup:
-        return run.learning_rate * progress / run.warmup
-    if run.decay == "power7":
-        return run.learning_rate * ((1 - progress) / (1 - run.warmup)) ** 7
-    return run.learning_rate * 0.5 * (1 + cos(pi * (progress - run.warmup) / (1 - run.warmup)))
+    if progress < run.training.warmup:
+        return run.training.learning_rate * progress / run.training.warmup
+    if run.training.lr_schedule == "power7":
+        return run.training.learning_rate * ((1 - progress) / (1 - run.training.warmup)) ** 7
+    return (
+        run.training.learning_rate * 0.5 * (1 + cos(pi * (progress - run.training.warmup) / (1 - run.training.warmup)))
+    )
 
 
 @dataclass

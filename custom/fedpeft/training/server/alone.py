@@ -65,22 +65,22 @@ def _rounds(trainer: SiteTrainer, folder: RunFolder, report: Callable[[dict[str,
     As in a federation, where validations arrive with a round's results, the round that ends the run is trained.
     """
     run, site = trainer.run, trainer.site
-    selection, last = Selection(folder, run.patience), False
+    selection, last = Selection(folder, run.federation.patience), False
     exact = {key: tensor.detach().cpu().clone() for key, tensor in trainable(trainer.model).items()}
     tensors = decoded(run, exact, 0)
-    for round_ in range(run.rounds + 1):
+    for round_ in range(run.federation.rounds + 1):
         received = {key: tensors[key] for key in download(run, round_)}
         scores = class_means(trainer.validate(received, round_))
         selection.validated(round_, {site.name: scores}, tensors)
-        if last or round_ == run.rounds:
+        if last or round_ == run.federation.rounds:
             return
         last = selection.exhausted
         update = trainer.train(received, round_)
-        average, averaging = averaged(exact, tensors, [update.difference], [1.0], run.method_row.rule_of)
+        average, averaging = averaged(exact, tensors, [update.difference], [1.0], run.method.rule_of)
         exact |= average
         tensors = decoded(run, exact, round_ + 1)
         record = {
-            "sites": {site.name: {run.task_row.of_class: scores, "loss": update.loss, "cases": update.cases}},
+            "sites": {site.name: {run.task.of_class: scores, "loss": update.loss, "cases": update.cases}},
             "seconds": update.seconds,
             "averaging": averaging,
         }

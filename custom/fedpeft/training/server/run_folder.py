@@ -59,9 +59,9 @@ class RunFolder:
                 "version": 1,
                 "run": run.to_dict(),
                 "setting": setting,
-                "checkpoint": {"backbone": run.backbone, "sha256": checkpoint_sha256},
+                "checkpoint": {"backbone": run.model.backbone, "sha256": checkpoint_sha256},
                 "model_sha256": model_sha256,
-                "preprocessing": asdict(DATASETS[run.dataset].preprocessing),
+                "preprocessing": asdict(DATASETS[run.data.dataset].preprocessing),
                 "versions": {"fedpeft": __version__, "python": platform.python_version()}
                 | {name: version(name) for name in PACKAGES},
                 "status": "running",
@@ -127,7 +127,7 @@ class RunFolder:
             for site, values in sorted(scores.items())
             for label, value in values.items()
         ]
-        head = f"rounds,site,split,label,{self.run.task_row.of_class}\n"
+        head = f"rounds,site,split,label,{self.run.task.of_class}\n"
         head = "" if (self.path / METRICS).exists() else head
         self._append(METRICS, head + "".join(rows))
 
@@ -151,7 +151,7 @@ class RunFolder:
     @property
     def measure(self) -> str:
         """What run.json calls the measure that the best model was chosen by."""
-        return f"validation_{self.run.task_row.metric}"
+        return f"validation_{self.run.task.metric}"
 
     @property
     def preprocessing(self) -> Preprocessing:
