@@ -52,11 +52,11 @@ bench: $(INSTALLED)
 
 # Real tumours of four institutions, hours on 2 cores: make bench-lgg LGG=folder. The script's head says what it expects.
 bench-lgg: $(INSTALLED)
-	$(BIN)/python tests/benchmarks/bench_lgg.py --source $(LGG) --out runs/lgg
+	$(BIN)/python tests/experiments/bench_lgg.py --source $(LGG) --out runs/lgg
 
 # Real skin lesions of three centres, hours on 2 cores: make bench-ham HAM=folder.
 bench-ham: $(INSTALLED)
-	$(BIN)/python tests/benchmarks/bench_ham10000.py --source $(HAM) --out runs/ham10000
+	$(BIN)/python tests/experiments/bench_ham10000.py --source $(HAM) --out runs/ham10000
 
 # What hospitals install, from the last commit, with its SHA-256.
 wheel: $(INSTALLED)

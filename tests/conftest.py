@@ -1,4 +1,4 @@
-"""What several test rooms share."""
+"""What several test packages share."""
 
 import json
 import os

@@ -26,120 +26,120 @@ class Line(NamedTuple):
 
     what: str
     ours: str
-    plain: str
+    reference: str
     ratio: str
-    floor: str
+    lower_bound: str
 
 
 def steps(result: Result) -> Iterator[Line]:
     """Time and memory of a training step."""
-    for row in result["rows"]:
-        what = f"step, {row['precision']}, {result['side']} px, {result['slices']} slices"
-        against, products = row["against_plain_float32"], f"{result['operations'] / 1e9:.0f} G operations"
+    for entry in result["entries"]:
+        what = f"step, {entry['precision']}, {result['side']} px, {result['slices']} slices"
+        against, products = entry["against_reference_float32"], f"{result['operations'] / 1e9:.0f} G operations"
         yield Line(
             what,
-            seconds(row["ours_s"]),
-            seconds(against["plain_s"]),
+            seconds(entry["ours_s"]),
+            seconds(against["reference_s"]),
             times(against["ratio"]),
-            f"{seconds(row['floor_s'])}: {products} at {row['operations_per_s'] / 1e9:.0f} G/s",
+            f"{seconds(entry['lower_bound_s'])}: {products} at {entry['operations_per_s'] / 1e9:.0f} G/s",
         )
         yield Line(
-            f"peak memory, {row['precision']}",
-            f"{row['ours_peak_mib']:.0f} MiB",
-            f"{row['plain_peak_mib']:.0f} MiB",
-            times(row["plain_peak_mib"] / row["ours_peak_mib"]),
+            f"peak memory, {entry['precision']}",
+            f"{entry['ours_peak_mib']:.0f} MiB",
+            f"{entry['reference_peak_mib']:.0f} MiB",
+            times(entry["reference_peak_mib"] / entry["ours_peak_mib"]),
             "",
         )
-        if row["precision"] == "bfloat16":
+        if entry["precision"] == "bfloat16":
             yield Line(
-                "step, bfloat16, plain in bfloat16 too",
-                seconds(row["ours_s"]),
-                seconds(row["plain_s"]),
-                times(row["ratio"]),
+                "step, bfloat16, reference in bfloat16 too",
+                seconds(entry["ours_s"]),
+                seconds(entry["reference_s"]),
+                times(entry["ratio"]),
                 "",
             )
-    if len(result["rows"]) == 1:
+    if len(result["entries"]) == 1:
         yield Line("step, bfloat16", "not measured", "", "", "this device has no bfloat16")
 
 
 def epochs(result: Result) -> Iterator[Line]:
     """An epoch over the same volumes."""
-    for row in result["rows"]:
-        which = "" if row["epochs"] == "every" else f" {row['epochs']}"
+    for entry in result["entries"]:
+        which = "" if entry["epochs"] == "every" else f" {entry['epochs']}"
         yield Line(
-            f"epoch{which}, {row['method']}, {row['precision']}, {row['ours_slices']} slices",
-            seconds(row["ours_s"]),
-            seconds(row["plain_s"]),
-            times(row["ratio"]),
-            f"{seconds(row['floor_s'])}: {row['operations'] / 1e9:.0f} G operations",
+            f"epoch{which}, {entry['method']}, {entry['precision']}, {entry['ours_slices']} slices",
+            seconds(entry["ours_s"]),
+            seconds(entry["reference_s"]),
+            times(entry["ratio"]),
+            f"{seconds(entry['lower_bound_s'])}: {entry['operations'] / 1e9:.0f} G operations",
         )
 
 
 def evaluations(result: Result) -> Iterator[Line]:
     """Prediction of a volume."""
-    for row in result["rows"]:
+    for entry in result["entries"]:
         yield Line(
-            f"evaluation, {row['precision']}, {result['slices']} slices; {row['differing']:.1e} of the voxels differ",
-            seconds(row["ours_s"]),
-            seconds(row["plain_s"]),
-            times(row["ratio"]),
-            f"{seconds(row['floor_s'])}: {result['operations'] / 1e9:.0f} G operations",
+            f"evaluation, {entry['precision']}, {result['slices']} slices; {entry['differing']:.1e} of voxels differ",
+            seconds(entry["ours_s"]),
+            seconds(entry["reference_s"]),
+            times(entry["ratio"]),
+            f"{seconds(entry['lower_bound_s'])}: {result['operations'] / 1e9:.0f} G operations",
         )
 
 
 def aggregations(result: Result) -> Iterator[Line]:
     """The average of the products alone."""
-    row = result["rows"][-1]
+    entry = result["entries"][-1]
     yield Line(
-        f"average of {result['sites']} sites, {row['modules']} modules",
-        seconds(row["ours_s"]),
-        seconds(row["plain_s"]),
-        times(row["plain_s"] / row["ours_s"]),
+        f"average of {result['sites']} sites, {entry['modules']} modules",
+        seconds(entry["ours_s"]),
+        seconds(entry["reference_s"]),
+        times(entry["reference_s"] / entry["ours_s"]),
         "",
     )
 
 
 def server_rounds(result: Result) -> Iterator[Line]:
     """The server's round from bytes to files."""
-    ours, floor = result["ours"], result["floor"]
-    for way, precision in (("plain64", "float64"), ("plain32", "float32")):
-        plain = result[way]
+    ours, lower_bound = result["ours"], result["lower_bound"]
+    for way, precision in (("reference64", "float64"), ("reference32", "float32")):
+        reference = result[way]
         yield Line(
             f"server round of {result['sites']} sites, against {precision}",
             seconds(ours["seconds"]),
-            seconds(plain["seconds"]),
-            times(plain["ratio"]),
-            f"{seconds(floor['seconds'])}: {floor['bytes'] / 1e6:.0f} MB copied, {floor['operations'] / 1e9:.1f} G "
-            "operations",
+            seconds(reference["seconds"]),
+            times(reference["ratio"]),
+            f"{seconds(lower_bound['seconds'])}: {lower_bound['bytes'] / 1e6:.0f} MB copied, "
+            f"{lower_bound['operations'] / 1e9:.1f} G operations",
         )
         yield Line(
             f"its memory, against {precision}",
             f"{ours['peak_mb']:.0f} MB",
-            f"{plain['peak_mb']:.0f} MB",
-            times(plain["peak_mb"] / ours["peak_mb"]),
+            f"{reference['peak_mb']:.0f} MB",
+            times(reference["peak_mb"] / ours["peak_mb"]),
             "",
         )
 
 
 def traffics(result: Result) -> Iterator[Line]:
     """Bytes of a round and site on the wire."""
-    rows = result["rows"]
-    for row in rows:
-        full = next((other for other in rows if other["row"] == f"full_ft-float32-{row['classes']}"), row)
-        if row is not full:
+    entries = result["entries"]
+    for entry in entries:
+        full = next((other for other in entries if other["entry"] == f"full_ft-float32-{entry['classes']}"), entry)
+        if entry is not full:
             for way in ("down", "up"):
                 yield Line(
-                    f"{'upload' if way == 'up' else 'download'}, {row['row']}",
-                    megabytes(row[way]),
+                    f"{'upload' if way == 'up' else 'download'}, {entry['entry']}",
+                    megabytes(entry[way]),
                     megabytes(full[way]),
-                    times(full[way] / row[way]),
-                    f"{megabytes(row['values'])}: values and scales",
+                    times(full[way] / entry[way]),
+                    f"{megabytes(entry['values'])}: values and scales",
                 )
 
 
 def rounds(result: Result) -> Iterator[Line]:
     """What FLARE adds."""
-    ours, plain = result["ours"], result["plain"]
+    ours, reference = result["ours"], result["reference"]
     names = {
         "round": "a round of FLARE, free training",
         "all": f"a job of {result['rounds']} such rounds",
@@ -150,8 +150,8 @@ def rounds(result: Result) -> Iterator[Line]:
         "shutdown": "- shutdown",
     }
     for key, name in names.items():
-        floor = f"{seconds(result['floor'])}: four small files, flushed" if key == "round" else ""
-        yield Line(name, seconds(ours[key]), seconds(plain[key]), times(plain[key] / ours[key]), floor)
+        lower_bound = f"{seconds(result['lower_bound'])}: four small files, flushed" if key == "round" else ""
+        yield Line(name, seconds(ours[key]), seconds(reference[key]), times(reference[key] / ours[key]), lower_bound)
 
 
 BENCHMARKS: dict[str, Callable[[Result], Iterator[Line]]] = {
@@ -199,7 +199,7 @@ def table(results: dict[str, Result]) -> str:
     lines = [
         *(f"{r['cpu']} ({r['instructions']}), {r['threads']} threads, torch {r['torch']}" for r in known[:1]),
         "",
-        "| what | ours | the plain way | ratio | floor |",
+        "| what | ours | reference implementation | ratio | lower bound |",
         "|---|---:|---:|---:|---|",
     ]
     for name, result in results.items():

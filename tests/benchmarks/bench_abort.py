@@ -19,9 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / folder) for folder in ("custom", "tests", "tests/federated")]
 from consortium import LEAD, Consortium  # noqa: E402 (tests/federated/consortium.py)
 
-from fedpeft.config.jobs import Job, write  # noqa: E402
+from fedpeft.config.jobs import Job  # noqa: E402
 from fedpeft.config.run import make_run  # noqa: E402
 from fedpeft.data.phantom.sites import write_phantom  # noqa: E402
+from fedpeft.flare.rendering import write  # noqa: E402
 
 SITES = ["hospital-1", "hospital-2"]
 RUN = make_run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=200)

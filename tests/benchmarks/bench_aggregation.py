@@ -1,10 +1,11 @@
-"""Time, memory and accuracy of averaging one round of SAM vit_b adapters, against the plain dense way.
+"""Time, memory and accuracy of averaging one round of SAM vit_b adapters, against a dense reference implementation.
 
     python tests/benchmarks/bench_aggregation.py [--json FILE] [--repeats 5] [--threads 2]
 
 Six sites, rank 32, LoRA on q and v of every attention: 38 modules, float64, sites at 30 % drift from a common start.
-The plain way forms every product, sums them and takes the full SVD; ours aligns and reports besides. Both run in turn
-within each repeat, so that a busy machine slows them alike. Nothing is asserted: the table is the result.
+The reference implementation forms every product, sums them and takes the full SVD; ours aligns and reports besides.
+Both run in turn within each repeat, so that a busy machine slows them alike. Nothing is asserted: the table is the
+result.
 """
 
 import argparse
@@ -54,8 +55,8 @@ def make_modules(shape: tuple[int, int], count: int) -> list[Module]:
     """Return `count` modules: the sites' factors and the last round's."""
     g = torch.Generator().manual_seed(sum(shape))
 
-    def normal(rows: int, columns: int) -> Tensor:
-        return torch.randn(rows, columns, generator=g, dtype=torch.float64)
+    def normal(height: int, width: int) -> Tensor:
+        return torch.randn(height, width, generator=g, dtype=torch.float64)
 
     def near(last: Factors) -> Factors:
         return Factors(last.b + DRIFT * normal(*last.b.shape), last.a + DRIFT * normal(*last.a.shape))
@@ -69,7 +70,7 @@ def ours(sites: list[Factors], last: Factors) -> Factors:
     return average_products(sites, WEIGHTS, last)[0]
 
 
-def plain(sites: list[Factors], last: Factors) -> Factors:
+def reference(sites: list[Factors], last: Factors) -> Factors:
     """Average the way one would write it first: dense products, their sum, its SVD, cut."""
     mean = sum(w * (site.b @ site.a) for site, w in zip(sites, WEIGHTS, strict=True))
     u, s, vh = torch.linalg.svd(mean, full_matrices=False)
@@ -77,7 +78,7 @@ def plain(sites: list[Factors], last: Factors) -> Factors:
     return Factors(u[:, : last.rank] * root, root[:, None] * vh[: last.rank])
 
 
-WAYS: dict[str, Callable[[list[Factors], Factors], Factors]] = {"ours": ours, "plain": plain}
+WAYS: dict[str, Callable[[list[Factors], Factors], Factors]] = {"ours": ours, "reference": reference}
 
 
 def peak_memory(way: str, threads: int) -> float:
@@ -98,11 +99,11 @@ def largest_tensor(way: str, module: Module) -> int:
     return seen.numel
 
 
-def difference(module: Module) -> float:
-    """Return the relative Frobenius difference of the two products."""
-    one, other = ours(*module), plain(*module)
-    reference = other.b @ other.a
-    return float((one.b @ one.a - reference).norm() / reference.norm())
+def deviation(module: Module) -> float:
+    """Return the relative Frobenius norm of the difference of the two products."""
+    one, other = ours(*module), reference(*module)
+    expected = other.b @ other.a
+    return float((one.b @ one.a - expected).norm() / expected.norm())
 
 
 def seconds(modules: list[Module], repeats: int) -> dict[str, list[float]]:
@@ -130,24 +131,31 @@ def measure(repeats: int, threads: int) -> dict[str, Any]:
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         memory = {way: pool.apply(peak_memory, (way, threads)) for way in WAYS}
     torch.set_num_threads(threads)
-    rows, passes = [], {way: [0.0] * repeats for way in WAYS}
+    entries, passes = [], {way: [0.0] * repeats for way in WAYS}
     for shape, count in SHAPES.items():
         modules = make_modules(shape, count)
         for way in WAYS:
             WAYS[way](*modules[0])  # warm up
         times = seconds(modules, repeats)
         passes = {way: [x + y for x, y in zip(passes[way], times[way], strict=True)] for way in WAYS}
-        rows.append(
+        entries.append(
             {"shape": f"{shape[0]}x{shape[1]}", "modules": count}
             | {f"{way}_s": median(times[way]) for way in WAYS}
             | {f"{way}_largest": largest_tensor(way, modules[0]) for way in WAYS}
-            | {"difference": max(difference(module) for module in modules)}
+            | {"deviation": max(deviation(module) for module in modules)}
         )
-    total = {"shape": "all", "modules": sum(SHAPES.values()), "difference": max(row["difference"] for row in rows)}
+    total = {"shape": "all", "modules": sum(SHAPES.values()), "deviation": max(entry["deviation"] for entry in entries)}
     total |= {f"{way}_s": median(passes[way]) for way in WAYS}
-    total |= {f"{way}_largest": max(row[f"{way}_largest"] for row in rows) for way in WAYS}
+    total |= {f"{way}_largest": max(entry[f"{way}_largest"] for entry in entries) for way in WAYS}
     machine = {"cpu": cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    return {"sites": SITES, "rank": RANK, "repeats": repeats, **machine, "rows": [*rows, total], "peak_mib": memory}
+    return {
+        "sites": SITES,
+        "rank": RANK,
+        "repeats": repeats,
+        **machine,
+        "entries": [*entries, total],
+        "peak_mib": memory,
+    }
 
 
 def table(result: dict[str, Any]) -> str:
@@ -156,18 +164,18 @@ def table(result: dict[str, Any]) -> str:
         f"Averaging {SITES} sites at rank {RANK}, float64, median of {result['repeats']} interleaved repeats",
         f"{result['cpu']}, {result['threads']} thread(s), torch {result['torch']}",
         "",
-        f"{'shape':>8} {'modules':>8} {'ours s':>9} {'plain s':>9} {'ratio':>7} {'difference':>11}"
-        f" {'largest tensor: ours':>21} {'plain':>8}",
+        f"{'shape':>8} {'modules':>8} {'ours s':>9} {'reference s':>11} {'ratio':>7} {'deviation':>11}"
+        f" {'largest tensor: ours':>21} {'reference':>9}",
     ]
-    for row in result["rows"]:
+    for entry in result["entries"]:
         lines.append(
-            f"{row['shape']:>8} {row['modules']:>8} {row['ours_s']:>9.4f} {row['plain_s']:>9.4f}"
-            f" {row['plain_s'] / row['ours_s']:>6.1f}x {row['difference']:>11.1e}"
-            f" {row['ours_largest']:>21} {row['plain_largest']:>8}"
+            f"{entry['shape']:>8} {entry['modules']:>8} {entry['ours_s']:>9.4f} {entry['reference_s']:>11.4f}"
+            f" {entry['reference_s'] / entry['ours_s']:>6.1f}x {entry['deviation']:>11.1e}"
+            f" {entry['ours_largest']:>21} {entry['reference_largest']:>9}"
         )
     peak = result["peak_mib"]
     return "\n".join(
-        [*lines, "", f"peak memory above the inputs: ours {peak['ours']:.1f} MiB, plain {peak['plain']:.1f}"]
+        [*lines, "", f"peak memory above the inputs: ours {peak['ours']:.1f} MiB, reference {peak['reference']:.1f}"]
     )
 
 

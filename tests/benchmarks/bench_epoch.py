@@ -1,14 +1,14 @@
-"""Time of an epoch, against the plain way: every slice in five stacks, slices read and augmented one by one.
+"""Time of an epoch, against a reference implementation: every slice in five stacks, read and augmented one by one.
 
     python tests/benchmarks/bench_epoch.py [--json FILE] [--repeats 3] [--threads 2] [--cases 2] [--side 224]
 
-sam_vit_b with random weights on synthetic volumes, one stack a step; the plain way in float32, ours in float32 and,
-where the processor has it, in bfloat16. Both ways train on slices of the same volumes, chosen by the same rule. A whole
-epoch takes minutes: a few batches of each way are timed in turn, from reading to the optimiser's step, and an epoch is
-its slices times the median seconds of a slice. The machine may have other work: processor seconds stand beside the
-seconds that passed. flap_sam, and pdec_ft, whose encoder is frozen, from its second epoch on.
+sam_vit_b with random weights on synthetic volumes, one stack a step; the reference implementation in float32, ours in
+float32 and, where the processor has it, in bfloat16. Both ways train on slices of the same volumes, chosen by the same
+rule. A whole epoch takes minutes: a few batches of each way are timed in turn, from reading to the optimiser's step,
+and an epoch is its slices times the median seconds of a slice. The machine may have other work: processor seconds stand
+beside the seconds that passed. flap_sam, and pdec_ft, whose encoder is frozen, from its second epoch on.
 
-The floor is what the products of our batches need, counted by torch, at the rate of the largest of them.
+The lower bound is what the products of our batches need, counted by torch, at the rate of the largest of them.
 """
 
 import argparse
@@ -24,8 +24,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "custom"))
 from clocks import machine, operations, rate, timed  # noqa: E402
-from plain_epoch import PlainStacks, plain_batches  # noqa: E402
-from plain_step import plain_model, plain_step  # noqa: E402
+from reference_epoch import ReferenceStacks, reference_batches  # noqa: E402
+from reference_step import reference_model, reference_step  # noqa: E402
 
 from fedpeft.common.precision import native_bfloat16  # noqa: E402
 from fedpeft.config.datasets import DATASETS  # noqa: E402
@@ -47,10 +47,10 @@ Timed = tuple[int, float, float]
 PREPROCESSING = DATASETS["phantom"].preprocessing
 
 
-def plain_way(run: Run, samples: PlainStacks) -> Iterator[Timed]:
-    """Yield a timed step of the plain way after the other, without end."""
-    step = plain_step(plain_model(build(run, None)), run, make_loss(run))
-    batches = chain.from_iterable(plain_batches(samples, run, seed) for seed in repeat(0))
+def reference_steps(run: Run, samples: ReferenceStacks) -> Iterator[Timed]:
+    """Yield a timed step of the reference implementation after the other, without end."""
+    step = reference_step(reference_model(build(run, None)), run, make_loss(run))
+    batches = chain.from_iterable(reference_batches(samples, run, seed) for seed in repeat(0))
 
     def one() -> int:
         images, labels = next(batches)
@@ -69,7 +69,7 @@ def our_step(run: Run, network: torch.nn.Module) -> Callable[[Batch], object]:
     return lambda batch: train_epoch(network, optimiser, loss, [batch], *always, run.training.precision)
 
 
-def our_way(run: Run, network: torch.nn.Module, batches: Callable[[], Iterator[Batch]]) -> Iterator[Timed]:
+def our_steps(run: Run, network: torch.nn.Module, batches: Callable[[], Iterator[Batch]]) -> Iterator[Timed]:
     """Yield a timed step of ours after the other, without end; the same few batches again and again."""
     stream, step = prefetch(chain.from_iterable(batches() for _ in repeat(0))), our_step(run, network)
 
@@ -84,29 +84,29 @@ def our_way(run: Run, network: torch.nn.Module, batches: Callable[[], Iterator[B
 
 
 def measure(run: Run, site: Site, folder: Path, repeats: int, frozen: bool) -> dict[str, Any]:
-    """Return one row: slices of an epoch, seconds of a slice and of an epoch, both ways, and ratios."""
+    """Return one entry: slices of an epoch, seconds of a slice and of an epoch, both ways, and ratios."""
     task = SegmentationTask()
     volumes = [volume for _, volume in task.read(run, site, "training", PREPROCESSING)]
-    samples, data = PlainStacks(volumes, folder, run), task.training_data(run, site, lambda: None, Cache())
+    samples, data = ReferenceStacks(volumes, folder, run), task.training_data(run, site, lambda: None, Cache())
     model = build(run, None)
     network = FrozenEncoder(model, Cache()) if frozen else model
-    ours = our_way(run, network, lambda: islice(data.epoch(0), min(3, data.steps())))
-    plain = plain_way(run, samples)
+    ours = our_steps(run, network, lambda: islice(data.epoch(0), min(3, data.steps())))
+    reference = reference_steps(run, samples)
     # The first batches are for warming up; the frozen encoder's, its first epoch.
     first = [next(ours) for _ in range(min(3, data.steps()) if frozen else 1)]
-    next(plain)
-    times = [(next(plain), next(ours)) for _ in range(repeats)]
-    slices = {"plain": len(samples) * run.data.stack, "ours": sum(len(images) for images, _ in data.epoch(0))}
-    row: dict[str, Any] = {"method": run.model.method, "precision": run.training.precision}
-    row["epochs"] = "from the second" if frozen else "every"
+    next(reference)
+    times = [(next(reference), next(ours)) for _ in range(repeats)]
+    slices = {"reference": len(samples) * run.data.stack, "ours": sum(len(images) for images, _ in data.epoch(0))}
+    entry: dict[str, Any] = {"method": run.model.method, "precision": run.training.precision}
+    entry["epochs"] = "from the second" if frozen else "every"
     for number, way in enumerate(slices):
-        row |= {f"{way}_slices": slices[way]} | _seconds([pair[number] for pair in times], slices[way], way)
+        entry |= {f"{way}_slices": slices[way]} | _seconds([pair[number] for pair in times], slices[way], way)
     if frozen:
-        row |= {"ours_first_cpu_s": _seconds(first, slices["ours"], "ours")["ours_cpu_s"]}
+        entry |= {"ours_first_cpu_s": _seconds(first, slices["ours"], "ours")["ours_cpu_s"]}
     batch = next(iter(data.epoch(0)))
     count = operations(lambda: our_step(run, network)(batch)) * slices["ours"] // len(batch[0])
-    row |= {"operations": count, "floor_s": count / rate(run, run.training.precision)}
-    return row | {f"{kind}ratio": row[f"plain_{kind}s"] / row[f"ours_{kind}s"] for kind in ("", "cpu_")}
+    entry |= {"operations": count, "lower_bound_s": count / rate(run, run.training.precision)}
+    return entry | {f"{kind}ratio": entry[f"reference_{kind}s"] / entry[f"ours_{kind}s"] for kind in ("", "cpu_")}
 
 
 def _seconds(times: list[Timed], slices: int, way: str) -> dict[str, float]:
@@ -131,7 +131,7 @@ def main() -> None:
         site.splits["training"] = site.splits["training"][: arguments.cases]
         run = make_run("flap_sam", "phantom", arguments.backbone, classes=2, image_size=arguments.side, batch=1)
         precisions = ["float32", "bfloat16"][: 1 + native_bfloat16(torch.device("cpu"))]
-        rows = [
+        entries = [
             measure(run.with_(method=method, precision=precision), site, Path(folder), arguments.repeats, frozen)
             for method, frozen in (("flap_sam", False), ("pdec_ft", True))
             for precision in precisions
@@ -141,7 +141,7 @@ def main() -> None:
         "side": run.model.image_size,
         "repeats": arguments.repeats,
         **machine(),
-        "rows": rows,
+        "entries": entries,
     }
     print(table(result))
     if arguments.json:
@@ -154,15 +154,15 @@ def table(result: dict[str, Any]) -> str:
         f"{result['cpu']} ({result['instructions']}), {result['threads']} thread(s), torch {result['torch']}",
         f"An epoch, {result['backbone']} at {result['side']}, from medians of {result['repeats']} batches; "
         "seconds that pass (seconds of processor)",
-        f"{'method':>9} {'precision':>9} {'epochs':>16} {'slices: plain':>14} {'ours':>6} {'plain':>17} {'ours':>17}"
-        f" {'ratio':>15} {'floor s':>8}",
+        f"{'method':>9} {'precision':>9} {'epochs':>16} {'slices: reference':>17} {'ours':>6} {'reference':>17}"
+        f" {'ours':>17} {'ratio':>15} {'bound s':>8}",
     ]
-    for row in result["rows"]:
-        clocks = {way: f"{row[f'{way}_s']:.1f} ({row[f'{way}_cpu_s']:.1f})" for way in ("plain", "ours")}
+    for entry in result["entries"]:
+        clocks = {way: f"{entry[f'{way}_s']:.1f} ({entry[f'{way}_cpu_s']:.1f})" for way in ("reference", "ours")}
         lines.append(
-            f"{row['method']:>9} {row['precision']:>9} {row['epochs']:>16} {row['plain_slices']:>14}"
-            f" {row['ours_slices']:>6} {clocks['plain']:>17} {clocks['ours']:>17} {row['ratio']:>6.1f}x"
-            f" ({row['cpu_ratio']:.1f}x) {row['floor_s']:>8.2f}"
+            f"{entry['method']:>9} {entry['precision']:>9} {entry['epochs']:>16} {entry['reference_slices']:>17}"
+            f" {entry['ours_slices']:>6} {clocks['reference']:>17} {clocks['ours']:>17} {entry['ratio']:>6.1f}x"
+            f" ({entry['cpu_ratio']:.1f}x) {entry['lower_bound_s']:>8.2f}"
         )
     return "\n".join(lines)
 

@@ -1,12 +1,12 @@
-"""Time of predicting a volume, against the plain way: five overlapping stacks a slice, published attention.
+"""Time of predicting a volume, against a reference implementation: overlapping stacks of five, published attention.
 
     python tests/benchmarks/bench_evaluation.py [--json FILE] [--repeats 3] [--threads 2] [--depth 100] [--side 224]
 
-sam_vit_b with random weights, flap_sam, one volume of noise with 256 x 256 voxels a slice; the plain way in float32,
-ours in float32 and, where the processor has it, in bfloat16. The ways take turns. The machine may have other work:
-processor seconds stand beside the seconds that passed. Masks are compared, and where they differ, how near the two
-likeliest classes are. The floor is what the products of each slice need once, counted by torch, at the rate of the
-largest of them.
+sam_vit_b with random weights, flap_sam, one volume of noise with 256 x 256 voxels a slice; the reference implementation
+in float32, ours in float32 and, where the processor has it, in bfloat16. The ways take turns. The machine may have
+other work: processor seconds stand beside the seconds that passed. Masks are compared, and where they differ, how near
+the two likeliest classes are. The lower bound is what the products of each slice need once, counted by torch, at the
+rate of the largest of them.
 """
 
 import argparse
@@ -20,8 +20,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "custom"))
 from clocks import machine, medians, operations, rate, timed  # noqa: E402
-from plain_epoch import plain_probabilities  # noqa: E402
-from plain_step import plain_model  # noqa: E402
+from reference_epoch import reference_probabilities  # noqa: E402
+from reference_step import reference_model  # noqa: E402
 
 from fedpeft.common.precision import computing, native_bfloat16  # noqa: E402
 from fedpeft.config.run import Run, make_run  # noqa: E402
@@ -42,14 +42,14 @@ def noise(depth: int, size: int = NATIVE) -> Volume:
 def measure(run: Run, depth: int, repeats: int) -> dict[str, Any]:
     """Return everything the table shows, ready for JSON."""
     volume, model = noise(depth), build(run, None).eval()
-    plain = plain_model(model)
+    reference = reference_model(model)
     device = torch.device("cpu")
     precisions = ["float32", "bfloat16"][: 1 + native_bfloat16(device)]
-    times: dict[str, list[tuple[float, float]]] = {way: [] for way in ("plain", *precisions)}
+    times: dict[str, list[tuple[float, float]]] = {way: [] for way in ("reference", *precisions)}
     masks = {}
     for _ in range(repeats):
-        expected, spent = timed(lambda: plain_probabilities(plain, volume, run))
-        times["plain"].append(spent)
+        expected, spent = timed(lambda: reference_probabilities(reference, volume, run))
+        times["reference"].append(spent)
         for precision in precisions:
             with computing(precision, device):
                 masks[precision], spent = timed(lambda: predict_mask(model, volume, run))
@@ -61,10 +61,10 @@ def measure(run: Run, depth: int, repeats: int) -> dict[str, Any]:
             * depth
             // run.data.stack
         )
-    rows = [
-        {"precision": precision, **medians({"plain": times["plain"], "ours": times[precision]})}
-        | {"floor_s": count / (speed := rate(stack, precision)), "operations_per_s": speed}
-        | differences(expected, masks[precision])
+    entries = [
+        {"precision": precision, **medians({"reference": times["reference"], "ours": times[precision]})}
+        | {"lower_bound_s": count / (speed := rate(stack, precision)), "operations_per_s": speed}
+        | deviations(expected, masks[precision])
         for precision in precisions
     ]
     head = {
@@ -74,10 +74,10 @@ def measure(run: Run, depth: int, repeats: int) -> dict[str, Any]:
         "native": NATIVE,
         "repeats": repeats,
     }
-    return head | {"operations": count} | machine() | {"rows": rows}
+    return head | {"operations": count} | machine() | {"entries": entries}
 
 
-def differences(expected: torch.Tensor, found: torch.Tensor) -> dict[str, float]:
+def deviations(expected: torch.Tensor, found: torch.Tensor) -> dict[str, float]:
     """Share of voxels whose class differs, and the largest gap between the two likeliest classes among these."""
     best = expected.topk(2, dim=1)
     other = best.indices[:, 0] != found.permute(2, 0, 1)
@@ -103,12 +103,13 @@ def main() -> None:
         f"{result['slices']} slices, {run.model.backbone} at {run.model.image_size}, medians of {result['repeats']}; seconds that pass "
         "(seconds of processor)"
     )
-    for row in result["rows"]:
+    for entry in result["entries"]:
         print(
-            f"{row['precision']}: plain {row['plain_s']:.1f} ({row['plain_cpu_s']:.1f}), ours {row['ours_s']:.1f} "
-            f"({row['ours_cpu_s']:.1f}), {row['ratio']:.1f}x ({row['cpu_ratio']:.1f}x), floor {row['floor_s']:.1f}; "
-            f"voxels that differ {row['differing']:.2e}, largest gap of their two likeliest classes "
-            f"{row['largest_gap']:.1e}"
+            f"{entry['precision']}: reference {entry['reference_s']:.1f} ({entry['reference_cpu_s']:.1f}), "
+            f"ours {entry['ours_s']:.1f} ({entry['ours_cpu_s']:.1f}), {entry['ratio']:.1f}x "
+            f"({entry['cpu_ratio']:.1f}x), lower bound {entry['lower_bound_s']:.1f}; "
+            f"voxels that differ {entry['differing']:.2e}, largest gap of their two likeliest classes "
+            f"{entry['largest_gap']:.1e}"
         )
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")

@@ -1,13 +1,14 @@
-"""The server's part of a round of SAM vit_b from bytes to files, against the plain way of whole checkpoints.
+"""The server's part of a round of SAM vit_b from bytes to files, against a reference implementation with checkpoints.
 
     python tests/benchmarks/bench_server_round.py [--json FILE] [--repeats 3] [--threads 2] [--folder DIR]
 
-Six sites, FLAP-SAM's row at rank 32, one class, sites at 30 % drift from a common model, float32. Ours: six messages as
-FLARE writes them are read, decoded and checked, the products averaged, aligned and measured, the run folder written and
-flushed. The plain way: six whole checkpoints with A and B inside are read one by one, every product is built densely,
-everything is averaged, each mean product takes a full SVD and is cut, and a whole checkpoint is written and flushed;
-once in float64, as accurate as ours, and once in float32. Each pass is a process of its own, the ways in turn; what was
-just written is read from memory by all. Nothing is asserted: the table is the result. Needs 3 GB of disk.
+Six sites, flap_sam at rank 32, one class, sites at 30 % drift from a common model, float32. Ours: six messages as FLARE
+writes them are read, decoded and checked, the products averaged, aligned and measured, the run folder written and
+flushed. The reference implementation: six whole checkpoints with A and B inside are read one by one, every product is
+built densely, everything is averaged, each mean product takes a full SVD and is cut, and a whole checkpoint is written
+and flushed; once in float64, as accurate as ours, and once in float32. Each pass is a process of its own, the ways in
+turn; what was just written is read from memory by all. Nothing is asserted: the table is the result. Needs 3 GB of
+disk.
 """
 
 import argparse
@@ -57,10 +58,10 @@ def prepare(folder: Path) -> None:
     whole = {key: torch.randn(x.shape, generator=g) for key, x in named_tensors(skeleton(RUN)).items()}
     save_file(base, folder / "base.safetensors")
     for site in range(SITES):
-        difference = {key: DRIFT * x.std() * torch.randn(x.shape, generator=g) for key, x in base.items()}
-        message = DXO(DataKind.WEIGHT_DIFF, data=encode(difference, RUN.federation.codec))
+        update = {key: DRIFT * x.std() * torch.randn(x.shape, generator=g) for key, x in base.items()}
+        message = DXO(DataKind.WEIGHT_DIFF, data=encode(update, RUN.federation.codec))
         (folder / f"message-{site}").write_bytes(message.to_bytes())
-        trained = {key: x + difference[key] for key, x in base.items()}
+        trained = {key: x + update[key] for key, x in base.items()}
         torch.save(whole | trained, folder / f"checkpoint-{site}.pt")
 
 
@@ -72,16 +73,16 @@ def ours(folder: Path) -> Iterator[None]:
     run_folder = RunFolder(Path(tempfile.mkdtemp(dir=folder)))
     run_folder.start(RUN, "federated", "0" * 64, "0" * 64)
     yield
-    differences = []
+    updates = []
     for site in range(SITES):
         tensors = decode(from_bytes((folder / f"message-{site}").read_bytes()).data, declared, RUN.federation.codec)
         check(tensors, declared, f"site-{site}")
-        differences.append(tensors)
-    found, reports = averaged(base, base, differences, weights, RUN.method.rule_of)
+        updates.append(tensors)
+    found, reports = averaged(base, base, updates, weights, RUN.method.rule_of)
     run_folder.record(0, {"averaging": reports}, found)
 
 
-def plain(dtype: torch.dtype, folder: Path) -> Iterator[None]:
+def reference(dtype: torch.dtype, folder: Path) -> Iterator[None]:
     """One round as one would write it first, but with no more in memory than a model and the sums."""
     weights = normalised(CASES)
     groups = sorted({key.rpartition(".")[0] for key in FACTORS})
@@ -105,8 +106,12 @@ def plain(dtype: torch.dtype, folder: Path) -> Iterator[None]:
         os.fsync(stream.fileno())
 
 
-# The second is the plain way at the accuracy of ours, the third at half its digits.
-WAYS = {"ours": ours, "plain64": partial(plain, torch.float64), "plain32": partial(plain, torch.float32)}
+# The second is the reference implementation at the accuracy of ours, the third at half its digits.
+WAYS = {
+    "ours": ours,
+    "reference64": partial(reference, torch.float64),
+    "reference32": partial(reference, torch.float32),
+}
 
 
 def _read(file: Path) -> dict[str, Tensor]:
@@ -134,7 +139,7 @@ def measured(way: str, folder: Path, threads: int) -> dict[str, float]:
     return json.loads(result.stdout)
 
 
-def floor(folder: Path, threads: int) -> dict[str, Any]:
+def lower_bound(folder: Path, threads: int) -> dict[str, Any]:
     """The least a round of ours can take: its bytes at the speed of a copy, its operations at that of a product.
 
     Operations of a module (out, in) with R = 6 r: two QR 2 R^2 (n - R / 3), the core 2 R^3 and its SVD 22 R^3
@@ -143,8 +148,8 @@ def floor(folder: Path, threads: int) -> dict[str, Any]:
     """
     torch.set_num_threads(threads)
     shapes = payload(RUN)
-    sides = [(shapes[key][0], shapes[f"{key[:-1]}A"][1]) for key in FACTORS if key.endswith(".B")]
-    operations = sum(_operations(out, inn) for out, inn in sides)
+    modules = [(shapes[key][0], shapes[f"{key[:-1]}A"][1]) for key in FACTORS if key.endswith(".B")]
+    operations = sum(_operations(out, inn) for out, inn in modules)
     size = sum(file.stat().st_size for file in folder.glob("message-*")) + (folder / "base.safetensors").stat().st_size
     matrix, block = torch.randn(1024, 1024, dtype=torch.float64), torch.zeros(size // 4)
     rate = 2 * 1024**3 / min(_timed(lambda: matrix @ matrix) for _ in range(5))
@@ -164,8 +169,8 @@ def _operations(out: int, inn: int) -> float:
     if total >= min(out, inn):
         small = min(out, inn)
         return 2 * out * inn * total + 6 * out * inn * small + 16 * small**3 + align
-    sides = sum(2 * total**2 * (n - total / 3) + 4 * total * r * n for n in (out, inn))
-    return sides + 24 * total**3 + align
+    products = sum(2 * total**2 * (n - total / 3) + 4 * total * r * n for n in (out, inn))
+    return products + 24 * total**3 + align
 
 
 def _timed(step: Callable[[], Any]) -> float:
@@ -182,9 +187,9 @@ def measure(folder: Path, repeats: int, threads: int) -> dict[str, Any]:
     for repeat in range(repeats):
         for way in list(WAYS)[:: 1 if repeat % 2 else -1]:
             passes[way].append(measured(way, folder, threads))
-    rows = {way: {key: median(one[key] for one in found) for key in found[0]} for way, found in passes.items()}
-    for row in rows.values():
-        row["ratio"] = row["seconds"] / rows["ours"]["seconds"]
+    entries = {way: {key: median(one[key] for one in found) for key in found[0]} for way, found in passes.items()}
+    for entry in entries.values():
+        entry["ratio"] = entry["seconds"] / entries["ours"]["seconds"]
     return {
         "sites": SITES,
         "rank": RUN.option("rank"),
@@ -192,8 +197,8 @@ def measure(folder: Path, repeats: int, threads: int) -> dict[str, Any]:
         "threads": threads,
         "cpu": cpu_name(),
         "torch": torch.__version__,
-        **rows,
-        "floor": floor(folder, threads),
+        **entries,
+        "lower_bound": lower_bound(folder, threads),
     }
 
 
@@ -201,16 +206,16 @@ def table(result: dict[str, Any]) -> str:
     """The result as text."""
     lines = [f"Server round of {SITES} sites, {RUN.model.backbone}, rank {RUN.option('rank')}"]
     lines.append(f"{result['cpu']}, {result['threads']} thread(s), torch {result['torch']}")
-    lines.append(f"{'':>7} {'seconds':>9} {'cpu s':>9} {'peak MB':>9} {'above start MB':>15} {'of ours':>8}")
+    lines.append(f"{'':>11} {'seconds':>9} {'cpu s':>9} {'peak MB':>9} {'above start MB':>15} {'of ours':>8}")
     for way in WAYS:
-        row = result[way]
+        entry = result[way]
         lines.append(
-            f"{way:>7} {row['seconds']:>9.3f} {row['cpu_seconds']:>9.3f} {row['peak_mb']:>9.0f}"
-            f" {row['above_start_mb']:>15.0f} {row['ratio']:>7.1f}x"
+            f"{way:>11} {entry['seconds']:>9.3f} {entry['cpu_seconds']:>9.3f} {entry['peak_mb']:>9.0f}"
+            f" {entry['above_start_mb']:>15.0f} {entry['ratio']:>7.1f}x"
         )
-    least = result["floor"]
+    least = result["lower_bound"]
     lines.append(
-        f"  floor {least['seconds']:>9.3f}  = {least['bytes'] / 1e6:.0f} MB copied at "
+        f"  lower bound {least['seconds']:>9.3f}  = {least['bytes'] / 1e6:.0f} MB copied at "
         f"{least['copy_bytes_per_second'] / 1e9:.1f} GB/s + {least['operations'] / 1e9:.1f} billion "
         f"operations at {least['float64_operations_per_second'] / 1e9:.0f} billion/s in float64"
     )

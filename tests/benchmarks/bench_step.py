@@ -1,13 +1,13 @@
-"""Time and memory of a training step, against the plain way: published attention, float32, torch's default AdamW.
+"""Time and memory of a training step, against a reference implementation: published attention, torch's default AdamW.
 
     python tests/benchmarks/bench_step.py [--json FILE] [--repeats 7] [--threads 2] [--method flap_sam] [--side 224]
         [--batch 1] [--device cpu]
 
-sam_vit_b with random weights and noise for pictures: values do not change the time. The ways take turns, so that a
+sam_vit_b with random weights and noise for images: values do not change the time. The ways take turns, so that a
 busy machine slows them alike; processor seconds stand beside the seconds that passed. bfloat16 is measured where the
 device has it. Losses are compared after every step. Nothing is asserted: the table is the result.
 
-The floor is what the step's matrix products alone need: their operations, counted by torch, at the rate that this
+The lower bound is what the step's matrix products alone need: their operations, counted by torch, at the rate that this
 device reaches on the largest of them.
 """
 
@@ -26,7 +26,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "custom"))
 from clocks import machine, medians, operations, rate, timed  # noqa: E402
-from plain_step import plain_model, plain_step  # noqa: E402
+from reference_step import reference_model, reference_step  # noqa: E402
 
 from fedpeft.common.precision import native_bfloat16  # noqa: E402
 from fedpeft.config.run import Run, make_run  # noqa: E402
@@ -48,10 +48,10 @@ def batch(run: Run, device: str) -> tuple[Tensor, Tensor]:
 
 
 def make_step(way: str, precision: str, run: Run, device: str) -> Step:
-    """A function of a batch that trains one step and returns its loss; way is "plain" or "ours"."""
+    """A function of a batch that trains one step and returns its loss; way is "reference" or "ours"."""
     model, loss = build(run, None).train(), make_loss(run)
-    if way == "plain":
-        return plain_step(plain_model(model).to(device), run, loss, precision)
+    if way == "reference":
+        return reference_step(reference_model(model).to(device), run, loss, precision)
     optimiser = make_optimiser(run, trainable(model.to(device)))
 
     def step(images: Tensor, labels: Tensor) -> float:
@@ -75,7 +75,7 @@ def peak_memory(way: str, precision: str, run: Run, device: str, threads: int) -
 def measure(run: Run, repeats: int, threads: int, device: str) -> dict[str, Any]:
     """Return everything the table shows, ready for JSON."""
     precisions = ["float32", "bfloat16"][: 1 + native_bfloat16(torch.device(device))]
-    kinds = [(way, precision) for precision in precisions for way in ("plain", "ours")]
+    kinds = [(way, precision) for precision in precisions for way in ("reference", "ours")]
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         memory = {kind: pool.apply(peak_memory, (*kind, run, device, threads)) for kind in kinds}
     torch.set_num_threads(threads)
@@ -89,16 +89,20 @@ def measure(run: Run, repeats: int, threads: int, device: str) -> dict[str, Any]
             losses[kind].append(loss)
             if repeat:
                 times[kind].append(spent)
-    plain = make_step("plain", "float32", run, "cpu")
-    count = operations(partial(plain, *batch(run, "cpu")))
-    rows = [
-        {"precision": precision, **medians({way: times[way, precision] for way in ("plain", "ours")})}
-        | {f"{way}_peak_mib": memory[way, precision] for way in ("plain", "ours")}
-        | {"floor_s": count / (speed := rate(run, precision, device)), "operations_per_s": speed}
-        | {"against_plain_float32": medians({"plain": times["plain", "float32"], "ours": times["ours", precision]})}
+    reference = make_step("reference", "float32", run, "cpu")
+    count = operations(partial(reference, *batch(run, "cpu")))
+    entries = [
+        {"precision": precision, **medians({way: times[way, precision] for way in ("reference", "ours")})}
+        | {f"{way}_peak_mib": memory[way, precision] for way in ("reference", "ours")}
+        | {"lower_bound_s": count / (speed := rate(run, precision, device)), "operations_per_s": speed}
         | {
-            "loss_difference": max(
-                abs(a - b) for a, b in zip(losses["plain", "float32"], losses["ours", precision], strict=True)
+            "against_reference_float32": medians(
+                {"reference": times["reference", "float32"], "ours": times["ours", precision]}
+            )
+        }
+        | {
+            "loss_deviation": max(
+                abs(a - b) for a, b in zip(losses["reference", "float32"], losses["ours", precision], strict=True)
             )
         }
         for precision in precisions
@@ -110,7 +114,7 @@ def measure(run: Run, repeats: int, threads: int, device: str) -> dict[str, Any]
         "slices": run.training.batch * run.data.stack,
         "operations": count,
     }
-    return {**what, "device": name, "repeats": repeats, **machine(), "rows": rows}
+    return {**what, "device": name, "repeats": repeats, **machine(), "entries": entries}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -121,20 +125,23 @@ def table(result: dict[str, Any]) -> str:
         f"{result['cpu']} ({result['instructions']}), {result['threads']} thread(s), torch {result['torch']}, device "
         f"{result['device']}",
         "",
-        f"{'precision':>10} {'ours s':>8} {'plain s':>8} {'ratio':>6} {'ours cpu s':>11} {'plain cpu s':>12}"
-        f" {'ratio':>6} {'to plain float32':>17} {'floor s':>8} {'ours MiB':>9} {'plain MiB':>10} {'loss differs':>13}",
+        f"{'precision':>10} {'ours s':>8} {'reference s':>11} {'ratio':>6} {'ours cpu s':>11} {'reference cpu s':>15}"
+        f" {'ratio':>6} {'to reference float32':>20} {'bound s':>8} {'ours MiB':>9} {'reference MiB':>13}"
+        f" {'loss differs':>13}",
     ]
-    for row in result["rows"]:
+    for entry in result["entries"]:
         lines.append(
-            f"{row['precision']:>10} {row['ours_s']:>8.3f} {row['plain_s']:>8.3f} {row['ratio']:>5.2f}x"
-            f" {row['ours_cpu_s']:>11.3f} {row['plain_cpu_s']:>12.3f} {row['cpu_ratio']:>5.2f}x"
-            f" {row['against_plain_float32']['ratio']:>16.2f}x {row['floor_s']:>8.3f} {row['ours_peak_mib']:>9.0f}"
-            f" {row['plain_peak_mib']:>10.0f} {row['loss_difference']:>13.1e}"
+            f"{entry['precision']:>10} {entry['ours_s']:>8.3f} {entry['reference_s']:>11.3f} {entry['ratio']:>5.2f}x"
+            f" {entry['ours_cpu_s']:>11.3f} {entry['reference_cpu_s']:>15.3f} {entry['cpu_ratio']:>5.2f}x"
+            f" {entry['against_reference_float32']['ratio']:>19.2f}x {entry['lower_bound_s']:>8.3f}"
+            f" {entry['ours_peak_mib']:>9.0f} {entry['reference_peak_mib']:>13.0f} {entry['loss_deviation']:>13.1e}"
         )
-    if len(result["rows"]) == 1:
+    if len(result["entries"]) == 1:
         lines.append("  bfloat16: not measured, this device has none")
     products = result["operations"] / 1e9
-    lines.append(f"floor: {products:.0f} billion operations of the step's products at the rate of the largest of them")
+    lines.append(
+        f"lower bound: {products:.0f} billion operations of the step's products at the rate of the largest of them"
+    )
     return "\n".join(lines)
 
 
@@ -144,7 +151,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here as well")
     parser.add_argument("--repeats", type=int, default=7, help="steps of each way (default 7)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch threads (default: torch's)")
-    parser.add_argument("--method", default="flap_sam", help="row (default flap_sam)")
+    parser.add_argument("--method", default="flap_sam", help="method (default flap_sam)")
     parser.add_argument("--side", type=int, default=224, help="input side in pixels (default 224)")
     parser.add_argument("--batch", type=int, default=1, help="stacks of 5 slices in a step (default 1)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:0 (default cpu)")

@@ -1,12 +1,12 @@
 """What a round costs on FLARE's wire: full fine-tuning in float32 beside FLAP-SAM's codecs and ranks, SAM ViT-B.
 
-Every row's payload of random numbers goes from a server's experiment to a site's and back, over TCP. A direction's bytes are
+Every variant's payload of random numbers goes from a server to a site and back, over TCP. A direction's bytes are
 those that FLARE itself gives for the message (keys, meta data, our headers) and for its tensors (safetensors with
 headers); "values" are those of the numbers and scales alone. They are the same in every round and at every site.
 
     python tests/benchmarks/bench_traffic.py --json traffic.json
 
-With --simulator every row is a round of one site through FLARE's simulator instead, with random weights and a single
+With --simulator every variant is a round of one site through FLARE's simulator instead, with random weights and one
 training step on a slice of a phantom; the bytes are those of the client's log.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from experiments import Sizes, Wire
+from messages_by_tcp import Sizes, Wire
 
 from fedpeft.config.jobs import Job
 from fedpeft.config.run import Run, make_run
@@ -41,8 +41,8 @@ MESSAGES = {"down": rf"getTask: train size: .*{NUMBER}", "up": rf"SubmitUpdate t
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row of the table; ``least`` is the ratio that the codec was built to reach, 0 where there is none."""
+class Variant:
+    """What is measured; ``least`` is the ratio that the codec was built to reach, 0 where there is none."""
 
     method: str
     classes: int
@@ -57,17 +57,17 @@ class Row:
         return f"{self.method}{rank}-{self.codec}-{self.classes}"
 
 
-ROWS = [
-    Row("full_ft", 1, "float32"),
-    Row("flap_sam", 1, "float32"),
-    Row("flap_sam", 1, "bfloat16", least=104),
-    Row("flap_sam", 1, "int8", least=200),
-    Row("flap_sam", 1, "int8", rank=4, least=650),
-    Row("full_ft", 2, "float32"),
-    Row("flap_sam", 2, "float32"),
-    Row("flap_sam", 2, "bfloat16", least=97),
-    Row("flap_sam", 2, "int8", least=190),
-    Row("flap_sam", 2, "int8", rank=4, least=500),
+VARIANTS = [
+    Variant("full_ft", 1, "float32"),
+    Variant("flap_sam", 1, "float32"),
+    Variant("flap_sam", 1, "bfloat16", least=104),
+    Variant("flap_sam", 1, "int8", least=200),
+    Variant("flap_sam", 1, "int8", rank=4, least=650),
+    Variant("full_ft", 2, "float32"),
+    Variant("flap_sam", 2, "float32"),
+    Variant("flap_sam", 2, "bfloat16", least=97),
+    Variant("flap_sam", 2, "int8", least=190),
+    Variant("flap_sam", 2, "int8", rank=4, least=500),
 ]
 
 
@@ -87,15 +87,15 @@ def one_case(folder: Path, classes: int) -> Path:
     return folder
 
 
-def run_of(row: Row, backbone: str) -> Run:
+def run_of(variant: Variant, backbone: str) -> Run:
     """One round of one step of one slice."""
     return make_run(
-        row.method,
+        variant.method,
         "phantom",
         backbone,
-        classes=row.classes,
-        rank=row.rank,
-        codec=row.codec,
+        classes=variant.classes,
+        rank=variant.rank,
+        codec=variant.codec,
         rounds=1,
         batch=1,
         stack=1,
@@ -129,7 +129,7 @@ def through_the_simulator(run: Run, folder: Path) -> Sizes:
     (workspace / "local" / "resources.json").write_text(json.dumps(policy()))
     register(workspace, run.data.dataset, one_case(folder / "data", run.data.classes))
     job = write(Job("traffic", run.config, min_sites=1, poll_seconds=0.2), folder / "jobs")
-    simulate(job, workspace, [SITE], 1, SECONDS, print)
+    simulate(job, workspace, [SITE], 1, SECONDS, lambda record: None)
     return wire((workspace / SITE / "log.txt").read_text().splitlines())
 
 
@@ -141,24 +141,30 @@ def simulated(runs: list[Run]) -> Iterator[Sizes]:
 
 
 def exchanged(runs: list[Run]) -> Iterator[Sizes]:
-    """Every run's payload through the same two experiments."""
-    experiments = Wire()
+    """Every run's payload through the same two end points."""
+    ends = Wire()
     try:
-        yield from map(experiments.sizes, runs)
+        yield from map(ends.sizes, runs)
     finally:
-        experiments.stop()
+        ends.stop()
 
 
-def result_of(row: Row, run: Run, found: Sizes) -> dict[str, Any]:
-    """A row of the table."""
+def result_of(variant: Variant, run: Run, found: Sizes) -> dict[str, Any]:
+    """A variant's line of the table."""
     totals = {way: sum(parts.values()) for way, parts in found.items()}
     values = declared_bytes(payload(run), run.federation.codec)
-    return {"row": row.name, "classes": row.classes, "values": values, "least": row.least, "parts": found} | totals
+    return {
+        "entry": variant.name,
+        "classes": variant.classes,
+        "values": values,
+        "least": variant.least,
+        "parts": found,
+    } | totals
 
 
 def compared(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The results with their ratios to full fine-tuning of as many classes, where that was measured."""
-    full = {item["classes"]: item for item in results if item["row"].startswith("full_ft")}
+    full = {item["classes"]: item for item in results if item["entry"].startswith("full_ft")}
     ways = ("down", "up")
     return [
         item
@@ -173,7 +179,9 @@ def table(results: list[dict[str, Any]]) -> str:
     for item in results:
         ratios = "".join(f" {item['ratios'][way]:>7.1f}x" if item["ratios"] else " " * 9 for way in ("down", "up"))
         least = f"{item['least']}x" if item["least"] else ""
-        lines.append(f"{item['row']:28} {item['values']:>13,} {item['down']:>13,} {item['up']:>13,}{ratios} {least:>6}")
+        lines.append(
+            f"{item['entry']:28} {item['values']:>13,} {item['down']:>13,} {item['up']:>13,}{ratios} {least:>6}"
+        )
     return "\n".join(lines)
 
 
@@ -182,17 +190,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here as well")
     parser.add_argument("--backbone", default="sam_vit_b", help="backbone (default sam_vit_b)")
-    parser.add_argument("--simulator", action="store_true", help="rounds through FLARE's simulator, minutes a row")
-    parser.add_argument("--only", nargs="+", choices=[row.name for row in ROWS], help="measure these rows alone")
+    parser.add_argument("--simulator", action="store_true", help="rounds through FLARE's simulator, minutes each")
+    parser.add_argument("--only", nargs="+", choices=[variant.name for variant in VARIANTS], help="measure these alone")
     arguments = parser.parse_args()
-    rows = [row for row in ROWS if not arguments.only or row.name in arguments.only]
-    runs = [run_of(row, arguments.backbone) for row in rows]
+    variants = [variant for variant in VARIANTS if not arguments.only or variant.name in arguments.only]
+    runs = [run_of(variant, arguments.backbone) for variant in variants]
     sizes = (simulated if arguments.simulator else exchanged)(runs)
-    results = compared([result_of(*item) for item in zip(rows, runs, sizes, strict=True)])
+    results = compared([result_of(*item) for item in zip(variants, runs, sizes, strict=True)])
     print(table(results))
     if arguments.json:
         how = {"backbone": arguments.backbone, "simulator": arguments.simulator, "unit": "bytes a round and site"}
-        arguments.json.write_text(json.dumps(how | {"rows": results}, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(how | {"entries": results}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

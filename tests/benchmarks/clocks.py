@@ -23,11 +23,14 @@ def timed(function: Callable[[], T]) -> tuple[T, tuple[float, float]]:
 
 
 def medians(times: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
-    """Return the medians of both clocks for each way, and the ratios of plain to ours."""
+    """Return the medians of both clocks for each way, and the ratios of reference to ours."""
     found: dict[str, float] = {}
     for way, pairs in times.items():
         found |= {f"{way}_s": median(a for a, _ in pairs), f"{way}_cpu_s": median(b for _, b in pairs)}
-    ratios = {"ratio": found["plain_s"] / found["ours_s"], "cpu_ratio": found["plain_cpu_s"] / found["ours_cpu_s"]}
+    ratios = {
+        "ratio": found["reference_s"] / found["ours_s"],
+        "cpu_ratio": found["reference_cpu_s"] / found["ours_cpu_s"],
+    }
     return found | ratios
 
 
@@ -40,16 +43,19 @@ def operations(function: Callable[[], Any]) -> int:
 
 def rate(run: Run, precision: str = "float32", device: str = "cpu") -> float:
     """Return the operations a second of the largest product of a run's step, the best of ten."""
-    row, kind = run.backbone, torch.bfloat16 if precision == "bfloat16" else torch.float32
-    rows = run.training.batch * run.data.stack * (run.model.image_size // row.patch) ** 2
-    left, right = (torch.randn(n, m, device=device, dtype=kind) for n, m in ((rows, row.dim), (row.dim, 4 * row.dim)))
+    backbone, kind = run.backbone, torch.bfloat16 if precision == "bfloat16" else torch.float32
+    tokens = run.training.batch * run.data.stack * (run.model.image_size // backbone.patch) ** 2
+    left, right = (
+        torch.randn(n, m, device=device, dtype=kind)
+        for n, m in ((tokens, backbone.dim), (backbone.dim, 4 * backbone.dim))
+    )
 
     def product() -> None:
         left @ right
         if device != "cpu":
             torch.cuda.synchronize()
 
-    return 2 * rows * row.dim * 4 * row.dim / min(timed(product)[1][0] for _ in range(10))
+    return 2 * tokens * backbone.dim * 4 * backbone.dim / min(timed(product)[1][0] for _ in range(10))
 
 
 def machine() -> dict[str, Any]:

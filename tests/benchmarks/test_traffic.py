@@ -1,7 +1,7 @@
 """The traffic benchmark reads FLARE's log and divides the right numbers."""
 
 import pytest
-from bench_traffic import ROWS, compared, table, wire
+from bench_traffic import VARIANTS, compared, table, wire
 
 LOG = [
     "function - INFO - [client] download ref=6a28 done: elapsed=0.04s size=0.3MB (268,384 bytes)",
@@ -26,13 +26,13 @@ def test_a_log_without_an_upload_is_no_measurement():
 
 
 def test_ratios_are_to_full_fine_tuning_of_as_many_classes():
-    def result(row, classes, size):
-        return {"row": row, "classes": classes, "values": 1, "least": 2, "down": size, "up": 2 * size}
+    def result(entry, classes, size):
+        return {"entry": entry, "classes": classes, "values": 1, "least": 2, "down": size, "up": 2 * size}
 
     found = compared([result("full_ft-a", 1, 100), result("x", 1, 10), result("x", 2, 10), result("full_ft-b", 2, 40)])
     assert [item["ratios"].get("up") for item in found] == [1, 10, 4, 1]
     assert "10.0x" in table(found)
 
 
-def test_the_rows_are_named_once():
-    assert len({row.name for row in ROWS}) == len(ROWS)
+def test_the_variants_are_named_once():
+    assert len({entry.name for entry in VARIANTS}) == len(VARIANTS)

@@ -92,35 +92,39 @@ def test_what_cannot_be_parsed_shows_usage(fedpeft, arguments):
 
 
 def test_methods_json(fedpeft):
-    rows = printed("methods", "--backbone", "sam_tiny", "--classes", 2, "--json", call=fedpeft)
+    entries = printed("methods", "--backbone", "sam_tiny", "--classes", 2, "--json", call=fedpeft)
     for task in ("segmentation", "classification"):
         # A grid of patches carries no prompts from block to block.
-        expected = [name for name, row in METHODS.items() if task in row.tasks and name != "vpt_shallow"]
-        assert [row["name"] for row in rows if row["task"] == task] == expected
-    for row in rows:
-        assert row.keys() == {"name", "task", "trainable", "total", "payload_bytes"}
-        share = row["payload_bytes"] / (4 * row["trainable"])
-        assert share < 0.8 if METHODS[row["name"]].selects else share == 1
-        assert 0 < row["trainable"] <= row["total"]
-    assert {row["name"] for row in rows if row["trainable"] == row["total"]} == {"full_ft"}
+        expected = [name for name, entry in METHODS.items() if task in entry.tasks and name != "vpt_shallow"]
+        assert [entry["name"] for entry in entries if entry["task"] == task] == expected
+    for entry in entries:
+        assert entry.keys() == {"name", "task", "trainable", "total", "payload_bytes"}
+        share = entry["payload_bytes"] / (4 * entry["trainable"])
+        assert share < 0.8 if METHODS[entry["name"]].selects else share == 1
+        assert 0 < entry["trainable"] <= entry["total"]
+    assert {entry["name"] for entry in entries if entry["trainable"] == entry["total"]} == {"full_ft"}
 
 
 def test_methods_of_a_task_have_its_own_backbone_and_classes(fedpeft):
-    rows = printed("methods", "--task", "classification", "--json", call=fedpeft)
-    assert [row["name"] for row in rows] == [name for name, row in METHODS.items() if "classification" in row.tasks]
-    assert len(rows) >= 13
-    assert {row["name"]: row["total"] for row in rows}["linear_probe"] == 85_798_656 + 769 * 8
-    rows = printed("methods", "--classes", 1, "--json", call=fedpeft)
-    assert {row["task"] for row in rows} == {"segmentation"}
+    entries = printed("methods", "--task", "classification", "--json", call=fedpeft)
+    assert [entry["name"] for entry in entries] == [
+        name for name, entry in METHODS.items() if "classification" in entry.tasks
+    ]
+    assert len(entries) >= 13
+    assert {entry["name"]: entry["total"] for entry in entries}["linear_probe"] == 85_798_656 + 769 * 8
+    entries = printed("methods", "--classes", 1, "--json", call=fedpeft)
+    assert {entry["task"] for entry in entries} == {"segmentation"}
 
 
 def test_methods_change_with_rank_and_task(fedpeft):
-    def rows(*options):
+    def entries(*options):
         return printed("methods", "--backbone", "sam_tiny", *options, "--json", call=fedpeft)
 
-    usual, wide = ({row["name"]: row["trainable"] for row in rows(*options)} for options in ([], ["--rank", 16]))
+    usual, wide = (
+        {entry["name"]: entry["trainable"] for entry in entries(*options)} for options in ([], ["--rank", 16])
+    )
     assert wide["lora_ft"] == 2 * usual["lora_ft"]
-    assert {row["task"] for row in rows("--task", "classification")} == {"classification"}
+    assert {entry["task"] for entry in entries("--task", "classification")} == {"classification"}
 
 
 def test_methods_table_is_complete(fedpeft):
@@ -130,8 +134,10 @@ def test_methods_table_is_complete(fedpeft):
 
 
 def test_job_list(fedpeft):
-    rows = printed("job", "list", "--json", call=fedpeft)
-    assert {row["name"]: row["run"] for row in rows} == {name: row.run.to_dict() for name, row in JOBS.items()}
+    entries = printed("job", "list", "--json", call=fedpeft)
+    assert {entry["name"]: entry["run"] for entry in entries} == {
+        name: entry.run.to_dict() for name, entry in JOBS.items()
+    }
     code, out, _ = fedpeft("job", "list")
     assert code == 0 and all(name in out for name in JOBS)
 
@@ -140,12 +146,12 @@ def files(folder):
     return {str(f.relative_to(folder)): json.loads(f.read_text()) for f in folder.rglob("*") if f.is_file()}
 
 
-def test_job_render_writes_the_rows(fedpeft, tmp_path):
+def test_job_render_writes_all_jobs(fedpeft, tmp_path):
     code, out, _ = fedpeft("job", "render", "--out", tmp_path)
     assert code == 0
     assert sorted(out.split()) == sorted(str(tmp_path / name) for name in JOBS)
-    for name, row in JOBS.items():
-        assert files(tmp_path / name) == render(row)
+    for name, entry in JOBS.items():
+        assert files(tmp_path / name) == render(entry)
 
 
 def test_a_changed_job_has_a_name_of_its_own(fedpeft, tmp_path):

@@ -23,7 +23,7 @@ def asked(fedpeft, small_phantom, tmp_path, monkeypatch):
     def compare(plan, runs, settings, report):
         raise Asked(runs, settings)
 
-    monkeypatch.setattr(cli, "compare", compare)
+    monkeypatch.setattr(cli, "compare_runs", compare)
 
     def call(*options):
         with pytest.raises(Asked) as caught:
@@ -83,7 +83,7 @@ def test_seeds_make_runs(asked):
         (["--training", "efficient", "--learning-rate", "1e-2"], [1e-2, 1.5e-3, 5e-3]),
     ],
 )
-def test_step_sizes(asked, options, expected):
+def test_learning_rates(asked, options, expected):
     runs, _ = asked("--methods", "flap_sam,full_ft,dec_ft", *options)
     assert [run.training.learning_rate for run in runs] == pytest.approx(expected)
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_meant_is_refused_with_the_reason(fedpeft, option, value,
     assert option in err and part in err
 
 
-def test_a_step_size_for_a_method_that_is_not_compared_is_refused(fedpeft, small_phantom, tmp_path):
+def test_a_learning_rate_for_a_method_that_is_not_compared_is_refused(fedpeft, small_phantom, tmp_path):
     code, _, err = fedpeft("compare", "--data", small_phantom, "--out", tmp_path, "--learning-rate", "dec_ft=1e-3")
     assert code == 1
     assert "dec_ft" in err and "flap_sam" in err

@@ -85,9 +85,9 @@ def test_evaluate_writes_and_prints_the_same(fedpeft, finished, small_phantom, t
     assert content["run"] == str(finished.path)
     assert list(content["sites"]) == ["site-1", "site-2", "site-3"]
     with (tmp_path / "out" / "evaluation.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
-    assert [row | {"dice": float(row["dice"])} for row in rows] == content["cases"]
-    assert {row["split"] for row in rows} == {"test"}
+        records = list(csv.DictReader(stream))
+    assert [record | {"dice": float(record["dice"])} for record in records] == content["cases"]
+    assert {record["split"] for record in records} == {"test"}
 
 
 def test_evaluate_prints_a_table_and_writes_beside_the_run(fedpeft, finished, small_phantom, tmp_path):
@@ -98,7 +98,7 @@ def test_evaluate_prints_a_table_and_writes_beside_the_run(fedpeft, finished, sm
     assert all(word in text for word in ("site-1", "site-3", "mean of sites", "organ", "lesion", "evaluation.csv"))
     content = json.loads((tmp_path / "copy" / "run" / "evaluation.json").read_text())
     assert content["payload"] == "best.safetensors"
-    assert {row["split"] for row in content["cases"]} == {"validation"}
+    assert {record["split"] for record in content["cases"]} == {"validation"}
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def federation(small_phantom, small_images):
             change(content)
             file.write_text(json.dumps(content))
         try:
-            return workspace, simulate(path, workspace, sites, threads, SECONDS, print)
+            return workspace, simulate(path, workspace, sites, threads, SECONDS, lambda record: None)
         except (RuntimeError, TimeoutError) as error:
             return workspace, error
 

@@ -19,7 +19,7 @@ from fedpeft.models.sam.parts import Attention, Block
 from fedpeft.tasks.segmentation import make_loss
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from plain_step import plain_model  # noqa: E402
+from reference_step import reference_model  # noqa: E402
 
 TINY = make_run("flap_sam", "phantom", "sam_tiny", classes=2)
 SEGMENTING = [name for name, row in METHODS.items() if "segmentation" in row.tasks]
@@ -58,12 +58,12 @@ def answers(model, images, labels, loss):
 def assert_equal(model, images, labels, loss):
     model.eval()
     logits, value, gradients = answers(model, images, labels, loss)
-    plain_logits, plain_value, plain_gradients = answers(plain_model(model), images, labels, loss)
-    torch.testing.assert_close(logits, plain_logits)
-    torch.testing.assert_close(value, plain_value)
-    assert gradients.keys() == plain_gradients.keys() and any(grad.any() for grad in gradients.values())
+    published_logits, published_value, published_gradients = answers(reference_model(model), images, labels, loss)
+    torch.testing.assert_close(logits, published_logits)
+    torch.testing.assert_close(value, published_value)
+    assert gradients.keys() == published_gradients.keys() and any(grad.any() for grad in gradients.values())
     for path, gradient in gradients.items():
-        torch.testing.assert_close(gradient, plain_gradients[path], msg=lambda text, path=path: f"{path}: {text}")
+        torch.testing.assert_close(gradient, published_gradients[path], msg=lambda text, path=path: f"{path}: {text}")
 
 
 @pytest.mark.parametrize("method", SEGMENTING)
@@ -120,7 +120,7 @@ def test_float32_differs_by_rounding_alone():
             nn.init.normal_(tensor, std=0.1, generator=torch.Generator().manual_seed(0))
     images = gaussian(5, 1, 64, 64).float()
     with torch.no_grad():
-        ours, plain, exact = model(images), plain_model(model)(images), doubled(model)(images.double())
+        ours, plain, exact = model(images), reference_model(model)(images), doubled(model)(images.double())
     assert (ours - exact).abs().max() < 2 * (plain - exact).abs().max() + 1e-6
 
 

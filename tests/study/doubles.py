@@ -50,9 +50,7 @@ def simulate(job: Path, workspace: Path, sites, threads, seconds, report) -> Run
         shipped(run.backbone),
         workspace / RUN,
         "federated",
-        lambda record: report(
-            f"fedpeft | round {record['round'] + 1}/{run.federation.rounds} | Dice at its start 0.500"
-        ),
+        report,
     )
     records = folder.rounds()
     for record in records:

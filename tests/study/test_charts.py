@@ -6,7 +6,7 @@ from matplotlib.image import imread
 
 from fedpeft.config.methods import METHODS
 from fedpeft.study.plots import score_bytes
-from fedpeft.study.plots.charts import draw_charts
+from fedpeft.study.plots.charts import plot_charts
 from fedpeft.study.plots.style import plt
 
 
@@ -30,40 +30,40 @@ def results(run):
 
 
 def inked(path):
-    """Share of a picture that is not white."""
+    """Share of an image that is not white."""
     return (imread(path)[..., :3] < 0.9).any(-1).mean()
 
 
-def test_all_four_are_drawn_and_one_of_earlier_results_does_not_stay(results, run, tmp_path):
-    files = draw_charts(results(run, run.with_(seed=1)), tmp_path)
+def test_all_four_are_plotted_and_one_of_earlier_results_does_not_stay(results, run, tmp_path):
+    files = plot_charts(results(run, run.with_(seed=1)), tmp_path)
     assert [file.name for file in files] == ["bytes.png", "curves.png", "seeds.png", "gain.png"]
     assert sorted(tmp_path.iterdir()) == sorted(files)
     assert all(inked(file) > 0.01 for file in files)
-    assert draw_charts(results(run, settings=("initial", "federated")), tmp_path) == files[:3]
+    assert plot_charts(results(run, settings=("initial", "federated")), tmp_path) == files[:3]
     assert sorted(tmp_path.iterdir()) == sorted(files[:3])
 
 
 def test_without_validation_cases_there_are_no_curves(results, run, tmp_path):
     found = results(run)
     found["runs"][0]["history"] = {"federated": {}, "centralized": {}}
-    assert "curves.png" not in [file.name for file in draw_charts(found, tmp_path)]
+    assert "curves.png" not in [file.name for file in plot_charts(found, tmp_path)]
 
 
 def test_every_method_can_be_told_from_the_others(results, run):
     """Twelve methods with equal Dice, some of nearly equal size: points and names keep apart."""
-    rows = [name for name, row in METHODS.items() if "segmentation" in row.tasks]
-    methods = [run.with_(method=method) for method in rows]
+    methods_of_the_task = [name for name, entry in METHODS.items() if "segmentation" in entry.tasks]
+    methods = [run.with_(method=method) for method in methods_of_the_task]
     figure = score_bytes.score_bytes(results(*methods))
     figure.canvas.draw()
     (axes,) = figure.axes
-    names = [text for text in axes.texts if text.get_text() in rows]
-    assert {text.get_text() for text in names} == set(rows)
+    names = [text for text in axes.texts if text.get_text() in methods_of_the_task]
+    assert {text.get_text() for text in names} == set(methods_of_the_task)
     boxes = [plt.Text.get_window_extent(text) for text in names]
     for index, box in enumerate(boxes):
         assert box.count_overlaps(boxes[index + 1 :]) == 0, names[index].get_text()
         assert axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1
     columns = sorted({line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) > 1})
-    assert len(columns) == len(rows)
+    assert len(columns) == len(methods_of_the_task)
     pixels = [axes.transData.transform((x, 0))[0] for x in columns]
     assert min(b - a for a, b in zip(pixels, pixels[1:], strict=False)) > 8
     plt.close(figure)

@@ -1,4 +1,4 @@
-"""A comparison without FLARE and without processes: every experiment once, an interrupted one goes on, a picture shows it."""
+"""A comparison without FLARE and processes: each experiment once, an interrupted one goes on, a plot shows it."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from fedpeft.config.datasets import DATASETS
 from fedpeft.config.methods import METHODS
 from fedpeft.study.plan.experiments import LOCK
-from fedpeft.study.plots.overview import draw_first
+from fedpeft.study.plots.overview import plot_overview
 from fedpeft.study.run import work
 from fedpeft.training.server.run_folder import DESCRIPTION, RunFolder
 
@@ -44,9 +44,9 @@ def test_the_pool_trains_on_all_cases(compared):
 def test_cases_name_the_model_and_the_case(compared):
     plan, _ = compared
     with (plan.out / "cases.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
-    assert len(rows) == len(MODELS) * 2 * 2
-    assert list(rows[0]) == [
+        records = list(csv.DictReader(stream))
+    assert len(records) == len(MODELS) * 2 * 2
+    assert list(records[0]) == [
         "method",
         "rank",
         "seed",
@@ -58,7 +58,7 @@ def test_cases_name_the_model_and_the_case(compared):
         "class",
         "dice",
     ]
-    assert [(row["setting"], row["trained_at"]) for row in rows[::4]] == [
+    assert [(record["setting"], record["trained_at"]) for record in records[::4]] == [
         ("initial", ""),
         ("local", "site-1"),
         ("local", "site-2"),
@@ -85,7 +85,7 @@ def test_a_finished_comparison_is_neither_trained_nor_tested_again(compared, aga
 
 
 @pytest.mark.parametrize("fault", ["running", "no description"])
-def test_only_an_unfinished_cell_is_trained_again_to_the_same_result(compared, again, fault):
+def test_only_an_unfinished_experiment_is_trained_again_to_the_same_result(compared, again, fault):
     out, once_more = again
     experiment = out / "flap_sam/seed-0/local/site-2/run"
     if fault == "running":
@@ -96,7 +96,7 @@ def test_only_an_unfinished_cell_is_trained_again_to_the_same_result(compared, a
     assert once_more() == ([f"train {name}", f"test {name}"], compared[1])
 
 
-def test_a_trained_cell_without_scores_is_tested_only(compared, again):
+def test_a_trained_experiment_without_scores_is_tested_only(compared, again):
     out, once_more = again
     (out / "flap_sam/seed-0/local/site-2/scores-test.json").unlink()
     assert once_more() == (["test flap_sam, seed 0, local site-2"], compared[1])
@@ -123,10 +123,10 @@ def test_a_finished_training_is_not_replaced_by_another_recipe(again, run):
     ]
 
 
-@pytest.mark.parametrize("row", ["method", "data set"])
-def test_a_changed_row_is_another_training(again, run, monkeypatch, row):
+@pytest.mark.parametrize("entry", ["method", "data set"])
+def test_a_changed_entry_is_another_training(again, run, monkeypatch, entry):
     _, once_more = again
-    if row == "method":
+    if entry == "method":
         monkeypatch.setitem(METHODS._entries, run.model.method, replace(run.method, rules=(("*", "mean"),)))
     else:
         old = DATASETS[run.data.dataset]
@@ -208,7 +208,7 @@ def test_data_without_a_case_to_test_are_refused_before_training(again, two_site
     assert not (out / "flap_sam").exists()
 
 
-def test_the_federated_cell_goes_through_the_simulator_once_and_counts_its_bytes(again, monkeypatch):
+def test_the_federated_experiment_goes_through_the_simulator_once_and_counts_its_bytes(again, monkeypatch):
     """With a stand-in for the simulator: see ``doubles``."""
     out, once_more = again
     monkeypatch.setattr(work, "simulate", doubles.simulate)
@@ -232,9 +232,9 @@ def test_the_federated_cell_goes_through_the_simulator_once_and_counts_its_bytes
     assert events[0] == "3 experiments have finished before"
 
 
-def test_the_picture_has_curves_and_masks(compared, run):
+def test_the_overview_has_curves_and_masks(compared, run):
     plan, results = compared
-    path = draw_first(plan, run, SETTINGS, results)
+    path = plot_overview(plan, run, SETTINGS, results)
     image = imread(path)[..., :3]
     assert path == plan.out / "compare.png"
     assert min(image.shape[:2]) > 400

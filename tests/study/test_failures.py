@@ -1,4 +1,4 @@
-"""Experiments that fail, workers that are killed, comparisons that get in each other's way: what is kept and what is said."""
+"""Failing experiments, killed workers, comparisons that get in each other's way: what is kept and what is said."""
 
 import shutil
 from concurrent.futures import Future
@@ -12,7 +12,7 @@ from fedpeft.study.run import compare as study
 from fedpeft.study.run import work
 
 
-def test_a_failing_cell_is_named_and_costs_no_other_one(compared, again, monkeypatch):
+def test_a_failing_experiment_is_named_and_costs_no_other_one(compared, again, monkeypatch):
     out, once_more = again
     before = (out / "results.json").read_bytes()
     shutil.rmtree(out / "flap_sam")

@@ -21,7 +21,7 @@ from fedpeft.study.run.compare import compare
 from fedpeft.study.run.simulate import VARIABLE
 
 SETTINGS = ["local", "federated", "centralized"]
-CELLS = ["initial", "local/site-1", "local/site-2", "federated", "centralized"]
+EXPERIMENTS = ["initial", "local/site-1", "local/site-2", "federated", "centralized"]
 
 
 class Death:
@@ -78,7 +78,7 @@ def finished(plan):
             for file in sorted((root / name).rglob("*"))
             if file.is_file()
         }
-        for name in CELLS
+        for name in EXPERIMENTS
         if (root / name / "scores-test.json").is_file()
     }
 

@@ -15,7 +15,7 @@ class Clock:
 
 @pytest.fixture
 def made(run):
-    """A function that makes a progress of 10-round experiments: it, its clock, its events, and the experiments by setting."""
+    """Makes a progress of 10-round experiments; returns it, its clock, its events, the experiments by setting."""
 
     def make(*settings, workers=2, methods=("flap_sam",)):
         runs = [run.with_(rounds=10, method=method) for method in methods]
@@ -37,7 +37,7 @@ def test_nothing_is_known_before_the_first_round(made):
     assert events == ["flap_sam, seed 0, local a: begins"]
 
 
-def test_a_running_cell_is_projected_from_its_rounds_and_its_first_counts_once(made):
+def test_a_running_experiment_is_projected_from_its_rounds_and_its_first_counts_once(made):
     progress, clock, events, (experiment,) = made("federated")
     progress.advanced(experiment, 0)
     clock.now += 30
@@ -56,7 +56,7 @@ def test_a_running_cell_is_projected_from_its_rounds_and_its_first_counts_once(m
     assert progress.left() == 0
 
 
-def test_cells_that_run_side_by_side_share_the_time(made):
+def test_experiments_that_run_side_by_side_share_the_time(made):
     progress, clock, _, experiments = made("local/a", "local/b", "local/c", "local/d", workers=2)
     progress.advanced(experiments[0], 0)
     clock.now += 10
@@ -67,7 +67,7 @@ def test_cells_that_run_side_by_side_share_the_time(made):
     assert progress.left() == pytest.approx(15)
 
 
-def test_federated_cells_run_one_after_the_other(made):
+def test_federated_experiments_run_one_after_the_other(made):
     progress, clock, _, experiments = made("federated", methods=("flap_sam", "pdec_ft", "dec_ft"), workers=8)
     progress.kept({experiments[0]: 60.0})
     assert progress.left() == pytest.approx(120)

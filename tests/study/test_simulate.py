@@ -1,5 +1,6 @@
-"""Ending what a killed simulation left: without FLARE, with processes that behave as its clients do."""
+"""Following a simulation by its files, and ending what a killed one left: without FLARE, with stand-ins."""
 
+import json
 import subprocess
 import sys
 import time
@@ -7,8 +8,7 @@ import time
 import psutil
 import pytest
 
-from fedpeft.config.run import make_run
-from fedpeft.flare.round_line import final_line, is_final_line, round_line
+from fedpeft.study.run.follow import RunFollower
 from fedpeft.study.run.simulate import VARIABLE, end_simulation
 
 # A server that starts two clients in sessions of their own and ends: nothing but the variable leads to them.
@@ -73,9 +73,49 @@ def test_ending_what_never_ran_is_quick(tmp_path):
     assert time.monotonic() - begin < 5
 
 
-def test_only_the_line_after_the_last_round_is_the_final_one():
-    run = make_run("flap_sam", "phantom", "sam_tiny", classes=2, rounds=3)
-    site = {"dice": {}, "loss": 0.5, "bytes_up": 1, "bytes_down": 1}
-    record = {"sites": {"after": site}, "refused": {}, "silent": [], "averaging": {}, "seconds": 1.0}
-    assert is_final_line(f"a time - INFO - {final_line(3, run, {}, {})}")
-    assert not is_final_line(f"a time - INFO - {round_line(2, run, record)}")
+@pytest.fixture
+def followed(tmp_path):
+    """A folder that is not there yet, its follower, and the rounds that were reported."""
+    rounds = []
+    return tmp_path / "run", RunFollower(tmp_path / "run", lambda record: rounds.append(record["round"])), rounds
+
+
+def write(folder, status, text):
+    folder.mkdir(exist_ok=True)
+    (folder / "run.json").write_text(status)
+    (folder / "rounds.jsonl").write_text(text)
+
+
+def record(number):
+    return json.dumps({"round": number, "seconds": 1.0}) + "\n"
+
+
+def test_every_round_is_reported_once(followed):
+    folder, follower, rounds = followed
+    assert not follower.look() and rounds == []
+    folder.mkdir()
+    (folder / "run.json").write_text('{"status": "running"}')
+    assert not follower.look() and rounds == []
+    write(folder, '{"status": "running"}', record(0))
+    assert not follower.look() and not follower.look() and rounds == [0]
+    write(folder, '{"status": "finished"}', record(0) + record(1) + record(2))
+    assert follower.look() and rounds == [0, 1, 2]
+
+
+def test_a_half_written_line_is_read_when_it_is_whole(followed):
+    folder, follower, rounds = followed
+    whole = record(0) + record(1)
+    for end in range(len(record(0)), len(whole)):
+        write(folder, '{"status": "running"}', whole[:end])
+        follower.look()
+        assert rounds == [0]
+    write(folder, '{"status": "running"}', whole)
+    follower.look()
+    assert rounds == [0, 1]
+
+
+@pytest.mark.parametrize("text", ["", '{"status": "fin', '{"status": "failed: no site answered"}', "{}"])
+def test_a_run_is_finished_only_when_its_file_says_so(followed, text):
+    folder, follower, _ = followed
+    write(folder, text, "")
+    assert not follower.look()

@@ -46,19 +46,22 @@ def test_files_hold_the_cases_and_their_means(finished, small_phantom, checkpoin
     file = write_evaluation(result, tmp_path / "out")
     content = json.loads(file.read_text())
     with (tmp_path / "out" / "evaluation.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
-    assert content["cases"] == [row | {"dice": float(row["dice"])} for row in rows]
-    assert len(rows) == 3 * 2 * 2
+        records = list(csv.DictReader(stream))
+    assert content["cases"] == [record | {"dice": float(record["dice"])} for record in records]
+    assert len(records) == 3 * 2 * 2
     for site, item in content["sites"].items():
-        mine = [row for row in content["cases"] if row["site"] == site]
-        means = {label: sum(row["dice"] for row in mine if row["label"] == label) / 2 for label in ("organ", "lesion")}
+        mine = [record for record in content["cases"] if record["site"] == site]
+        means = {
+            label: sum(record["dice"] for record in mine if record["label"] == label) / 2
+            for label in ("organ", "lesion")
+        }
         assert item["classes"] == pytest.approx(means)
         assert item["dice"] == pytest.approx(sum(means.values()) / 2)
         assert (item["cases"], item["normalised_by"]) == (2, "site")
     assert content["dice"] == pytest.approx(sum(item["dice"] for item in content["sites"].values()) / 3)
     columns, table = result.table()
     assert columns == ["site", "cases", "organ", "lesion", "mean"]
-    assert [row[0] for row in table] == ["site-1", "site-2", "site-3", "mean of sites"]
+    assert [record[0] for record in table] == ["site-1", "site-2", "site-3", "mean of sites"]
     assert table[-1][-1] == f"{content['dice']:.3f}"
 
 

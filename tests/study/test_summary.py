@@ -56,7 +56,7 @@ def test_seeds_are_averaged_and_spread(run):
     assert federated["seeds"] == near(0.45, 0.225)
     assert federated["average"] == pytest.approx(0.3375)
     assert federated["sd"] == pytest.approx(0.225 / sqrt(2))
-    # Averaged over seeds before cases are drawn.
+    # Averaged over seeds before cases are resampled.
     assert (found["gain"]["low"], found["gain"]["high"]) == pytest.approx((0.0, 0.75 * 0.075))
 
 

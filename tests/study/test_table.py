@@ -7,7 +7,7 @@ from made import scores_of, summary_of
 from fedpeft.study.results.table import table, write_table
 
 
-def test_a_block_a_method_a_row_a_setting_a_column_a_site(run):
+def test_a_block_for_each_method_a_line_for_each_setting_a_column_for_each_site(run):
     summary = summary_of(scores_of(run), traffic={"bytes_up": 263104.0, "bytes_down": 131552.0})
     summary[0] |= {"trainable": 1_712_488, "total": 91_766_838}
     found = table(summary, "test")
@@ -37,14 +37,14 @@ def test_seeds_are_named_with_their_spread(run):
     assert found.notes[0].startswith("Dice of validation cases, mean of seeds 0, 1, ± their standard deviation.")
 
 
-def test_methods_that_start_alike_share_the_initial_models_row(run):
+def test_methods_that_start_alike_share_the_initial_models_line(run):
     parts = [scores_of(run.with_(method=method)) for method in ("flap_sam", "pdec_ft", "dec_ft")]
     found = table(summary_of(*parts), "test")
-    assert [row[:2] for row in found.blocks[0]] == [["all", "Initial model"]]
+    assert [line[:2] for line in found.blocks[0]] == [["all", "Initial model"]]
     assert [block[0][0] for block in found.blocks[1:]] == ["flap_sam", "pdec_ft", "dec_ft"]
     parts[1] = scores_of(run.with_(method="pdec_ft"), 0.5)
     found = table(summary_of(*parts), "test")
-    assert [row[0] for row in found.blocks[0]] == ["flap_sam, dec_ft", "pdec_ft"]
+    assert [line[0] for line in found.blocks[0]] == ["flap_sam, dec_ft", "pdec_ft"]
 
 
 def test_words_are_explained_as_far_as_they_are_used(run):
@@ -71,8 +71,8 @@ def test_markdown_and_csv(run, tmp_path):
     ]
     assert text == table(summary, "test").markdown()
     with (tmp_path / "table.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
-    assert [row["setting"] for row in rows] == [
+        lines = list(csv.DictReader(stream))
+    assert [line["setting"] for line in lines] == [
         "initial",
         "local",
         "local_everywhere",
@@ -81,7 +81,7 @@ def test_markdown_and_csv(run, tmp_path):
         "gain",
         "ratio",
     ]
-    assert rows[3] == {
+    assert lines[3] == {
         "label": "flap_sam",
         "method": "flap_sam",
         "title": "FLAP-SAM",
@@ -100,7 +100,7 @@ def test_markdown_and_csv(run, tmp_path):
         "bytes_up": "263104",
         "bytes_down": "263104",
     }
-    assert (rows[5]["average"], rows[5]["low"], rows[5]["high"], rows[6]["south"]) == (
+    assert (lines[5]["average"], lines[5]["low"], lines[5]["high"], lines[6]["south"]) == (
         "0.028125",
         "0.000000",
         "0.056250",

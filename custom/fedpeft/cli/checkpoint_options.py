@@ -4,8 +4,7 @@ import argparse
 from pathlib import Path
 
 from fedpeft.config.run import Run
-from fedpeft.models.checkpoints.start import needs_file, own
-from fedpeft.training.client.site_file import read_site_file, verified
+from fedpeft.study.apply.checkpoint import find_checkpoint
 
 
 def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
@@ -16,22 +15,5 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
 
 
 def checkpoint_of(run: Run, args: argparse.Namespace) -> Path | None:
-    """The weights that a run starts from, as the options say; those that are shipped need no option, random ones none.
-
-    Raises:
-        ValueError: they are not shipped and no option names them, or an option names some where none are used.
-    """
-    if run.model.initial == "random":
-        if args.checkpoint:
-            raise ValueError(f"--checkpoint {args.checkpoint} and random initial weights: give one of the two")
-        return None
-    if args.checkpoint:
-        return verified(args.checkpoint, None)
-    if args.site:
-        return read_site_file(args.site, "here").checkpoint(run)
-    if needs_file(run):
-        raise ValueError(
-            f"{run.model.initial} weights of {run.model.backbone} are not shipped: give --checkpoint FILE, or --site FILE that "
-            f"names them"
-        )
-    return own(run)
+    """The weights that a run starts from, as the options say; see ``find_checkpoint``."""
+    return find_checkpoint(run, args.checkpoint, args.site)

@@ -1,4 +1,4 @@
-"""``fedpeft compare``: methods in local, federated and centralized training side by side."""
+"""``fedpeft compare``: train and test methods in local, federated and centralized training."""
 
 import argparse
 import json
@@ -18,12 +18,12 @@ from fedpeft.cli.options import method_list, print_wide, subparser
 from fedpeft.cli.run_options import add_run_options, given
 from fedpeft.config.presets import ABLATIONS, RECIPES
 from fedpeft.config.run import SETTINGS, Run
+from fedpeft.study.api import compare_runs
 from fedpeft.study.plan.experiments import Plan
 from fedpeft.study.plan.recipe import recipe, variations
-from fedpeft.study.plots.charts import draw_charts
-from fedpeft.study.plots.overview import draw_first
+from fedpeft.study.plots import NO_PLOTS, can_plot
 from fedpeft.study.results.table import Table, table
-from fedpeft.study.run.compare import Report, compare
+from fedpeft.study.run.compare import Report
 from fedpeft.study.run.progress import Progress
 
 # Options of a run that a comparison takes in a form of its own.
@@ -53,7 +53,8 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
         "--learning-rate",
         type=_rates,
         metavar="RATE | METHOD=RATE,...",
-        help="peak learning rate: of adapters, other methods scale it by their row's factor; or of the named methods alone",
+        help="peak learning rate: of adapters, other methods scale it by a factor of their own; "
+        "or of the named methods alone",
     )
     parser.add_argument(
         "--ablation", choices=ABLATIONS, help=_notes("defaults for methods, ranks and settings", ABLATIONS)
@@ -73,38 +74,40 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, print the table, draw the pictures."""
+    """Compare, print the table, name the files."""
     runs, settings = _runs(args)
     checkpoint = checkpoint_of(runs[0], args)
     plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split)
+    if not can_plot():
+        print(NO_PLOTS, file=sys.stderr)
     with _shown(sys.stderr if args.json else sys.stdout) as report:
-        results = compare(plan, runs, settings, report)
-    pictures = [draw_first(plan, runs[0], settings, results), *draw_charts(results, args.out)]
+        results, plots = compare_runs(plan, runs, settings, report)
     if args.json:
         print(json.dumps(results, indent=2))
         return 0
     _print(table(results["summary"], args.split))
     print(f"{args.out}/table.md, table.csv, cases.csv, results.json, times.json")
-    print(f"pictures: {', '.join(picture.name for picture in pictures)}")
+    if plots:
+        print(f"plots: {', '.join(plot.name for plot in plots)}")
     return 0
 
 
 def _print(found: Table) -> None:
-    """The table for a terminal: what is said once for a method stands under it, so that 80 columns are enough."""
+    """Print the table; what holds for a whole method is printed below it, so that 80 columns are enough."""
     shown = rich.table.Table()
     for index, column in enumerate(found.columns[: -found.once]):
         # Names and the sites' scores stay whole; settings and the average may be broken between words.
         whole = column not in ("setting", "Average")
         shown.add_column(column, justify="left" if index < 2 else "right", no_wrap=whole)
     for block in found.blocks:
-        for row in block:
-            shown.add_row(*row[: -found.once], end_section=row is block[-1])
+        for line in block:
+            shown.add_row(*line[: -found.once], end_section=line is block[-1])
     print_wide(shown)
     print("\n".join(found.sizes + found.notes))
 
 
 def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
-    """The runs and settings that the options ask for, presets filling what they leave open.
+    """The runs and settings that the options ask for, with defaults from presets.
 
     Raises:
         ValueError: a learning rate is given for a method that is not compared, or a field is out of range.
@@ -128,7 +131,7 @@ def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
 
 
 class _Line:
-    """The progress line of a terminal, which asks for it again and again: the time goes on between events."""
+    """The progress line of a terminal, which asks for it again and again, so that its times go on between events."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
@@ -143,7 +146,7 @@ class _Line:
 
 @contextmanager
 def _shown(stream: TextIO) -> Iterator[Report]:
-    """A function that shows progress: one line rewritten in place on a terminal, a line an event elsewhere."""
+    """Give a function that shows progress: one rewritten line on a terminal, else a line for each event."""
     if not stream.isatty():
         yield lambda progress, event: print(f"{progress.line()} | {event}", file=stream, flush=True)
         return
@@ -152,9 +155,9 @@ def _shown(stream: TextIO) -> Iterator[Report]:
         yield line
 
 
-def _notes(what: str, rows: Mapping[str, Any]) -> str:
-    text = "; ".join(f"{name}: {row.note}" for name, row in rows.items())
-    return f"{what}; explicit options go before it. {text}".replace("%", "%%")
+def _notes(what: str, presets: Mapping[str, Any]) -> str:
+    text = "; ".join(f"{name}: {preset.note}" for name, preset in presets.items())
+    return f"{what}; explicit options override it. {text}".replace("%", "%%")
 
 
 def _settings(text: str) -> list[str]:
@@ -177,7 +180,7 @@ def _numbers(least: int) -> Callable[[str], list[int]]:
 
 
 def _rates(text: str) -> float | dict[str, float]:
-    """A learning rate, or one a method."""
+    """Parse one learning rate for all methods, or METHOD=RATE pairs."""
     if "=" not in text:
         return _rate(text)
     pairs = [part.partition("=") for part in text.split(",")]

@@ -13,7 +13,7 @@ from fedpeft.cli.options import print_table
 from fedpeft.data.check import Report, check
 from fedpeft.data.datalist import Site, read_sites
 from fedpeft.data.phantom.sites import write_phantom
-from fedpeft.study.plots.partition import draw_partition
+from fedpeft.study.plots import NO_PLOTS, can_plot
 from fedpeft.training.client.site_file import register
 
 WORKSPACE = "poc/simulator"
@@ -78,11 +78,20 @@ def _phantom(args: argparse.Namespace) -> int:
     return _made(args, "phantom", read_sites(write_phantom(args.out, args.sites, args.seed)))
 
 
+def _partition_plot(sites: Sequence[Site], file: Path) -> str:
+    """Plot who has which classes; returns a line for people."""
+    if not can_plot():
+        return NO_PLOTS
+    from fedpeft.study.plots.partition import plot_partition
+
+    return f"who has what: {plot_partition(sites, file)}"
+
+
 def _prepare(args: argparse.Namespace) -> int:
     prepared = prepare.prepare(args)
     notes = list(prepared.notes)
     if any(case.target is not None for site in prepared.sites for cases in site.splits.values() for case in cases):
-        notes.append(f"who has what: {draw_partition(prepared.sites, args.out / PARTITION_PLOT)}")
+        notes.append(_partition_plot(prepared.sites, args.out / PARTITION_PLOT))
     return _made(args, args.dataset, prepared.sites, notes)
 
 

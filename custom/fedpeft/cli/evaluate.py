@@ -1,4 +1,4 @@
-"""``fedpeft evaluate``: a finished run's model on any folder of sites."""
+"""``fedpeft evaluate``: score a finished run's model on any folder of sites."""
 
 import argparse
 from pathlib import Path
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(file.read_text())
         return 0
-    columns, rows = result.table()
-    print_table(columns, rows, title=f"{folder.run.task.title}, {args.split} cases")
+    columns, lines = result.table()
+    print_table(columns, lines, title=f"{folder.run.task.title}, {args.split} cases")
     print(f"per case: {file} and {file.with_suffix('.csv')}")
     return 0

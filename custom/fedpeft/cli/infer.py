@@ -1,4 +1,4 @@
-"""``fedpeft infer``: a NIfTI in, a mask on the same grid out; a picture in, its class out."""
+"""``fedpeft infer``: a NIfTI volume in, a mask on the same grid out; a JPEG or PNG image in, its class out."""
 
 import argparse
 import json
@@ -30,7 +30,7 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write what was found and say it."""
+    """Write the prediction and print a sentence about it."""
     if args.out.exists() and args.out.samefile(args.image):
         raise ValueError(f"--out {args.out} is the image itself; give the result a file of its own")
     folder = find_run(args.folder)

@@ -1,20 +1,21 @@
-"""``fedpeft job``: FLARE jobs, listed and rendered; what the server does with them is in job_server.py."""
+"""``fedpeft job``: list and render FLARE jobs; ``job_server`` has the other half, jobs at a server."""
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fedpeft.cli.job_parsers import add_server_parsers
 from fedpeft.cli.options import print_table, subparser
 from fedpeft.cli.run_options import add_run_options, given
-from fedpeft.config.adapters import option_fields
 from fedpeft.config.gpus import Gpus
 from fedpeft.config.jobs import JOBS
 from fedpeft.config.methods import METHODS
 from fedpeft.config.run import RunConfig
-from fedpeft.flare.rendering import write
+from fedpeft.study.plan.rendering import render_job
+
+# Options of ``render`` that are fields of a run, beside those that several commands share.
+CHANGES = ("method", "dataset", "labels", "classes", "seed")
 
 
 def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
@@ -55,7 +56,7 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do one of them."""
+    """Run the subcommand; returns the exit status."""
     if args.job_command in OWN:
         return OWN[args.job_command](args)
     from fedpeft.cli import job_server  # with torch and FLARE, for which the others need not wait
@@ -91,35 +92,11 @@ def _schema(args: argparse.Namespace) -> int:
 def _render(args: argparse.Namespace) -> int:
     if args.name and not args.job:
         raise ValueError(f"--name {args.name} without a job to start from; name one of {', '.join(JOBS)}")
-    for job in [JOBS[args.job]] if args.job else list(JOBS.values()):
-        needed = job.min_sites if args.min_sites is None else args.min_sites
-        gpus = Gpus(args.gpus, args.gpu_memory, args.gpu_sites)
-        new = replace(job, run=_changed(job.run, args), min_sites=needed, gpus=gpus)
-        if new != job and not args.name:
-            raise ValueError(f"the job is no longer {job.name}: give it a name of its own with --name")
-        print(write(new if not args.name else replace(new, name=args.name), args.out))
+    gpus = Gpus(args.gpus, args.gpu_memory, args.gpu_sites)
+    changes = {name: getattr(args, name) for name in CHANGES if getattr(args, name) is not None} | given(args)
+    for name in [args.job] if args.job else JOBS:
+        print(render_job(args.name or name, args.out, job=name, min_sites=args.min_sites, gpus=gpus, **changes))
     return 0
-
-
-def _changed(run: RunConfig, args: argparse.Namespace) -> RunConfig:
-    """The job's run with the options that were given.
-
-    Raises:
-        ValueError: the method has no such option, or values do not fit one another.
-    """
-    names = ("method", "dataset", "labels", "classes", "seed")
-    changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if {"dataset", "classes"} & changes.keys():
-        changes.setdefault("labels", None)
-    if changes.get("labels"):
-        changes["classes"] = len(changes["labels"])
-    changes |= given(args)
-    new = run.with_(**changes)
-    resolved = new.resolve()
-    for name in option_fields().keys() & changes.keys():
-        if name not in resolved.method.options:
-            raise ValueError(f"{name} is {changes[name]!r}, but method {resolved.model.method} has no such option")
-    return new
 
 
 OWN = {"list": _list, "render": _render, "schema": _schema}

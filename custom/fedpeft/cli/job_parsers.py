@@ -1,4 +1,4 @@
-"""The options of ``fedpeft job submit|watch|log|abort|download``, apart from what they do, which imports FLARE."""
+"""The options of ``fedpeft job submit|watch|log|abort|download``, in a module that imports no FLARE."""
 
 import argparse
 from pathlib import Path

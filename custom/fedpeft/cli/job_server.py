@@ -1,4 +1,4 @@
-"""``fedpeft job submit|watch|log|abort|download``: jobs at the server, from the machine of a person with a kit."""
+"""``fedpeft job submit|watch|log|abort|download``: send jobs to a server and follow them; needs a person's kit."""
 
 import argparse
 import shlex
@@ -12,7 +12,7 @@ from fedpeft.flare.rendering import write
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do one of them."""
+    """Run the subcommand; returns the exit status."""
     with AdminSession(args.kit) as session:
         return COMMANDS[args.job_command](session, args)
 
@@ -45,7 +45,7 @@ def _download(session: AdminSession, args: argparse.Namespace) -> int:
 
 
 def _fetch(session: AdminSession, job: str, args: argparse.Namespace) -> int:
-    """Fetch the result; an error where the run did not finish."""
+    """Fetch the result; fails where the run did not finish."""
     result = finished_run(session, job, args.out)
     status = session.meta(job)["status"]
     if status != COMPLETED:
@@ -70,7 +70,7 @@ COMMANDS = {"submit": _submit, "watch": _watch, "log": _log, "abort": _abort, "d
 
 
 def _folder(job: str, folder: Path) -> Path:
-    """A job's folder, written below ``folder`` where it is a shipped one's name.
+    """A job's folder, written below ``folder`` if it is the name of a shipped one.
 
     Raises:
         ValueError: it is neither.

@@ -13,7 +13,7 @@ COMMANDS = {
     "job": "list, render, submit and follow FLARE jobs",
     "compare": "train methods in several settings on a folder of sites, test every model everywhere",
     "evaluate": "a finished run's model on a folder of sites: its score per case, site and class",
-    "infer": "apply a run's model to one image: a mask with a volume's own grid and affine, or the class of a picture",
+    "infer": "apply a run's model to one image: a mask on a volume's own grid, or the class of a JPEG or PNG",
     "doctor": "can this machine take part? a hospital's, the server or an admin's",
 }
 # What a user can mend by reading the message; anything else is a defect and shows its traceback.

@@ -1,4 +1,4 @@
-"""``fedpeft methods``: what each method trains, and what it sends a round."""
+"""``fedpeft methods``: list what each method trains, and what it sends in a round."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ from fedpeft.tasks.registry import task_of
 
 
 @dataclass(frozen=True)
-class Row:
+class Counts:
     """Counts of one method for one task: parameters, and one site's upload of a round in float32 without headers."""
 
     name: str
@@ -44,32 +44,32 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table a task. No checkpoint is needed: names and shapes are enough."""
+    """Print a table for each task; no checkpoint is needed, since names and shapes are enough."""
     tasks = [name for name in ([args.task] if args.task else TASKS) if _asked(name, args)]
     if not tasks:
         raise ValueError(f"--backbone {args.backbone} serves {', '.join(BACKBONES[args.backbone].tasks)} alone")
-    found = {name: _rows(name, args) for name in tasks}
+    found = {name: _counted_methods(name, args) for name in tasks}
     if args.json:
-        print(json.dumps([asdict(row) for rows, _ in found.values() for _, row in rows], indent=2))
+        print(json.dumps([asdict(counts) for methods, _ in found.values() for _, counts in methods], indent=2))
         return 0
-    for name, (rows, left_out) in found.items():
-        _print(name, rows)
-        print("".join(f"not there: {reason}\n" for reason in left_out), end="")
+    for name, (methods, left_out) in found.items():
+        _print(name, methods)
+        print("".join(f"left out: {reason}\n" for reason in left_out), end="")
     return 0
 
 
 def _asked(name: str, args: argparse.Namespace) -> bool:
     """Whether a task's methods are listed: a list of all tasks leaves out what backbone or classes do not fit."""
-    row = TASKS[name]
-    enough = (args.classes or row.classes) + row.background > 1
-    return name in BACKBONES[args.backbone or row.backbone].tasks and (enough or args.task is not None)
+    task = TASKS[name]
+    enough = (args.classes or task.classes) + task.background > 1
+    return name in BACKBONES[args.backbone or task.backbone].tasks and (enough or args.task is not None)
 
 
-def _rows(name: str, args: argparse.Namespace) -> tuple[list[tuple[Run, Row]], list[str]]:
-    """Every method of a task with its counts, and why some are not there."""
-    row = TASKS[name]
-    backbone, classes = args.backbone or row.backbone, args.classes or row.classes
-    rows, left_out = [], []
+def _counted_methods(name: str, args: argparse.Namespace) -> tuple[list[tuple[Run, Counts]], list[str]]:
+    """Count every method of a task; returns the counts, and the reasons why some methods are missing."""
+    task = TASKS[name]
+    backbone, classes = args.backbone or task.backbone, args.classes or task.classes
+    methods, left_out = [], []
     for method in METHODS.values():
         if name in method.tasks:
             run = make_run(
@@ -80,29 +80,29 @@ def _rows(name: str, args: argparse.Namespace) -> tuple[list[tuple[Run, Row]], l
                 **given(args, without={"backbone", *SECTION_OF}),
             )
             try:
-                rows.append((run, counted(run)))
+                methods.append((run, counted(run)))
             except ValueError as error:
                 left_out.append(str(error))
-    return rows, left_out
+    return methods, left_out
 
 
-def _print(name: str, rows: list[tuple[Run, Row]]) -> None:
-    experiments = [
+def _print(name: str, methods: list[tuple[Run, Counts]]) -> None:
+    lines = [
         [
             run.model.method,
             run.method.title,
             run.method.note,
             *_on(run),
-            f"{row.trainable:,}",
-            f"{row.total:,}",
-            f"{row.payload_bytes / 1e6:,.2f} MB",
+            f"{counts_.trainable:,}",
+            f"{counts_.total:,}",
+            f"{counts_.payload_bytes / 1e6:,.2f} MB",
         ]
-        for run, row in rows
+        for run, counts_ in methods
     ]
-    first = rows[0][0]
+    first = methods[0][0]
     title = f"{name}, {first.model.backbone}, {first.data.classes} class{'es' if first.data.classes > 1 else ''}"
     head = ["method", "in its paper", "what trains", "rank", "px", "more", "trainable", "total", "upload a round"]
-    print_table(head, experiments, title)
+    print_table(head, lines, title)
 
 
 def _on(run: Run) -> list[str]:
@@ -112,7 +112,7 @@ def _on(run: Run) -> list[str]:
     return [str(run.option("rank") or ""), str(run.model.image_size), ", ".join(more)]
 
 
-def counted(run: Run) -> Row:
-    """A run's counts."""
+def counted(run: Run) -> Counts:
+    """Count what a run trains and sends."""
     trainable, total = counts(run)
-    return Row(run.model.method, run.task.name, trainable, total, 4 * exchanged(run))
+    return Counts(run.model.method, run.task.name, trainable, total, 4 * exchanged(run))

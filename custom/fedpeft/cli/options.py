@@ -22,7 +22,7 @@ def subparser(subparsers: Any, name: str, help_: str, example: str) -> argparse.
 
 
 def method_list(text: str) -> list[str]:
-    """Comma-separated method names."""
+    """Parse comma-separated method names."""
     names = text.split(",")
     unknown = [name for name in names if name not in METHODS]
     if unknown:
@@ -30,13 +30,13 @@ def method_list(text: str) -> list[str]:
     return names
 
 
-def print_table(columns: list[str], rows: list[list[str]], title: str = "") -> None:
-    """A table for a terminal: first column left, others right. Complete also where output is no terminal."""
+def print_table(columns: list[str], lines: list[list[str]], title: str = "") -> None:
+    """Print a table: first column left, others right; nothing is cut off where output is no terminal."""
     table = Table(title=title or None)
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
+    for line in lines:
+        table.add_row(*line)
     print_wide(table)
 
 

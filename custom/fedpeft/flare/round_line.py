@@ -35,11 +35,6 @@ def final_line(rounds: int, run: Run, scores: dict[str, dict[str, float]], refus
     return f"{MARK} after {rounds} rounds | {run.task.title} {_means(scores)}{missing}"
 
 
-def is_final_line(line: str) -> bool:
-    """Whether a line of a log is the one after the last round: the run's files are complete before it is written."""
-    return f"{MARK} after " in line
-
-
 def _fit(averaging: dict[str, dict[str, float | None]]) -> str:
     """How well the worst of the re-factored updates fits the sites' average, 1 - relative error; "" without any."""
     errors = {

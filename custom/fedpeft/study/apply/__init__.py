@@ -1,1 +1,1 @@
-"""study/apply."""
+"""A finished run's model on other data: evaluation and inference."""

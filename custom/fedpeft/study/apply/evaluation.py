@@ -20,10 +20,10 @@ class Evaluation:
     """The scores of one model.
 
     Attributes:
-        folder: the run folder.
-        run: its run.
-        which: which of its models.
-        normalised: site -> whose statistics normalised its volumes, "site" or "volume"; empty for pictures.
+        folder: path of the run folder.
+        run: what was run.
+        which: file of the model, the last or the best one.
+        normalised: site -> whose statistics normalised its volumes, "site" or "volume"; empty for images.
         scores: per case and class.
     """
 
@@ -62,30 +62,30 @@ class Evaluation:
         } | task_of(run).measures(scores, list(run.label_table.values()))
 
     def cases(self) -> list[dict[str, Any]]:
-        """One row a case and class."""
-        return [case_row(item, self.run) for item in self.scores]
+        """One record for each case and class."""
+        return [case_record(item, self.run) for item in self.scores]
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Columns and rows for a terminal: a row a site and one for their mean."""
+        """Headings and lines for a terminal: a line for each site, and one for their mean."""
         result, metric = self.to_dict(), self.run.task.metric
         labels = list(dict.fromkeys(item.label for item in self.scores))
-        rows = [
+        lines = [
             [site, str(item["cases"]), *(_shown(item["classes"].get(label)) for label in labels), _shown(item[metric])]
             for site, item in result["sites"].items()
         ]
         classes = [item["classes"] for item in result["sites"].values()]
         means = [fmean(item[label] for item in classes if label in item) for label in labels]
-        rows.append(["mean of sites", "", *map(_shown, means), _shown(result[metric])])
-        return ["site", "cases", *labels, "mean"], rows
+        lines.append(["mean of sites", "", *map(_shown, means), _shown(result[metric])])
+        return ["site", "cases", *labels, "mean"], lines
 
 
 def _shown(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def case_row(item: CaseScore, run: Run) -> dict[str, Any]:
-    """One case and class as a row of a table, with the probabilities of all classes where there are any."""
-    row = {
+def case_record(item: CaseScore, run: Run) -> dict[str, Any]:
+    """One case and class as a record, with the probabilities of all classes where there are any."""
+    record = {
         "site": item.site,
         "split": item.split,
         "case": item.case,
@@ -93,11 +93,18 @@ def case_row(item: CaseScore, run: Run) -> dict[str, Any]:
         run.task.of_case: item.value,
     }
     names = run.label_table.values() if item.probabilities else ()
-    return row | {f"p {name}": round(value, 6) for name, value in zip(names, item.probabilities, strict=True)}
+    return record | {f"p {name}": round(value, 6) for name, value in zip(names, item.probabilities, strict=True)}
 
 
 def evaluate(folder: RunFolder, data: Path, split: str, checkpoint: Path | None, which: str) -> Evaluation:
     """Score a finished run's model on every site of a folder.
+
+    Args:
+        folder: of the run.
+        data: folder of sites.
+        split: whose cases.
+        checkpoint: the one that the run started from; None where it started from random weights.
+        which: file of the model, ``GLOBAL`` or ``BEST``.
 
     Raises:
         ValueError: the data's classes are not the run's, a site has no labelled case in the split, or a file is faulty.
@@ -126,10 +133,10 @@ def write_evaluation(result: Evaluation, out: Path) -> Path:
     return out / "evaluation.json"
 
 
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows of one shape as CSV."""
+def write_csv(path: Path, records: list[dict[str, Any]]) -> None:
+    """Write records with the same keys as CSV; there must be at least one."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(records)
     replace(path, lambda file: file.write_text(text.getvalue()))

@@ -1,8 +1,8 @@
 """A comparison's experiments, each in a folder that is complete or absent, whenever the comparison is killed.
 
-A training writes into a folder of its own, ``<experiment>.attempt-<number>``, and takes the experiment's place by one rename, so
-that nothing that a killed comparison left, a process least of all, can write into an experiment. The test scores are written
-after that, by one rename too.
+A training writes into a folder of its own, ``<experiment>.attempt-<number>``, which takes the experiment's place by one
+rename. So nothing that a killed comparison left, such as a process, can write into an experiment. The test scores are
+written after that, by one rename too.
 """
 
 import fcntl
@@ -36,12 +36,12 @@ LEFT = re.compile(r"\.[\w-]+(\.json|\.csv|\.md|\.png)\.\w{8}\1")
 
 @dataclass(frozen=True)
 class Plan:
-    """What a comparison is made of.
+    """Data, output and limits of a comparison.
 
     Attributes:
         data: folder of sites.
         out: where experiments and results go.
-        checkpoint: the weights that the runs start from; None if they are drawn.
+        checkpoint: the weights that the runs start from; None if these are random.
         seconds: limit for one run of the simulator.
         device: torch device of every training.
         split: whose cases are tested.
@@ -55,7 +55,7 @@ class Plan:
     split: str = "test"
 
     def source(self) -> dict[str, str]:
-        """What every experiment is made from: the data as they lie there, the checkpoint, the device."""
+        """What every experiment is made from: fingerprints of data and checkpoint, and the device."""
         return {"data": _fingerprint(self.data), "checkpoint": identity(self.checkpoint), "device": self.device}
 
 
@@ -89,12 +89,12 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """What log lines and messages call the experiment."""
         return f"{label(self.run)}, seed {self.run.training.seed}, {self.setting}{f' {self.site}' if self.site else ''}"
 
 
 def experiments_of(runs: Sequence[Run], settings: Sequence[str], sites: Sequence[Site]) -> list[Experiment]:
-    """Every run's initial model, and its trainings in the named settings, each once.
+    """The experiments of a comparison: each run's initial model, and its trainings in the settings, each once.
 
     Raises:
         ValueError: two different runs would have one folder.
@@ -115,7 +115,7 @@ def experiments_of(runs: Sequence[Run], settings: Sequence[str], sites: Sequence
 
 @contextmanager
 def only_one(out: Path) -> Iterator[None]:
-    """Keep a second comparison out of the folder; the lock ends with the process, however that ends.
+    """Keep a second comparison out of the folder; the lock is released when the process ends, however it ends.
 
     Raises:
         RuntimeError: another comparison works there.
@@ -151,20 +151,20 @@ def refuse_replacing(plan: Plan, experiments: Sequence[Experiment], source: dict
         if (folder / MADE_FROM).is_file() and (folder / "run" / DESCRIPTION).is_file():
             if RunFolder(folder / "run").description["status"] != "finished":
                 continue
-            differs = _differences(read_json(folder / MADE_FROM), made_from(experiment, source))
+            differs = _changed_fields(read_json(folder / MADE_FROM), made_from(experiment, source))
             if differs:
                 raise ValueError(
-                    f"{folder} holds {experiment.name}, trained with other {', '.join(differs)}: give another --out, or "
-                    f"remove that folder to train it again"
+                    f"{folder} holds {experiment.name}, trained with other {', '.join(differs)}: give another --out, "
+                    f"or remove that folder to train it again"
                 )
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def _changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Names of what differs; fields of the run by their own names, method and preprocessing as a whole."""
     found = []
     for key, value in new.items():
         if isinstance(value, dict) and isinstance(old.get(key), dict) and key not in ("method", "preprocessing"):
-            found += _differences(old[key], value)
+            found += _changed_fields(old[key], value)
         elif old.get(key) != value:
             found.append(key)
     return found
@@ -185,7 +185,7 @@ def made_from(experiment: Experiment, source: dict[str, str]) -> dict[str, Any]:
 
 @contextmanager
 def attempt(folder: Path, made: dict[str, Any]) -> Iterator[Path]:
-    """A new folder that takes the experiment's place when the block ends; what lies there, and older attempts, go.
+    """A new folder that takes the experiment's place when the block ends; older contents and attempts are removed.
 
     If the block fails its folder stays, with the logs, until the next attempt.
 
@@ -233,7 +233,7 @@ def times(folder: Path) -> dict[str, float]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a kill left of half-written files."""
+    """Remove half-written files of a killed comparison."""
     for file in folder.glob(".*"):
         if LEFT.fullmatch(file.name) and file.is_file():
             file.unlink()

@@ -1,1 +1,10 @@
-"""study/plots."""
+"""Plots of a comparison. They need matplotlib, which a server or a training site can do without."""
+
+from importlib.util import find_spec
+
+NO_PLOTS = 'no plots: matplotlib is not installed; pip install "fedpeft[plots]", then give the same command again'
+
+
+def can_plot() -> bool:
+    """Whether matplotlib is installed; without it nothing else of this package can be imported."""
+    return find_spec("matplotlib") is not None

@@ -1,4 +1,4 @@
-"""Charts of a comparison's numbers: score against bytes, curves, the spread over seeds, the gain by federation."""
+"""The charts of a comparison's numbers: score against bytes, curves, the spread over seeds, the gain by federation."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,23 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from fedpeft.common.files import replace
 from fedpeft.study.plots.curves import curves
 from fedpeft.study.plots.score_bytes import score_bytes
-from fedpeft.study.plots.style import COLOURS, STYLES, Axes, Figure, compared, key, plt, scored, title_of
+from fedpeft.study.plots.style import COLOURS, STYLES, Axes, Figure, compared, key, plt, save, scored, title_of
 
 HATCHES = ("", "///", "...")
 
 
-def draw_charts(results: dict[str, Any], out: Path) -> list[Path]:
-    """Draw bytes.png, curves.png, seeds.png and gain.png as far as the results have something to show.
+def plot_charts(results: dict[str, Any], out: Path) -> list[Path]:
+    """Write bytes.png, curves.png, seeds.png and gain.png, those for which there are results.
 
     Args:
-        results: of a comparison.
-        out: folder; a chart of earlier results that these have not is removed.
+        results: of a comparison, what results.json holds.
+        out: folder; an older chart for which there are no results any more is removed.
 
     Returns:
-        The files.
+        The files written.
     """
     charts: dict[str, Callable[[dict[str, Any]], Figure | None]] = {
         "bytes.png": score_bytes,
@@ -37,9 +36,7 @@ def draw_charts(results: dict[str, Any], out: Path) -> list[Path]:
         if figure is None:
             (out / name).unlink(missing_ok=True)
             continue
-        replace(out / name, lambda file, figure=figure: figure.savefig(file, dpi=110))
-        plt.close(figure)
-        files.append(out / name)
+        files.append(save(figure, out / name))
     return files
 
 
@@ -101,6 +98,8 @@ def _gain(results: dict[str, Any]) -> Figure | None:
 
 def _ticks(axes: Axes, names: Sequence[str]) -> None:
     # About 11 characters an inch.
-    crowded = len(names) * (max(map(len, names)) + 2) > 11 * axes.figure.get_figwidth()
-    turned = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    crowded = len(names) * (max(map(len, names)) + 2) > 11 * figure.get_figwidth()
+    turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
     axes.set_xticks(range(len(names)), names, **turned)

@@ -1,29 +1,31 @@
-"""The picture of a comparison of classifiers: validation curves, and which class is taken for which."""
+"""The overview of a comparison of classifiers: validation curves, and confusion matrices."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fedpeft.common.files import replace
 from fedpeft.config.run import Run
-from fedpeft.study.plots.masks import draw_curves
-from fedpeft.study.plots.style import Axes, plt, title_of
+from fedpeft.study.plots.masks import plot_curves
+from fedpeft.study.plots.style import Axes, plt, save, title_of
 
 
-def draw_confusions(results: dict[str, Any], run: Run, path: Path) -> Path:
-    """Curves on the left; on the right a confusion matrix a setting, of the cases of all sites together.
+def plot_confusions(results: dict[str, Any], run: Run, path: Path) -> Path:
+    """Plot validation curves on the left, and on the right each setting's confusion matrix over all sites' cases.
 
     Args:
-        results: of a comparison; its first run is drawn.
+        results: of a comparison; its first run is shown.
         run: that run.
         path: PNG to write.
+
+    Returns:
+        ``path``.
     """
     pooled = results["runs"][0]["pooled"]
-    side = max(3.4, 0.42 * run.data.classes + 1.6)
-    figure = plt.figure(figsize=(5 + side * len(pooled), side + 1), constrained_layout=True)
-    left, right = figure.subfigures(1, 2, width_ratios=(5, side * len(pooled)))
-    draw_curves(left.subplots(), results)
+    size = max(3.4, 0.42 * run.data.classes + 1.6)
+    figure = plt.figure(figsize=(5 + size * len(pooled), size + 1), constrained_layout=True)
+    left, right = figure.subfigures(1, 2, width_ratios=(5, size * len(pooled)))
+    plot_curves(left.subplots(), results)
     grid = right.subplots(1, len(pooled), squeeze=False)[0]
     names = list(run.label_table.values())
     for axes, (setting, found) in zip(grid, pooled.items(), strict=True):
@@ -31,18 +33,16 @@ def draw_confusions(results: dict[str, Any], run: Run, path: Path) -> Path:
         axes.set_title(f"{setting}: {title_of(results)} {found[run.task.metric]:.3f}", fontsize=9)
     grid[0].set_ylabel("true class")
     right.suptitle(f"{results['split']} cases of all sites: share of the true class", fontsize=10)
-    replace(path, lambda file: figure.savefig(file, dpi=110))
-    plt.close(figure)
-    return path
+    return save(figure, path)
 
 
 def _matrix(axes: Axes, counts: np.ndarray, names: list[str]) -> None:
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
+    for (true, found), count in np.ndenumerate(counts):
         if count:
-            colour = "white" if shares[row, column] > 0.6 else "black"
-            axes.text(column, row, f"{count}", ha="center", va="center", fontsize=7, color=colour)
+            colour = "white" if shares[true, found] > 0.6 else "black"
+            axes.text(found, true, f"{count}", ha="center", va="center", fontsize=7, color=colour)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_xlabel("found")

@@ -18,26 +18,26 @@ Curves = dict[str, dict[tuple[str, str], list[Curve]]]
 
 
 def curves(results: dict[str, Any]) -> Figure | None:
-    """A panel a site and one for all: the mean over seeds as a line, from lowest to highest seed as a band."""
+    """Plot a panel for each site and one for all: a line for the mean over seeds, a band for their range."""
     panels = _histories(results)
     if not panels:
         return None
     columns = min(4, len(panels))
-    rows = ceil(len(panels) / columns)
+    lines = ceil(len(panels) / columns)
     labels = [item["label"] for item in results["summary"]]
     size = 1 if len(labels) < 6 else 1.4
     figure, grid = plt.subplots(
-        rows,
+        lines,
         columns,
-        figsize=(3.6 * size * columns, 3 * size * rows + 1),
+        figsize=(3.6 * size * columns, 3 * size * lines + 1),
         sharex=True,
         sharey=True,
         squeeze=False,
         constrained_layout=True,
     )
     colours = dict(zip(labels, cycle(COLOURS), strict=False))
-    for axes, (site, lines) in zip(grid.flat, panels.items(), strict=False):
-        for (label, setting), seeds in lines.items():
+    for axes, (site, curves_of) in zip(grid.flat, panels.items(), strict=False):
+        for (label, setting), seeds in curves_of.items():
             style = {"color": colours[label], "linestyle": STYLES[setting][2], "marker": marker(labels, label)}
             _line(axes, seeds, style)
         axes.set_title(site, fontsize=10)
@@ -62,7 +62,7 @@ def curves(results: dict[str, Any]) -> Figure | None:
     return figure
 
 
-def _line(axes: Axes, seeds: Sequence[Curve], style: dict[str, str]) -> None:
+def _line(axes: Axes, seeds: Sequence[Curve], style: dict[str, Any]) -> None:
     rounds, values = aligned(seeds)
     scores = np.array(values)
     axes.plot(rounds, scores.mean(axis=0), linewidth=1.6, markersize=4, markevery=max(1, len(rounds) // 8), **style)

@@ -1,4 +1,4 @@
-"""Pictures of a comparison: validation curves, and masks on slices."""
+"""The overview of a comparison of segmentations: validation curves, and masks on slices."""
 
 from pathlib import Path
 from statistics import fmean
@@ -9,13 +9,12 @@ import torch
 from matplotlib.ticker import MaxNLocator
 from torch.nn import Module
 
-from fedpeft.common.files import replace
 from fedpeft.config.datasets import DATASETS
 from fedpeft.config.run import Run
 from fedpeft.data.datalist import Site
 from fedpeft.data.volumes.volume import Volume
 from fedpeft.study.plots.style import COLOURS as LINES
-from fedpeft.study.plots.style import Axes, Line2D, plt, title_of
+from fedpeft.study.plots.style import Axes, Line2D, plt, save, title_of
 from fedpeft.study.results.history import mean_curve
 from fedpeft.tasks.segmentation import SegmentationTask
 from fedpeft.tasks.volume_masks import dice_of, predict_mask
@@ -26,31 +25,33 @@ COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#C
 WINDOW = (1, 99.5)
 
 
-def draw(
+def plot_masks(
     results: dict[str, Any], sites: list[Site], models: dict[str, dict[str, Module]], run: Run, path: Path, split: str
 ) -> Path:
-    """One picture: curves of all settings on the left, one test case a site on the right.
+    """Plot the curves of all settings on the left, and one case of each site with its masks on the right.
 
     Args:
-        results: of a comparison; the first run's curves are drawn.
+        results: of a comparison; the first run's curves are shown.
         sites: the folder's sites.
         models: column title -> site -> model that predicts there.
         run: the run of these models.
         path: PNG to write.
         split: whose cases are shown.
+
+    Returns:
+        ``path``.
     """
-    rows, columns = len(sites), 1 + len(models)
-    figure = plt.figure(figsize=(5.2 + 2.5 * columns, 2.6 * rows + 0.8), constrained_layout=True)
+    lines, columns = len(sites), 1 + len(models)
+    figure = plt.figure(figsize=(5.2 + 2.5 * columns, 2.6 * lines + 0.8), constrained_layout=True)
     left, right = figure.subfigures(1, 2, width_ratios=(4.8, 2.5 * columns))
-    draw_curves(left.subplots(), results)
-    grid = right.subplots(rows, columns, squeeze=False)
-    for row, site in zip(grid, sites, strict=True):
-        _, volume = max(
-            SegmentationTask().read(run, site, split, DATASETS[run.data.dataset].preprocessing), key=_foreground
-        )
+    plot_curves(left.subplots(), results)
+    volumes = SegmentationTask()
+    grid = right.subplots(lines, columns, squeeze=False)
+    for line, site in zip(grid, sites, strict=True):
+        _, volume = max(volumes.read(run, site, split, DATASETS[run.data.dataset].preprocessing), key=_foreground)
         index = _telling_slice(volume)
-        _overlay(row[0], volume, volume.label, index, f"{site.name}: truth")
-        for axes, (title, by_site) in zip(row[1:], models.items(), strict=True):
+        _overlay(line[0], volume, _label(volume), index, f"{site.name}: truth")
+        for axes, (title, by_site) in zip(line[1:], models.items(), strict=True):
             mask = predict_mask(by_site[site.name].eval(), volume, run)
             score = fmean(dice_of(mask, volume, run.data.classes))
             _overlay(axes, volume, mask, index, f"{title}: {score:.2f}")
@@ -59,15 +60,13 @@ def draw(
         handles=[Line2D([], [], color=COLOURS[i % len(COLOURS)], label=name) for i, name in enumerate(names)],
         loc="outside lower center",
         ncols=len(names),
-        title="Dice of the whole volume above each picture",
+        title="Dice of the whole volume above each slice",
     )
-    replace(path, lambda file: figure.savefig(file, dpi=110))
-    plt.close(figure)
-    return path
+    return save(figure, path)
 
 
-def draw_curves(axes: Axes, results: dict[str, Any]) -> None:
-    """Validation over rounds: local models as thin lines, the others thick."""
+def plot_curves(axes: Axes, results: dict[str, Any]) -> None:
+    """Plot validation over rounds: local models as thin lines, the others as thick ones."""
     axes.set_prop_cycle(color=LINES)
     for model, sites in results["runs"][0]["history"].items():
         if not sites:
@@ -93,16 +92,23 @@ def draw_curves(axes: Axes, results: dict[str, Any]) -> None:
 
 
 def _foreground(item: tuple[str, Volume]) -> int:
-    return int((item[1].label > 0).sum())
+    return int((_label(item[1]) > 0).sum())
+
+
+def _label(volume: Volume) -> torch.Tensor:
+    """The label of a volume that has one, as every scored volume does."""
+    assert volume.label is not None
+    return volume.label
 
 
 def _telling_slice(volume: Volume) -> int:
     """The slice with the most of the rarest class."""
-    classes = [c for c in volume.label.unique().tolist() if c]
+    label = _label(volume)
+    classes = [c for c in label.unique().tolist() if c]
     if not classes:
-        return volume.label.shape[-1] // 2
-    rarest = min(classes, key=lambda c: int((volume.label == c).sum()))
-    return int((volume.label == rarest).sum(dim=(0, 1)).argmax())
+        return label.shape[-1] // 2
+    rarest = min(classes, key=lambda c: int((label == c).sum()))
+    return int((label == rarest).sum(dim=(0, 1)).argmax())
 
 
 def _overlay(axes: Axes, volume: Volume, mask: torch.Tensor, index: int, title: str) -> None:

@@ -1,6 +1,6 @@
-"""The picture of a comparison: which models are shown, and where they are."""
+"""The overview of a comparison, compare.png: which models it shows, and where they are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,18 @@ from fedpeft.common.devices import usable
 from fedpeft.config.run import Run
 from fedpeft.data.datalist import read_sites
 from fedpeft.study.plan.experiments import Experiment, Plan
-from fedpeft.study.plots.confusions import draw_confusions
-from fedpeft.study.plots.masks import draw
+from fedpeft.study.plots.confusions import plot_confusions
+from fedpeft.study.plots.masks import plot_masks
 from fedpeft.tasks.registry import task_of
 from fedpeft.training.server.run_folder import RunFolder
 
 
-def draw_first(plan: Plan, run: Run, settings: list[str], results: dict[str, Any]) -> Path:
-    """Draw compare.png of the first run, as its task says."""
+def plot_overview(plan: Plan, run: Run, settings: Sequence[str], results: dict[str, Any]) -> Path:
+    """Write compare.png of the first run, as its task says."""
     return FIGURES[task_of(run).figure](plan, run, settings, results, plan.out / "compare.png")
 
 
-def _masks(plan: Plan, run: Run, settings: list[str], results: dict[str, Any], path: Path) -> Path:
+def _masks(plan: Plan, run: Run, settings: Sequence[str], results: dict[str, Any], path: Path) -> Path:
     """A test case of each site with the masks of all settings."""
     sites = read_sites(plan.data)
     models: dict[str, dict[str, Module]] = {}
@@ -29,16 +29,16 @@ def _masks(plan: Plan, run: Run, settings: list[str], results: dict[str, Any], p
         title = "own model" if setting == "local" else setting
         experiments = {site.name: Experiment(run, setting, site.name if setting == "local" else "") for site in sites}
         models[title] = {site: _model(plan, experiment) for site, experiment in experiments.items()}
-    return draw(results, sites, models, run, path, plan.split)
+    return plot_masks(results, sites, models, run, path, plan.split)
 
 
-def _confusions(plan: Plan, run: Run, settings: list[str], results: dict[str, Any], path: Path) -> Path:
+def _confusions(plan: Plan, run: Run, settings: Sequence[str], results: dict[str, Any], path: Path) -> Path:
     """Which class is taken for which, in each setting."""
-    return draw_confusions(results, run, path)
+    return plot_confusions(results, run, path)
 
 
-# Name of a figure -> what draws it.
-FIGURES: dict[str, Callable[[Plan, Run, list[str], dict[str, Any], Path], Path]] = {
+# Name of a figure -> what plots it.
+FIGURES: dict[str, Callable[[Plan, Run, Sequence[str], dict[str, Any], Path], Path]] = {
     "masks": _masks,
     "confusions": _confusions,
 }

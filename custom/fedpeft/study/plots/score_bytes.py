@@ -11,10 +11,10 @@ from fedpeft.study.plots.style import STYLES, Axes, Figure, Summary, compared, k
 
 
 def score_bytes(results: dict[str, Any]) -> Figure:
-    """One point a method and setting; a method's settings are on one line, its name is beside the highest."""
+    """Plot a point for each method and setting; a line joins a method's settings, its name is beside the highest."""
     figure, axes = plt.subplots(figsize=(9, 5.5), constrained_layout=True)
     tops = []
-    for item, volume in _parallel_map(results["summary"]):
+    for item, volume in _spread(results["summary"]):
         points = {setting: item["settings"][setting]["average"] for setting in STYLES if setting in item["settings"]}
         axes.plot([volume] * len(points), list(points.values()), color="0.75", linewidth=1, zorder=1)
         for setting, value in points.items():
@@ -41,11 +41,18 @@ def score_bytes(results: dict[str, Any]) -> Figure:
 def _parameters(axes: Axes, summary: Summary) -> None:
     """A second axis at the top: parameters that a site sends, at the bytes that these take up and down."""
     bytes_each = fmean((item["bytes_up"] + item["bytes_down"]) / item["exchanged"] for item in summary)
-    top = axes.secondary_xaxis("top", functions=(lambda x: x / bytes_each, lambda x: x * bytes_each))
+
+    def over(x: Any) -> Any:
+        return x / bytes_each
+
+    def times(x: Any) -> Any:
+        return x * bytes_each
+
+    top = axes.secondary_xaxis("top", functions=(over, times))
     top.set_xlabel("about as many parameters a round, one way")
 
 
-def _parallel_map(summary: Summary) -> Iterator[tuple[dict[str, Any], float]]:
+def _spread(summary: Summary) -> Iterator[tuple[dict[str, Any], float]]:
     """The methods by bytes, those of nearly as many moved by a hundredth of the axis or so, to be told apart."""
     volumes = [item["bytes_up"] + item["bytes_down"] for item in summary]
     step, last = (6 * max(volumes) / min(volumes)) ** (1 / 55), 0.0

@@ -1,10 +1,12 @@
-"""What the charts of a comparison share: colours, markers, and the drawing library without a screen."""
+"""What all plots share: colours, markers, matplotlib without a screen, and how a figure is saved."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 
+from fedpeft.common.files import replace
 from fedpeft.config.tasks import TASKS
 from fedpeft.study.plan.experiments import CENTRALIZED, FEDERATED, INITIAL, LOCAL
 from fedpeft.study.results.summary import EVERYWHERE
@@ -26,6 +28,7 @@ __all__ = [
     "key",
     "marker",
     "plt",
+    "save",
     "scored",
     "title_of",
 ]
@@ -36,6 +39,13 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 STYLES = {LOCAL: ("#E69F00", "s", "--"), FEDERATED: ("#0072B2", "o", "-"), CENTRALIZED: ("#009E73", "^", ":")}
 
 Summary = Sequence[dict[str, Any]]
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, complete or not at all, and close it; returns the file."""
+    replace(path, lambda file: figure.savefig(file, dpi=110))
+    plt.close(figure)
+    return path
 
 
 def scored(results: dict[str, Any]) -> str:

@@ -1,1 +1,1 @@
-"""study/results."""
+"""What a comparison found: scores, summaries, contrasts, tables."""

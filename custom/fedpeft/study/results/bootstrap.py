@@ -1,4 +1,4 @@
-"""How sure a difference of mean scores is: a paired bootstrap over the tested cases."""
+"""How certain a contrast of two mean scores is: a paired bootstrap over the tested cases."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,29 +13,30 @@ RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A mean difference and its interval."""
+class Contrast:
+    """The difference of two mean scores, and its interval."""
 
     mean: float
     low: float
     high: float
 
 
-def paired_difference(
+def paired_contrast(
     first: Scores, second: Scores, resamples: int = RESAMPLES, seed: int = 0, level: float = 0.95
-) -> Difference:
+) -> Contrast:
     """The mean of ``first - second`` over sites, with its percentile bootstrap interval.
 
-    A case's differences are averaged over its classes, a site's over its cases, and the sites' means over sites: the
-    difference of two columns' Averages. Where cases have different classes, as in classification, cases of the same
-    classes are averaged first. Each resample draws every site's cases of the same classes anew, with replacement and as
-    many as there are, both columns together. The sites stay: the interval speaks of other patients at the same sites.
+    A case's difference is the mean over its classes, a site's the mean over its cases, and the contrast the mean over
+    sites: the difference of the Averages of two table lines. Where cases have different classes, as in classification,
+    cases of the same classes are averaged first. Each resample takes every site's cases of the same classes anew, with
+    replacement and as many as there are, the same ones for both. The sites stay the same: the interval says what other
+    patients at these sites could have given.
 
     Args:
-        first: score by (site, case) or (site, case, class); average it over seeds before (``over_seeds``).
-        second: the same of the other column, with the same keys.
-        resamples: how often to draw.
-        seed: of the draws; the same seed gives the same interval to the last bit.
+        first: score by (site, case) or (site, case, class), the mean over seeds (``over_seeds``).
+        second: the other model's scores, with the same keys.
+        resamples: number of resamples.
+        seed: of the resampling; the same seed gives the same interval to the last bit.
         level: share of the resamples inside the interval.
 
     Raises:
@@ -43,19 +44,19 @@ def paired_difference(
     """
     if first.keys() != second.keys():
         odd = sorted(first.keys() ^ second.keys())[0]
-        raise ValueError(f"{odd} has a score in one column alone; score the same cases of the same split with both")
+        raise ValueError(f"{odd} has only one of the two scores; score the same cases of the same split with both")
     if not first:
         raise ValueError("there is no score; expected that of at least one case")
     generator = np.random.default_rng(seed)
     sites = _by_site({key: first[key] - second[key] for key in first})
-    drawn = np.zeros(resamples)
+    totals = np.zeros(resamples)
     for groups in sites:
         for values in groups:
-            draw = generator.integers(len(values), size=(resamples, len(values)))
-            drawn += values[draw].mean(axis=1) / len(groups)
-    low, high = np.quantile(drawn / len(sites), [(1 - level) / 2, (1 + level) / 2])
+            chosen = generator.integers(len(values), size=(resamples, len(values)))
+            totals += values[chosen].mean(axis=1) / len(groups)
+    low, high = np.quantile(totals / len(sites), [(1 - level) / 2, (1 + level) / 2])
     means = [fmean(values.mean() for values in groups) for groups in sites]
-    return Difference(fmean(means), float(low), float(high))
+    return Contrast(fmean(means), float(low), float(high))
 
 
 def over_seeds(scores: Sequence[Scores]) -> dict[tuple[str, ...], float]:
@@ -69,10 +70,10 @@ def over_seeds(scores: Sequence[Scores]) -> dict[tuple[str, ...], float]:
     return {key: fmean(item[key] for item in scores) for key in scores[0]}
 
 
-def _by_site(differences: Scores) -> list[list[np.ndarray]]:
-    """For each site, in the order of names, its cases' differences, those of the same classes together."""
+def _by_site(contrasts: Scores) -> list[list[np.ndarray]]:
+    """For each site, in the order of names, the contrasts of its cases, cases of the same classes in one array."""
     cases: dict[tuple[str, str], dict[tuple[str, ...], float]] = {}
-    for key, value in differences.items():
+    for key, value in contrasts.items():
         cases.setdefault((key[0], key[1]), {})[key[2:]] = value
     sites: dict[str, dict[tuple[tuple[str, ...], ...], list[float]]] = {}
     for (site, _), values in sorted(cases.items()):

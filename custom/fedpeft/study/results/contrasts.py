@@ -1,4 +1,4 @@
-"""How sure the order of methods is: every two of them, setting by setting, on the same test cases."""
+"""How certain the order of methods is: the contrasts of all pairs, setting by setting, on the same test cases."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -8,25 +8,25 @@ from typing import Any
 from fedpeft.config.run import SETTINGS
 from fedpeft.study.apply.evaluation import write_csv
 from fedpeft.study.plan.experiments import label
-from fedpeft.study.results.bootstrap import paired_difference
+from fedpeft.study.results.bootstrap import paired_contrast
 from fedpeft.study.results.summary import Scored, at_home
 
-FILE = "differences.csv"
+FILE = "contrasts.csv"
 
 
-def write_differences(scores: Scored, out: Path) -> None:
-    """Write differences.csv; a file of an earlier comparison that had more methods goes where there is one alone."""
-    rows = list(differences(scores))
-    if rows:
-        write_csv(out / FILE, rows)
+def write_contrasts(scores: Scored, out: Path) -> None:
+    """Write contrasts.csv; where there is only one method, remove the file that an earlier comparison may have left."""
+    lines = list(contrasts(scores))
+    if lines:
+        write_csv(out / FILE, lines)
     else:
         (out / FILE).unlink(missing_ok=True)
 
 
-def differences(scores: Scored) -> Iterator[dict[str, Any]]:
-    """Rows {"setting", "first", "second", "difference": first minus second, "low", "high": its 95 % interval}.
+def contrasts(scores: Scored) -> Iterator[dict[str, Any]]:
+    """Yield {"setting", "first", "second", "difference": first minus second, "low", "high": its 95 % interval}.
 
-    Scores are means over the seeds that both have; local models count at home.
+    Scores are means over seeds. A local model counts only at the site that trained it.
 
     Args:
         scores: of every experiment.
@@ -42,7 +42,7 @@ def differences(scores: Scored) -> Iterator[dict[str, Any]]:
                 for name in (first, second)
             )
             if mine and other:
-                found = paired_difference(mine, other)
+                found = paired_contrast(mine, other)
                 yield {
                     "setting": setting,
                     "first": first,

@@ -27,7 +27,7 @@ def history(folder: Path) -> dict[str, Curve]:
 
 def aligned(curves: Sequence[Curve]) -> tuple[list[float], list[list[float]]]:
     """The rounds that every curve has, and each curve's score there: a site may have failed to validate one."""
-    tables = [dict(map(tuple, curve)) for curve in curves]
+    tables = [{number: score for number, score in curve} for curve in curves]
     rounds = sorted(set.intersection(*map(set, tables)))
     return rounds, [[values[number] for number in rounds] for values in tables]
 

@@ -1,10 +1,10 @@
-"""A comparison's outcome: results.json, times.json, cases.csv, differences.csv, and the table as Markdown and CSV.
+"""A comparison's outcome: results.json, times.json, cases.csv, contrasts.csv, and the table as Markdown and CSV.
 
 ``results.json``: {"data", "split", "runs": [one for each method, rank and seed: {"label", "run": fields of the run,
 "models": {model: {site: {the task's metric, "classes", "cases"}}}, "pooled": {setting: the metric and the task's other
 measures of all sites' cases together}, "history": {model: {site: [[rounds, validation score], ...]}}, "traffic":
-{"bytes_up", "bytes_down"}}], "summary": [one for each method and rank, see ``fedpeft.study.results.summary``]}. A model is
-"initial", "local/<site>", "federated" or "centralized"; "pooled" is there in classification alone; the traffic is what
+{"bytes_up", "bytes_down"}}], "summary": [one for each method and rank, see ``fedpeft.study.results.summary``]}. A
+model is "initial", "local/<site>", "federated" or "centralized"; only classification has "pooled"; the traffic is what
 one site sent and received in a round, as encoded. Nothing in it differs between two runs of the same comparison;
 ``times.json`` holds the seconds.
 """
@@ -16,9 +16,9 @@ from typing import Any
 
 from fedpeft.common.files import write_json
 from fedpeft.config.run import Run
-from fedpeft.study.apply.evaluation import case_row, write_csv
+from fedpeft.study.apply.evaluation import case_record, write_csv
 from fedpeft.study.plan.experiments import FEDERATED, INITIAL, Experiment, Plan, label, times
-from fedpeft.study.results.contrasts import write_differences
+from fedpeft.study.results.contrasts import write_contrasts
 from fedpeft.study.results.history import history
 from fedpeft.study.results.summary import summarise
 from fedpeft.study.results.table import write_table
@@ -39,7 +39,7 @@ def write_results(plan: Plan, scores: Mapping[Experiment, Sequence[CaseScore]]) 
         _entry(run, plan, {experiment: scores[experiment] for experiment in scores if experiment.run == run})
         for run in runs
     ]
-    results = {
+    results: dict[str, Any] = {
         "data": str(plan.data),
         "split": plan.split,
         "runs": entries,
@@ -51,7 +51,7 @@ def write_results(plan: Plan, scores: Mapping[Experiment, Sequence[CaseScore]]) 
         plan.out / "cases.csv", [_case(experiment, item) for experiment, items in scores.items() for item in items]
     )
     write_table(results["summary"], plan.split, plan.out)
-    write_differences(scores, plan.out)
+    write_contrasts(scores, plan.out)
     return results
 
 
@@ -114,7 +114,7 @@ def _case(experiment: Experiment, item: CaseScore) -> dict[str, Any]:
         "setting": experiment.setting,
         "trained_at": experiment.site,
     }
-    return model | {"class" if key == "label" else key: value for key, value in case_row(item, run).items()}
+    return model | {"class" if key == "label" else key: value for key, value in case_record(item, run).items()}
 
 
 def traffic(folder: Path) -> dict[str, float]:

@@ -21,7 +21,7 @@ from fedpeft.config.run import Run
 from fedpeft.flare.filters import declared_bytes
 from fedpeft.models.payload import counts, download, exchanged, payload
 from fedpeft.study.plan.experiments import CENTRALIZED, FEDERATED, INITIAL, LOCAL, Experiment, label
-from fedpeft.study.results.bootstrap import over_seeds, paired_difference
+from fedpeft.study.results.bootstrap import over_seeds, paired_contrast
 from fedpeft.tasks.registry import task_of
 from fedpeft.tasks.scores import CaseScore
 
@@ -72,9 +72,9 @@ def _summary(entries: Sequence[dict[str, Any]], scores: Scored) -> dict[str, Any
 def _by_setting(models: Mapping[str, Any], metric: str) -> dict[str, dict[str, float]]:
     """Setting -> site -> score, of one run."""
     sites = list(models[INITIAL])
-    own = {site: models.get(f"{LOCAL}/{site}") for site in sites}
+    own = {site: models[f"{LOCAL}/{site}"] for site in sites if f"{LOCAL}/{site}" in models}
     found = {INITIAL: {site: models[INITIAL][site][metric] for site in sites}}
-    if all(own.values()):
+    if len(own) == len(sites):
         found[LOCAL] = {site: own[site][site][metric] for site in sites}
         found[EVERYWHERE] = {site: fmean(item[metric] for item in own[site].values()) for site in sites}
     for setting in (FEDERATED, CENTRALIZED):
@@ -99,9 +99,10 @@ def _settings(seeds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, A
 
 def _pooled(seeds: Sequence[Mapping[str, Any] | None], measures: Sequence[str]) -> dict[str, Any]:
     """Means over seeds of the measures that are one number; a measure that a seed has not is left out."""
-    if not all(seeds):
+    known = [seed for seed in seeds if seed]
+    if len(known) < len(seeds):
         return {}
-    values = {name: [seed[name] for seed in seeds] for name in measures}
+    values = {name: [seed[name] for seed in known] for name in measures}
     return {"pooled": {name: fmean(found) for name, found in values.items() if None not in found}}
 
 
@@ -114,7 +115,7 @@ def _bytes(run: Run, traffic: Mapping[str, float]) -> dict[str, int]:
 def _gain(settings: Mapping[str, Any], scores: Scored) -> dict[str, Any] | None:
     if not {LOCAL, FEDERATED} <= settings.keys():
         return None
-    found = paired_difference(at_home(scores, FEDERATED), at_home(scores, LOCAL))
+    found = paired_contrast(at_home(scores, FEDERATED), at_home(scores, LOCAL))
     federated, local = settings[FEDERATED]["sites"], settings[LOCAL]["sites"]
     return {
         "sites": {site: federated[site] - local[site] for site in local},
@@ -129,7 +130,7 @@ def at_home(scores: Scored, setting: str) -> dict[tuple[str, ...], float]:
     seeds: dict[int, dict[tuple[str, ...], float]] = {}
     for experiment, items in scores.items():
         if experiment.setting == setting:
-            mine = {
+            mine: dict[tuple[str, ...], float] = {
                 (item.site, item.case, item.label): item.value for item in items if experiment.site in ("", item.site)
             }
             seeds.setdefault(experiment.run.training.seed, {}).update(mine)

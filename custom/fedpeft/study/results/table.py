@@ -1,4 +1,4 @@
-"""The table of a comparison in the form of the FLAP-SAM paper's: a block a method, a row a setting, a column a site."""
+"""The table of a comparison, in the form of the FLAP-SAM paper's: a block for each method, a line for each setting."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ TITLES = {
     FEDERATED: "Federated",
     CENTRALIZED: "Centralized",
 }
-PLAIN = (
+COLUMNS = (
     "label",
     "method",
     "title",
@@ -46,10 +46,10 @@ class Table:
 
     Attributes:
         columns: headings.
-        blocks: of rows, as many experiments each.
-        once: how many of the last columns are said once for a method.
-        sizes: what these columns say, in a sentence a method.
-        notes: what its words mean, a sentence a line.
+        blocks: one for each method: lines with a text for each column.
+        once: how many of the last columns are the same for a whole block and stand in its first line only.
+        sizes: what these columns say, one sentence for each method.
+        notes: explanations, one sentence each.
     """
 
     columns: list[str]
@@ -61,19 +61,19 @@ class Table:
     def markdown(self) -> str:
         """The table and its notes."""
         rule = ["---"] * 2 + ["---:"] * (len(self.columns) - 2)
-        rows = [self.columns, rule, *(row for block in self.blocks for row in block)]
-        return "".join(f"| {' | '.join(row)} |\n" for row in rows) + "".join(f"\n{note}\n" for note in self.notes)
+        lines = [self.columns, rule, *(line for block in self.blocks for line in block)]
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "".join(f"\n{note}\n" for note in self.notes)
 
 
 def write_table(summary: Sequence[dict[str, Any]], split: str, out: Path) -> None:
-    """Write table.md, for people, and table.csv, with plain numbers and a row for every setting of every method."""
+    """Write table.md, for people, and table.csv, with plain numbers and a line for every setting of every method."""
     replace(out / "table.md", lambda file: file.write_text(table(summary, split).markdown()))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     sites, measures = _sites(summary), list(_measures(summary))
     pooled = [f"pooled_{name}" for name in measures]
-    writer.writerow([*PLAIN[:6], *sites, *PLAIN[6:10], *pooled, *PLAIN[10:]])
-    writer.writerows(row for item in summary for row in _plain(item, sites, measures))
+    writer.writerow([*COLUMNS[:6], *sites, *COLUMNS[6:10], *pooled, *COLUMNS[10:]])
+    writer.writerows(line for item in summary for line in _csv_lines(item, sites, measures))
     replace(out / "table.csv", lambda file: file.write_text(text.getvalue()))
 
 
@@ -103,33 +103,32 @@ def _sites(summary: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _initial(summary: Sequence[dict[str, Any]], measures: Sequence[str]) -> list[list[str]]:
-    """Methods that start from the same model, as most do, share a row."""
+    """One line for all methods that start from the same model, as most do."""
     shared: dict[tuple[str, ...], list[str]] = {}
     for item in summary:
         shared.setdefault(tuple(_scores(item["settings"][INITIAL], measures)), []).append(item["label"])
     every = len(shared) == 1 and len(summary) > 1
     return [
-        ["all" if every else ", ".join(labels), TITLES[INITIAL], *experiments, "", ""]
-        for experiments, labels in shared.items()
+        ["all" if every else ", ".join(labels), TITLES[INITIAL], *scores, "", ""] for scores, labels in shared.items()
     ]
 
 
 def _block(item: dict[str, Any], measures: Sequence[str]) -> list[list[str]]:
-    rows, rest = [], [""] * (len(measures) + 2)
+    lines, rest = [], [""] * (len(measures) + 2)
     for setting, values in item["settings"].items():
         if setting != INITIAL:
             traffic = _traffic(item["bytes_up"], item["bytes_down"]) if setting == FEDERATED else ""
-            rows.append([TITLES[setting], *_scores(values, measures), "", traffic])
+            lines.append([TITLES[setting], *_scores(values, measures), "", traffic])
     if gain := item["gain"]:
         sites = [_signed(value) for value in gain["sites"].values()]
-        rows.append(["Gain over local", *sites, _signed(gain["average"]), *rest])
+        lines.append(["Gain over local", *sites, _signed(gain["average"]), *rest])
         interval = f"{_signed(gain['low'])} to {_signed(gain['high'])}"
-        rows.append(["95 % interval", *[""] * len(sites), interval, *rest])
+        lines.append(["95 % interval", *[""] * len(sites), interval, *rest])
     if ratio := item["ratio"]:
         values = [*ratio["sites"].values(), ratio["average"]]
-        rows.append(["Fed. / centralized", *("-" if v is None else f"{v:.3f}" for v in values), *rest])
-    rows[0][-2] = f"{_millions(item['trainable'])} / {_millions(item['total'])} ({_share(item)})"
-    return [[item["label"] if index == 0 else "", *row] for index, row in enumerate(rows)]
+        lines.append(["Fed. / centralized", *("-" if v is None else f"{v:.3f}" for v in values), *rest])
+    lines[0][-2] = f"{_millions(item['trainable'])} / {_millions(item['total'])} ({_share(item)})"
+    return [[item["label"] if index == 0 else "", *line] for index, line in enumerate(lines)]
 
 
 def _scores(values: dict[str, Any], measures: Sequence[str]) -> list[str]:
@@ -185,12 +184,12 @@ def _notes(summary: Sequence[dict[str, Any]], split: str) -> Iterator[str]:
         yield f"Gain: federated minus local. Interval: of the average, by {RESAMPLES:,} resamples of each site's cases."
 
 
-def _plain(item: dict[str, Any], sites: Sequence[str], measures: Sequence[str]) -> Iterator[list[Any]]:
-    """One method's rows of table.csv."""
+def _csv_lines(item: dict[str, Any], sites: Sequence[str], measures: Sequence[str]) -> Iterator[list[Any]]:
+    """One method's lines of table.csv."""
     head = [item["label"], item["method"], item["title"], item["rank"], " ".join(map(str, item["seeds"]))]
-    tail = [item[key] for key in PLAIN[10:]]
-    rows = item["settings"] | {key: item[key] for key in ("gain", "ratio") if item[key]}
-    for setting, values in rows.items():
+    tail = [item[key] for key in COLUMNS[10:]]
+    lines = item["settings"] | {key: item[key] for key in ("gain", "ratio") if item[key]}
+    for setting, values in lines.items():
         pooled = [values.get("pooled", {}).get(name) for name in measures]
-        numbers = [*(values["sites"][site] for site in sites), *(values.get(key) for key in PLAIN[6:10]), *pooled]
+        numbers = [*(values["sites"][site] for site in sites), *(values.get(key) for key in COLUMNS[6:10]), *pooled]
         yield [*head, setting, *("" if value is None else f"{round(value, 6) + 0.0:.6f}" for value in numbers), *tail]

@@ -1,7 +1,7 @@
-"""Methods and settings side by side: local, federated and centralized training on one folder of sites.
+"""The comparison of methods in local, federated and centralized training on one folder of sites.
 
-All settings run the same loop with the same number of rounds; the federated one goes through FLARE's simulator. An experiment
-that has finished is not repeated, so an interrupted comparison goes on where it was, and a longer list of methods,
+All settings run the same loop with the same number of rounds; the federated one goes through FLARE's simulator. A
+finished experiment is not repeated: an interrupted comparison goes on where it was, and a longer list of methods,
 settings or seeds adds to what is there.
 """
 
@@ -34,7 +34,7 @@ from fedpeft.study.run.simulate import end_all
 from fedpeft.study.run.work import prepare, test, train, train_and_test
 
 LOOK = 0.2
-# What a user can mend; anything else is a defect.
+# Errors that a user can repair; any other is a defect.
 EXPECTED = (ValueError, OSError, RuntimeError)
 Report = Callable[[Progress, str], None]
 
@@ -76,13 +76,14 @@ def compare(plan: Plan, runs: Sequence[Run], settings: Sequence[str], report: Re
         )
         failures = _do(plan, source, todo, progress, workers) if todo else {}
         _raise(plan, experiments, failures)
-        return write_results(plan, {experiment: kept_scores(plan, experiment, source) for experiment in experiments})
+        scores = {experiment: kept_scores(plan, experiment, source) for experiment in experiments}
+        return write_results(plan, {experiment: items for experiment, items in scores.items() if items is not None})
 
 
 def _do(
     plan: Plan, source: dict[str, str], experiments: list[Experiment], progress: Progress, workers: int
 ) -> dict[Experiment, BaseException]:
-    """Train and test experiments; returns what failed."""
+    """Train and test experiments; returns the error of each that failed."""
     alone = [experiment for experiment in experiments if experiment.setting != FEDERATED]
     with Workers(min(workers, len(experiments)), progress) as pool:
         for experiment in alone:
@@ -99,7 +100,7 @@ def _do(
 
 
 def _raise(plan: Plan, experiments: list[Experiment], failures: dict[Experiment, BaseException]) -> None:
-    """Raise what says which experiments failed, if any did."""
+    """Raise an error that names the failed experiments, if there are any."""
     failures = {experiment: failures[experiment] for experiment in experiments if experiment in failures}
     for experiment, error in failures.items():
         if not isinstance(error, EXPECTED):
@@ -108,13 +109,13 @@ def _raise(plan: Plan, experiments: list[Experiment], failures: dict[Experiment,
     if failures:
         reasons = "; ".join(f"{experiment.name}: {error}" for experiment, error in failures.items())
         raise RuntimeError(
-            f"{len(failures)} of {len(experiments)} experiments failed, the others are finished and kept in {plan.out}. Mend what "
-            f"follows and give the same command again, only these are repeated. {reasons}"
+            f"{len(failures)} of {len(experiments)} experiments failed; the others are finished, in {plan.out}. "
+            f"Repair what follows and give the same command again; it repeats only these. {reasons}"
         )
 
 
 class Workers:
-    """Processes that work on experiments, their news and their failures.
+    """The processes that train and test experiments.
 
     Args:
         count: processes.
@@ -139,11 +140,11 @@ class Workers:
             end_all(self._processes())
 
     def start(
-        self, experiment: Experiment, function: Callable[..., float | None], *given: Any
+        self, experiment: Experiment, function: Callable[..., float | None], *arguments: Any
     ) -> list[Future[float | None]]:
-        """Have ``function(*given, experiment)`` done for an experiment; a function that returns seconds finishes it."""
+        """Have a process call ``function(*arguments, experiment)``; returned seconds finish the experiment."""
         try:
-            future = self._executor.submit(function, *given, experiment)
+            future = self._executor.submit(function, *arguments, experiment)
         except BrokenProcessPool as error:
             self._failed(experiment, error)
             return []
@@ -151,7 +152,7 @@ class Workers:
         return [future]
 
     def wait(self, futures: Collection[Future[float | None]] | None = None) -> None:
-        """Pass on news until the given tasks, or all, are over."""
+        """Wait for the given tasks, or for all, and report progress meanwhile."""
         while self._open.keys() & (self._open if futures is None else futures):
             done, _ = wait(self._open, timeout=LOOK, return_when=FIRST_COMPLETED)
             while not self._events.empty():
@@ -172,7 +173,7 @@ class Workers:
         self._progress.failed(experiment, error)
 
     def _processes(self) -> list[psutil.Process]:
-        """The worker processes and all that they started."""
+        """The worker processes and every process that they started."""
         found = []
         for child in set(active_children()) - self._others:
             with suppress(psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""How far a comparison is, and about how long it will still take."""
+"""How far a comparison is, and about how much time is left."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,15 +13,15 @@ Group = tuple[str, ...]
 
 @dataclass(frozen=True)
 class State:
-    """Where an experiment is.
+    """How far an experiment is.
 
     Attributes:
         started: when it began, in seconds of the clock; None before that.
-        rounds: that it has done.
-        first: when it had done the first of them.
-        at: when it had done the last of them.
-        ended: whether it is over, finished or failed.
-        seconds: that it took, as measured; None while it runs, or where nobody measured.
+        rounds: rounds that it has done.
+        first: when its first round ended.
+        at: when its last round so far ended.
+        ended: whether it has finished or failed.
+        seconds: how long it took; None while it runs, or where it was not measured.
     """
 
     started: float | None = None
@@ -33,22 +33,22 @@ class State:
 
     @property
     def runs(self) -> bool:
-        """Whether it is under way."""
+        """Whether it has begun and not ended."""
         return self.started is not None and not self.ended
 
 
 class Progress:
-    """The states of all experiments, told to whoever shows them.
+    """The states of all experiments of a comparison, and an estimate of the time that is left.
 
-    A running experiment's whole time is projected from its rounds; its first one, which starts a model or a whole federation,
-    counts once. An experiment that has no round yet, or has not begun, is expected to take the mean of the known times of its
-    method and setting, or else of its setting, or else of all.
+    A running experiment's time is projected from its rounds. The first round, which also starts a model or a whole
+    federation, counts once. An experiment without a finished round is expected to take the mean of the known times of
+    its method and setting, or else of its setting, or else of all.
 
     Args:
         experiments: of the comparison.
         workers: how many experiments run at the same time; federated ones run one after the other.
-        report: called with this object and what has just happened, a line for people.
-        clock: seconds.
+        report: called with this object and a line for people that says what has just happened.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Progress:
         self._began = clock()
 
     def kept(self, experiments: Mapping[Experiment, float | None]) -> None:
-        """Experiments have finished in an earlier comparison, in so many seconds if that is known."""
+        """Take note of experiments that finished in an earlier comparison, and of their seconds where known."""
         for experiment, seconds in experiments.items():
             self._states[experiment] = State(ended=True, seconds=seconds)
         self._report(
@@ -74,7 +74,7 @@ class Progress:
         )
 
     def advanced(self, experiment: Experiment, rounds: int) -> None:
-        """An experiment has begun (0 rounds), or has done some of its rounds."""
+        """Take note that an experiment has begun (0 rounds), or has done some of its rounds."""
         state, now = self._states[experiment], self._clock()
         if state.ended:
             # The last news of a worker may come after its result.
@@ -86,38 +86,38 @@ class Progress:
         self._set(experiment, state, f"round {rounds} of {experiment.run.federation.rounds}")
 
     def finished(self, experiment: Experiment, seconds: float) -> None:
-        """An experiment is trained and tested."""
+        """Take note that an experiment is trained and tested."""
         self._set(
             experiment, replace(self._states[experiment], ended=True, seconds=seconds), f"finished in {seconds:.0f} s"
         )
 
     def failed(self, experiment: Experiment, error: BaseException) -> None:
-        """An experiment has failed."""
+        """Take note that an experiment has failed."""
         self._set(experiment, replace(self._states[experiment], ended=True), f"failed: {error}")
 
     def left(self) -> float | None:
-        """About how many seconds are left; None as long as nothing is measured."""
+        """Estimate the seconds that are left; None as long as nothing is measured."""
         means, now = self._means(), self._clock()
-        open_ = {
-            experiment: self._left_of(experiment, means, now)
-            for experiment, state in self._states.items()
-            if not state.ended
-        }
-        if None in open_.values():
-            return None
-        alone = [seconds for experiment, seconds in open_.items() if experiment.setting != FEDERATED]
-        federated = [seconds for experiment, seconds in open_.items() if experiment.setting == FEDERATED]
+        alone: list[float] = []
+        federated: list[float] = []
+        for experiment, state in self._states.items():
+            if state.ended:
+                continue
+            seconds = self._left_of(experiment, means, now)
+            if seconds is None:
+                return None
+            (federated if experiment.setting == FEDERATED else alone).append(seconds)
         return max(sum(alone) / min(self._workers, len(alone) or 1), *alone, 0.0) + sum(federated)
 
     def line(self) -> str:
-        """How many experiments are done, the time gone and about the time left."""
+        """Say how many experiments are done, the time gone and about the time left."""
         done = sum(state.ended for state in self._states.values())
         left = self.left()
         rest = "time left not known yet" if left is None else f"about {_hours(left)} left"
         return f"{done}/{len(self._states)} experiments, {_hours(self._clock() - self._began)} gone, {rest}"
 
     def running(self) -> str:
-        """What runs now, and its round."""
+        """Name the running experiments and their rounds."""
         return "; ".join(
             f"{experiment.name} {state.rounds}/{experiment.run.federation.rounds}"
             if experiment.setting != INITIAL
@@ -131,14 +131,15 @@ class Progress:
         self._report(self, f"{experiment.name}: {text}")
 
     def _means(self) -> dict[Group, float]:
-        """The mean time of every group of experiments in which one is known."""
+        """The mean time of every group in which the time of an experiment is known."""
         known: dict[Group, list[float]] = {}
         for experiment, state in self._states.items():
             seconds = _whole(experiment, state)
             # How long an initial model's test takes says nothing of trainings.
             groups = _groups(experiment)[: 2 if experiment.setting == INITIAL else 3]
-            for group in groups if seconds is not None else ():
-                known.setdefault(group, []).append(seconds)
+            if seconds is not None:
+                for group in groups:
+                    known.setdefault(group, []).append(seconds)
         return {group: fmean(values) for group, values in known.items()}
 
     def _left_of(self, experiment: Experiment, means: dict[Group, float], now: float) -> float | None:
@@ -152,8 +153,8 @@ class Progress:
 
 
 def _whole(experiment: Experiment, state: State) -> float | None:
-    """An experiment's time from begin to end, as measured or as its rounds tell."""
-    if not state.runs or not state.rounds:
+    """An experiment's time from begin to end: measured, or projected from its rounds; None if neither is known."""
+    if state.started is None or state.ended or not state.rounds:
         return state.seconds
     begin = state.first - state.started
     pace = (state.at - state.first) / (state.rounds - 1) if state.rounds > 1 else begin
@@ -161,7 +162,7 @@ def _whole(experiment: Experiment, state: State) -> float | None:
 
 
 def _groups(experiment: Experiment) -> tuple[Group, ...]:
-    """From the nearest relatives of an experiment to the whole comparison."""
+    """The groups that an experiment belongs to, from the most alike to the whole comparison."""
     return (label(experiment.run), experiment.setting), (experiment.setting,), ()
 
 

@@ -1,21 +1,23 @@
 """A job through FLARE's simulator, as child processes under a time limit.
 
-The simulator's exit code proves nothing and a dead client hangs it, so what counts is the run folder that the server
-wrote, and that its run.json says "finished".
+The simulator's exit code proves nothing, and a dead client hangs it. So a run counts as done when the run.json that the
+server wrote says "finished".
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from fedpeft.flare.internals import SIMULATED_SITE
-from fedpeft.flare.round_line import MARK, is_final_line
+from fedpeft.study.run.follow import RunFollower
 from fedpeft.training.server.run_folder import RunFolder, find_run
 
 RUN = Path("server", "simulate_job", "app_server", "run")
@@ -27,7 +29,12 @@ VARIABLE = "FEDPEFT_SIMULATION"
 
 
 def simulate(
-    job: Path, workspace: Path, sites: Sequence[str], threads: int, seconds: float, report: Callable[[str], None]
+    job: Path,
+    workspace: Path,
+    sites: Sequence[str],
+    threads: int,
+    seconds: float,
+    report: Callable[[dict[str, Any]], None],
 ) -> RunFolder:
     """Run a job for the named sites.
 
@@ -37,7 +44,7 @@ def simulate(
         sites: client names, each one that of its data folder.
         threads: clients that run at the same time.
         seconds: limit for the whole run.
-        report: called with every line that is meant for people.
+        report: called with the record of every round, as rounds.jsonl holds it.
 
     Returns:
         The run folder of the server.
@@ -61,8 +68,10 @@ def simulate(
         str(min(threads, len(sites))),
     ]
     end = time.monotonic() + seconds
-    concluded = False
-    with log.open("w") as output, log.open() as lines:
+    # Of an earlier simulation in the same workspace.
+    shutil.rmtree(workspace / RUN, ignore_errors=True)
+    follower, finished = RunFollower(workspace / RUN, report), False
+    with log.open("w") as output:
         process = subprocess.Popen(
             command,
             stdout=output,
@@ -73,15 +82,15 @@ def simulate(
         try:
             while process.poll() is None and time.monotonic() < end:
                 time.sleep(LOOK)
-                concluded = _pass_on(lines, report) or concluded
+                finished = follower.look()
                 # Once the sites have tidied up and ended, FLARE only waits for its own threads, for seconds.
-                if concluded and not any(map(_is_site, _family(workspace))):
+                if finished and not any(map(_is_site, _family(workspace))):
                     break
-            expired = process.poll() is None and not concluded
+            expired = process.poll() is None and not finished
         finally:
             end_simulation(workspace)
             process.wait()
-        _pass_on(lines, report)
+        follower.look()
     if expired:
         raise TimeoutError(
             f"the simulator did not end within {seconds:.0f} s and was stopped: raise the limit (compare: --minutes) "
@@ -91,7 +100,7 @@ def simulate(
 
 
 def end_simulation(workspace: Path) -> None:
-    """End every process of a workspace's simulation, also those that a killed parent left behind."""
+    """End every process of a workspace's simulation, including those that a killed parent left behind."""
     for _ in range(LOOKS):
         # Again until none is found: one may have been starting another.
         family = _family(workspace)
@@ -101,7 +110,7 @@ def end_simulation(workspace: Path) -> None:
 
 
 def end_all(family: Iterable[psutil.Process]) -> None:
-    """Kill processes and wait for their ends; psutil compares start times, so a number used again is not hit."""
+    """Kill processes and wait for their ends; psutil compares start times, so a reused process number is safe."""
     family = list(family)
     for process in family:
         with suppress(psutil.NoSuchProcess):
@@ -130,21 +139,11 @@ def _workspace_of(process: psutil.Process) -> str | None:
         return None
 
 
-def _pass_on(lines: Iterable[str], report: Callable[[str], None]) -> bool:
-    """Report the new lines that are meant for people; whether the final one is among them."""
-    concluded = False
-    for line in lines:
-        if MARK in line:
-            report(line[line.index(MARK) :].strip())
-            concluded = concluded or is_final_line(line)
-    return concluded
-
-
 def _finished(path: Path, log: Path) -> RunFolder:
-    """The run folder, if the run truly came to its end.
+    """The run folder of a run that has finished.
 
     Raises:
-        RuntimeError: it did not.
+        RuntimeError: it has not; the message says how it ended and where the log is.
     """
     try:
         folder = find_run(path)

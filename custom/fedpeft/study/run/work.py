@@ -1,14 +1,15 @@
 """An experiment's training and test, as the worker processes of a comparison do them."""
 
 import os
-import re
 import shutil
 import signal
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing import parent_process
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -20,7 +21,6 @@ from fedpeft.config.jobs import Job
 from fedpeft.config.run import Run
 from fedpeft.data.datalist import pool, read_sites
 from fedpeft.flare.rendering import policy, write
-from fedpeft.flare.round_line import MARK
 from fedpeft.models.checkpoints.start import needs_file
 from fedpeft.models.initial import build
 from fedpeft.study.plan.experiments import (
@@ -46,14 +46,12 @@ from fedpeft.training.client.site_file import checkpoint_name, register
 from fedpeft.training.server.in_process import train_in_process
 from fedpeft.training.server.run_folder import RunFolder
 
-ROUND = re.compile(rf"{re.escape(MARK)} round (\d+)/")
-
-# Set in worker processes: where (experiment, rounds done) goes, so that the comparison can tell how far it is.
+# Set in worker processes: takes (experiment, rounds done), from which the comparison tells how far it is.
 _events: SimpleQueue | None = None
 
 
 def prepare(events: SimpleQueue) -> None:
-    """Make a process a worker: one thread, and gone together with the comparison that started it."""
+    """Make a process a worker: it computes in one thread, and ends with the comparison that started it."""
     global _events
     _events = events
     torch.set_num_threads(1)
@@ -63,13 +61,15 @@ def prepare(events: SimpleQueue) -> None:
 
 
 def _end_with_parent() -> None:
-    parent_process().join()
+    comparison = parent_process()
+    assert comparison is not None, "a worker is started by a comparison"
+    comparison.join()
     end_all(psutil.Process().children(recursive=True))
     os._exit(1)
 
 
 def train(plan: Plan, source: dict[str, str], experiment: Experiment) -> None:
-    """Train an experiment, unless it is trained.
+    """Train an experiment, unless that is done.
 
     Args:
         plan: data, output and limits.
@@ -97,7 +97,7 @@ def test(plan: Plan, source: dict[str, str], experiment: Experiment) -> float:
 
 
 def train_and_test(plan: Plan, source: dict[str, str], experiment: Experiment) -> float:
-    """Both; returns their seconds."""
+    """Train and test an experiment; returns the seconds of both."""
     train(plan, source, experiment)
     return test(plan, source, experiment)
 
@@ -105,6 +105,11 @@ def train_and_test(plan: Plan, source: dict[str, str], experiment: Experiment) -
 def _tell(experiment: Experiment, rounds: int) -> None:
     if _events is not None:
         _events.put((experiment, rounds))
+
+
+def _reporter(experiment: Experiment) -> Callable[[dict[str, Any]], None]:
+    """A function of a round's record that tells how many rounds are done."""
+    return lambda record: _tell(experiment, record["round"] + 1)
 
 
 def _alone(plan: Plan, experiment: Experiment, folder: Path) -> None:
@@ -120,7 +125,7 @@ def _alone(plan: Plan, experiment: Experiment, folder: Path) -> None:
         plan.checkpoint,
         folder / "run",
         experiment.setting,
-        lambda record: _tell(experiment, record["round"] + 1),
+        _reporter(experiment),
         plan.device,
     )
 
@@ -129,32 +134,28 @@ def _federated(plan: Plan, experiment: Experiment, folder: Path) -> None:
     sites = [site.name for site in read_sites(plan.data)]
     workspace = make_workspace(folder / WORKSPACE, plan, experiment.run)
     name = f"{label(experiment.run)}_{experiment.run.data.dataset}"
-    # All on one machine: asking often costs nothing, and waiting would be a good part of a short round.
+    # On one machine frequent polling costs nothing, and waiting would be a large part of a short round.
     job = write(Job(name, experiment.run.config, min_sites=len(sites), poll_seconds=0.1), folder / "job")
 
-    def report(line: str) -> None:
-        if found := ROUND.match(line):
-            _tell(experiment, int(found[1]))
-
     # With fewer threads than sites the simulator starts a new process for every task, which costs seconds each time.
-    simulate(job, workspace, sites, len(sites), plan.seconds, report).path.rename(folder / "run")
+    simulate(job, workspace, sites, len(sites), plan.seconds, _reporter(experiment)).path.rename(folder / "run")
     shutil.rmtree(folder / "state", ignore_errors=True)
 
 
 def make_workspace(folder: Path, plan: Plan, run: Run) -> Path:
-    """A fresh simulator workspace: the allow-list, and a site file for the plan's data and checkpoint."""
+    """Make a simulator workspace: the allow-list, and a site file for the plan's data and checkpoint."""
     write_json(folder / "local" / "resources.json", policy())
     path = register(folder, run.data.dataset, plan.data)
     values = read_json(path)
     values["device"] = plan.device
-    if needs_file(run):
+    if plan.checkpoint and needs_file(run):
         values["checkpoints"] = {checkpoint_name(run): {"path": str(plan.checkpoint.absolute())}}
     write_json(path, values)
     return folder
 
 
 def _scores(plan: Plan, experiment: Experiment) -> list[CaseScore]:
-    """Scores of the experiment's model on every site's cases of the plan's split."""
+    """Score the experiment's model on every site's cases of the plan's split."""
     model = (
         build(experiment.run, plan.checkpoint).eval()
         if experiment.setting == INITIAL

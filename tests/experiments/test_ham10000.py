@@ -1,4 +1,4 @@
-"""The HAM10000 benchmark's splits share no picture and no lesion where they must not, and its numbers are right."""
+"""The HAM10000 benchmark's splits share no image and no lesion where they must not, and its numbers are right."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ LESIONS = {"nv": 14, "mel": 9, "df": 2}
 
 
 def rows() -> list[dict[str, str]]:
-    """A manifest: every third lesion has two pictures, and two lesions were seen at two centres."""
+    """A manifest: every third lesion has two images, and two lesions were seen at two centres."""
     found = []
     for centre in CENTRES:
         for name, count in LESIONS.items():
@@ -63,16 +63,16 @@ def arguments(source: Path, out: Path) -> Namespace:
     return parse(["--source", str(source), "--out", str(out)])
 
 
-def lesions(pictures: Sequence[FoundCase], *names: str) -> set[str]:
-    return {item.group for item in pictures if not names or item.split in names}
+def lesions(images: Sequence[FoundCase], *names: str) -> set[str]:
+    return {item.group for item in images if not names or item.split in names}
 
 
-def cases(pictures: Sequence[FoundCase], *names: str) -> set[str]:
-    return {item.case for item in pictures if not names or item.split in names}
+def cases(images: Sequence[FoundCase], *names: str) -> set[str]:
+    return {item.case for item in images if not names or item.split in names}
 
 
 def refuse_leaks(source: Path, seeds: Sequence[int] = (0, 1)) -> None:
-    """Assert that no picture or lesion is on two sides of anything."""
+    """Assert that no image or lesion is on two sides of anything."""
     everything, names = splits.read_manifest(source)
     pretraining, (evaluated, labels) = splits.pretraining(everything), splits.evaluated(everything, names)
     assert pretraining and evaluated and len(labels) >= 2
@@ -88,7 +88,7 @@ def refuse_leaks(source: Path, seeds: Sequence[int] = (0, 1)) -> None:
             assert len({item.site for item in dealt}) == len(centres)
             for first, second in (("training", "test"), ("training", "validation"), ("validation", "test")):
                 assert lesions(dealt, first) and not lesions(dealt, first) & lesions(dealt, second)
-            # So that partitions are compared on the same pictures.
+            # So that partitions are compared on the same images.
             assert all(cases(dealt, split) == cases(natural, split) for split in SPLITS)
         for centre in centres:
             others, own = splits.left_out(natural, centre)
@@ -104,7 +104,7 @@ class TestSplits:
         refuse_leaks(shared_data / "ham10000")
 
     def test_the_manifest_has_what_could_leak(self, source: Path) -> None:
-        """Lesions at two centres, one of them the pretraining one, and lesions with two pictures."""
+        """Lesions at two centres, one of them the pretraining one, and lesions with two images."""
         everything, _ = splits.read_manifest(source)
         sites = {item.group: {other.site for other in everything if other.group == item.group} for item in everything}
         assert {"centre-1", "centre-2"} in sites.values() and {"centre-3", "centre-5"} in sites.values()

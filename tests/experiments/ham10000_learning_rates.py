@@ -1,4 +1,4 @@
-"""Learning rates of the HAM10000 benchmark: one a method, chosen on the validation pictures."""
+"""Learning rates of the HAM10000 benchmark: one a method, chosen on the validation images."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,7 +18,7 @@ from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.tasks.registry import task_of
 from fedpeft.tasks.scores import mean_score
 
-# Multiples of a row's own learning rate.
+# Multiples of a method's own learning rate.
 FACTORS = (0.4, 1.0, 2.5)
 
 
@@ -37,11 +37,11 @@ class Try:
 
 
 def choose(start: Run, methods: Sequence[str], data: Path, out: Path, workers: int) -> dict[str, float]:
-    """Method -> the learning rate whose federation, in this process, is best on all sites' validation pictures together.
+    """Method -> the learning rate whose federation is best on all sites' validation images together.
 
     Args:
         start: a run of any method with all other fields as in the benchmark.
-        methods: names of rows.
+        methods: names of methods.
         data: folder of sites.
         out: where results are kept; those that are there are not repeated.
         workers: federations at a time.
@@ -65,7 +65,7 @@ def _tries(start: Run, methods: Sequence[str], data: Path, out: Path) -> Iterato
 
 
 def _attempt(item: Try) -> None:
-    """Train a federation, score the validation pictures, keep the result."""
+    """Train a federation, score the validation images, keep the result."""
     if item.file.exists():
         return
     torch.set_num_threads(1)

@@ -21,7 +21,7 @@ from fedpeft.models.sam.parts import Attention, common
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-class PlainMaskDecoder(AutomaticMaskDecoder):
+class ReferenceMaskDecoder(AutomaticMaskDecoder):
     """SAM's mask decoder with channels first, as published."""
 
     def forward(self, embedding: Tensor, position: Tensor, dense: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class PlainMaskDecoder(AutomaticMaskDecoder):
         return (weights @ pixels.flatten(2)).unflatten(2, wide)
 
 
-class PlainLoRALinear(LoRALinear):
+class ReferenceLoRALinear(LoRALinear):
     """W x + b + B A x, added in place into the parts of the fused output."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,26 +51,28 @@ PUBLISHED: dict[type[nn.Module], type[nn.Module]] = {
     GridAttention: Attention,
     Doubling: nn.ConvTranspose2d,
     ChannelNorm: common.LayerNorm2d,
-    AutomaticMaskDecoder: PlainMaskDecoder,
-    LoRALinear: PlainLoRALinear,
+    AutomaticMaskDecoder: ReferenceMaskDecoder,
+    LoRALinear: ReferenceLoRALinear,
 }
 
 
-def plain_model(model: nn.Module) -> nn.Module:
+def reference_model(model: nn.Module) -> nn.Module:
     """A copy of a model of ours with the published classes: the same tensors under the same paths."""
-    plain = deepcopy(model)
-    for module in list(plain.modules()):
+    reference = deepcopy(model)
+    for module in list(reference.modules()):
         if isinstance(getattr(module, "attn", None), GridAttention):
             # SAM's blocks cut the windows, ours leave it to the attention.
             module.window_size = module.attn.window
-    for module in plain.modules():
+    for module in reference.modules():
         if type(module) in PUBLISHED:
             module.__class__ = PUBLISHED[type(module)]
-    return plain
+    return reference
 
 
-def plain_step(model: nn.Module, run: Run, loss: Loss, precision: str = "float32") -> Callable[[Tensor, Tensor], float]:
-    """A function of a batch that trains one step of a plain model and returns its loss."""
+def reference_step(
+    model: nn.Module, run: Run, loss: Loss, precision: str = "float32"
+) -> Callable[[Tensor, Tensor], float]:
+    """A function of a batch that trains one step of a reference model and returns its loss."""
     optimiser = torch.optim.AdamW(
         trainable(model).values(), lr=run.training.learning_rate, weight_decay=run.training.weight_decay
     )

@@ -1,4 +1,4 @@
-"""Two experiments of FLARE in one process, joined by TCP on the loopback: what a payload costs on the wire, without training.
+"""What a payload costs on the wire, without training: two cells of FLARE in one process, joined by TCP on the loopback.
 
 The payloads, the codec, the DXO, FLARE's serialisation and its transfer of tensors are those of a job. Only FLARE's own
 headers of a task are missing, 0.6 kB in each direction.
@@ -13,8 +13,8 @@ import torch
 from nvflare.apis.dxo import DXO, DataKind, from_shareable
 from nvflare.apis.shareable import Shareable
 from nvflare.app_common.app_constant import AppConstants
+from nvflare.fuel.f3.cellnet.cell import Cell
 from nvflare.fuel.f3.cellnet.defs import MessageHeaderKey, ReturnCode
-from nvflare.fuel.f3.cellnet.experiment import Experiment
 from nvflare.fuel.f3.cellnet.utils import make_reply
 from nvflare.fuel.f3.message import Message
 
@@ -44,7 +44,7 @@ class Downloads(logging.Handler):
 
 
 class Wire:
-    """A server's and a site's experiment."""
+    """A server's and a site's cell, FLARE's end points of messages."""
 
     def __init__(self) -> None:
         with socket.socket() as probe:
@@ -54,7 +54,7 @@ class Wire:
         logger = logging.getLogger("nvflare.fuel.f3.streaming.download_service")
         logger.setLevel(logging.INFO)
         logger.addHandler(self._downloads)
-        self._server, self._site = (Experiment(name, url, False, {}) for name in ("server", "site-1"))
+        self._server, self._site = (Cell(name, url, False, {}) for name in ("server", "site-1"))
         self._content: Shareable | None = None
         self._uploaded: Message | None = None
         for topic, answer in (("get", self._give), ("put", self._take)):
@@ -63,7 +63,7 @@ class Wire:
         self._site.start()
 
     def stop(self) -> None:
-        """End both experiments."""
+        """End both cells."""
         self._site.stop()
         self._server.stop()
 
@@ -92,12 +92,12 @@ class Wire:
         return {way: {"message": message, "tensors": size} for way, message, size in pairs}
 
     def _ask(self, topic: str, payload: Any) -> Message:
-        # By keyword: only then does the experiment take its streaming way, as it does for tasks.
+        # By keyword: only then does the cell stream the tensors, as it does for tasks.
         reply = self._site.send_request(
             channel=CHANNEL, topic=topic, target="server", request=Message({}, payload), timeout=SECONDS
         )
         if reply.get_header(MessageHeaderKey.RETURN_CODE) != ReturnCode.OK:
-            raise RuntimeError(f"the experiments' transfer ended as {reply.headers}")
+            raise RuntimeError(f"the transfer ended as {reply.headers}")
         return reply
 
     def _give(self, request: Message) -> Message:

@@ -157,7 +157,7 @@ def _draw(columns: Columns, exchanged: Mapping[str, int], file: Path) -> None:
             axes.errorbar(x, y, np.abs(spread), fmt="o-", color=colour, markersize=4, elinewidth=0.7, label=start)
         axes.set(xscale="log", title=partition, xlabel="parameters that a site sends in a round")
         axes.grid(alpha=0.3)
-    panels[0, 0].set_ylabel("balanced accuracy of all test pictures")
+    panels[0, 0].set_ylabel("balanced accuracy of all test images")
     panels[0, 0].legend(fontsize=9)
     figure.savefig(file, dpi=110)
     plt.close(figure)

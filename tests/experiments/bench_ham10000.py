@@ -1,15 +1,15 @@
 """What each order of magnitude in exchanged parameters costs, on real skin lesions of three centres.
 
-    python tests/benchmarks/bench_ham10000.py --source DIR --out runs/ham10000 [--methods A,B] [--seeds 0,1]
+    python tests/experiments/bench_ham10000.py --source DIR --out runs/ham10000 [--methods A,B] [--seeds 0,1]
 
-``DIR`` holds HAM10000's pictures and manifest.csv with the columns image, dx, center and lesion_id. Centre 1 pretrains
+``DIR`` holds HAM10000's images and manifest.csv with the columns image, dx, center and lesion_id. Centre 1 pretrains
 the medical models without labels (``pretrain.self_supervised``) and is left out of all that follows:
 "medical" from random weights, "generic + medical" from the package's own.
 
-1. Every method's learning rate is chosen on the validation pictures, from the generic model.
-2. Every method federates from a random, the generic and the medical models, the pictures lying where they were taken
+1. Every method's learning rate is chosen on the validation images, from the generic model.
+2. Every method federates from a random, the generic and the medical models, the images lying where they were taken
    (natural) or dealt out at random (iid).
-3. Leaving one centre out, the others federate, and the model is tested on all pictures of the centre it has never seen.
+3. Leaving one centre out, the others federate, and the model is tested on all images of the centre it has never seen.
 
 All federations run in processes of their own without FLARE, two at a time; ``in_process`` computes what FLARE's
 simulator computes, bit for bit. A seed determines splits, partitions and runs. What has finished is kept, so the
@@ -28,8 +28,8 @@ from pathlib import Path
 import ham10000_splits as splits
 import torch
 from ham10000_clock import Clock
+from ham10000_learning_rates import choose
 from ham10000_numbers import Experiment
-from ham10000_step_sizes import choose
 from ham10000_table import write_tables
 from in_process import federate
 
@@ -62,7 +62,7 @@ class Federation:
         partition: "natural", "iid", or the centre that is left out.
         start: "random", "generic", "medical" or "generic + medical".
         seed: of splits and run.
-        method: row.
+        method: name of the method.
     """
 
     partition: str
@@ -98,7 +98,7 @@ class Bench:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.out = args, args.out
         self.all, self.names = splits.read_manifest(args.source)
-        self.pictures, self.labels = splits.evaluated(self.all, self.names)
+        self.images, self.labels = splits.evaluated(self.all, self.names)
         self.recipe = {"rounds": args.rounds, "local_epochs": args.local_epochs, "batch": args.batch}
         self.rates: dict[str, float] = {}
 
@@ -131,28 +131,28 @@ class Bench:
 
     def data(self, partition: str, seed: int) -> Path:
         """The folder of a partition's sites; of a centre that is left out, of the others."""
-        drawn, name = splits.natural(self.pictures, seed), f"seed-{seed}/{partition}"
+        split, name = splits.natural(self.images, seed), f"seed-{seed}/{partition}"
         if partition in splits.PARTITIONS:
-            return self._folder(name, splits.PARTITIONS[partition](drawn, seed), self.labels)
-        return self._folder(name, splits.left_out(drawn, partition)[0], self.labels)
+            return self._folder(name, splits.PARTITIONS[partition](split, seed), self.labels)
+        return self._folder(name, splits.left_out(split, partition)[0], self.labels)
 
     def task(self, item: Federation) -> Task:
         """A federation's task; its data are written."""
         data = tested = self.data(item.partition, item.seed)
         names: tuple[str, ...] = ("test",)
         if item.partition not in splits.PARTITIONS:
-            own = splits.left_out(splits.natural(self.pictures, item.seed), item.partition)[1]
+            own = splits.left_out(splits.natural(self.images, item.seed), item.partition)[1]
             tested, names = self._folder(f"seed-{item.seed}/{item.partition}-alone", own, self.labels), SPLITS
         start = MEDICAL if item.start in PRETRAINED else item.start
         run = self.run(item.method, item.seed).with_(initial=start, learning_rate=self.rates[item.method])
         folder = self.out / "federations" / f"seed-{item.seed}" / item.partition / item.start.replace(" ", "")
         return Task(run, data, self.checkpoint(item.start), tested, names, folder / f"{item.method}.json")
 
-    def _folder(self, name: str, pictures: Sequence[FoundCase], labels: Sequence[str]) -> Path:
+    def _folder(self, name: str, images: Sequence[FoundCase], labels: Sequence[str]) -> Path:
         """A folder of sites, made once."""
         out = self.out / "data" / name
         if not out.exists():
-            write_folder(Found(self.args.source, "images", labels, pictures), out)
+            write_folder(Found(self.args.source, "images", labels, images), out)
         return out
 
 
@@ -211,7 +211,7 @@ def experiments(items: Iterable[Federation], scores: Iterable[list[CaseScore]]) 
 
 
 def joined(found: Sequence[Experiment], centres: int) -> list[Experiment]:
-    """The experiments, the left-out centres of one kind of model together in one, which is there when all of them are."""
+    """The experiments; the left-out centres of one kind of model become one, if all of them are there."""
     together: dict[tuple[object, ...], Experiment] = {}
     for experiment in found:
         key = (experiment.partition, experiment.start, experiment.method, experiment.setting, experiment.seed)
@@ -224,8 +224,8 @@ def joined(found: Sequence[Experiment], centres: int) -> list[Experiment]:
 def main() -> None:
     """Pretrain, choose learning rates, federate, write the tables."""
     bench = Bench(parse())
-    args, centres = bench.args, sorted({item.site for item in bench.pictures})
-    lesions = {item.case: item.group for item in bench.pictures}
+    args, centres = bench.args, sorted({item.site for item in bench.images})
+    lesions = {item.case: item.group for item in bench.images}
     bench.pretrain()
     bench.tune()
     sizes = {name: exchanged(bench.run(name, 0)) for name in bench.rates}

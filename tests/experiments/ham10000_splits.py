@@ -1,4 +1,4 @@
-"""Which picture of HAM10000 may be seen by whom: pure functions of the manifest.
+"""Which image of HAM10000 may be seen by whom: pure functions of the manifest.
 
 No lesion is on two sides of anything: pretraining and evaluation, training and test, two centres.
 """
@@ -12,7 +12,7 @@ from fedpeft.data.partition import partition
 from fedpeft.data.sources.image_table import ImageColumns, find_in_table
 from fedpeft.data.splits import draw_validation, target_of, units_of
 
-# Pretrains the medical model and is left out of everything else. 94 % of its pictures are of one class, as an evaluated
+# Pretrains the medical model and is left out of everything else. 94 % of its images are of one class, as an evaluated
 # site its balanced accuracy would rest on fifteen; without it every class stays at two centres or more.
 PRETRAINING = "centre-1"
 COLUMNS = ImageColumns(image="image", label="dx", site="center", group="lesion_id")
@@ -22,7 +22,7 @@ TEST, VALIDATION = 0.3, 0.2
 
 
 def read_manifest(source: Path) -> tuple[list[FoundCase], list[str]]:
-    """All pictures, without splits, and the names of their classes.
+    """All images, without splits, and the names of their classes.
 
     Raises:
         ValueError: the manifest is faulty.
@@ -33,21 +33,21 @@ def read_manifest(source: Path) -> tuple[list[FoundCase], list[str]]:
     return [replace(item, site=f"centre-{item.site}") for item in found.cases], list(found.labels)
 
 
-def pretraining(pictures: Sequence[FoundCase], centre: str = PRETRAINING) -> list[FoundCase]:
+def pretraining(images: Sequence[FoundCase], centre: str = PRETRAINING) -> list[FoundCase]:
     """Every picture of the centre that pretrains, for training."""
-    return [replace(item, split="training") for item in pictures if item.site == centre]
+    return [replace(item, split="training") for item in images if item.site == centre]
 
 
 def evaluated(
-    pictures: Sequence[FoundCase], labels: Sequence[str], centre: str = PRETRAINING, least: int = LEAST
+    images: Sequence[FoundCase], labels: Sequence[str], centre: str = PRETRAINING, least: int = LEAST
 ) -> tuple[list[FoundCase], list[str]]:
     """What methods are compared on, and its classes.
 
     The pretraining centre goes, with every lesion that it has seen; so do lesions that several other centres have, and
     classes of fewer than ``least`` lesions.
     """
-    seen = {item.group for item in pictures if item.site == centre}
-    own = [item for item in pictures if item.site != centre and item.group not in seen]
+    seen = {item.group for item in images if item.site == centre}
+    own = [item for item in images if item.site != centre and item.group not in seen]
     sites = {group: {item.site for item in own if item.group == group} for group in {item.group for item in own}}
     own = [item for item in own if len(sites[item.group]) == 1]
     lesions = [target_of(unit) for unit in units_of(own)]
@@ -58,33 +58,33 @@ def evaluated(
     )
 
 
-def natural(pictures: Sequence[FoundCase], seed: int) -> list[FoundCase]:
+def natural(images: Sequence[FoundCase], seed: int) -> list[FoundCase]:
     """Splits of every centre, stratified by class: 30 % of the lesions test, 14 % validation, the others train."""
-    drawn = _take([replace(item, split="training") for item in pictures], "test", TEST, seed)
-    return _take(drawn, "validation", VALIDATION, seed)
+    tested = _take([replace(item, split="training") for item in images], "test", TEST, seed)
+    return _take(tested, "validation", VALIDATION, seed)
 
 
-def iid(pictures: Sequence[FoundCase], seed: int) -> list[FoundCase]:
+def iid(images: Sequence[FoundCase], seed: int) -> list[FoundCase]:
     """The same splits dealt out at random to as many sites."""
-    return partition(pictures, "iid", len({item.site for item in pictures}), 1.0, seed)
+    return partition(images, "iid", len({item.site for item in images}), 1.0, seed)
 
 
 PARTITIONS: dict[str, Callable[[Sequence[FoundCase], int], list[FoundCase]]] = {
-    "natural": lambda pictures, seed: list(pictures),
+    "natural": lambda images, seed: list(images),
     "iid": iid,
 }
 
 
-def left_out(pictures: Sequence[FoundCase], centre: str) -> tuple[list[FoundCase], list[FoundCase]]:
-    """The other centres with their splits, and all of this centre's pictures for the test."""
-    others = [item for item in pictures if item.site != centre]
-    return others, [replace(item, split="test") for item in pictures if item.site == centre]
+def left_out(images: Sequence[FoundCase], centre: str) -> tuple[list[FoundCase], list[FoundCase]]:
+    """The other centres with their splits, and all of this centre's images for the test."""
+    others = [item for item in images if item.site != centre]
+    return others, [replace(item, split="test") for item in images if item.site == centre]
 
 
-def _take(pictures: Sequence[FoundCase], split: str, share: float, seed: int) -> list[FoundCase]:
+def _take(images: Sequence[FoundCase], split: str, share: float, seed: int) -> list[FoundCase]:
     """Move a share of each centre's training lesions to another split."""
-    kept = [item for item in pictures if item.split != "training"]
-    moved, faults = draw_validation([item for item in pictures if item.split == "training"], share, seed)
+    kept = [item for item in images if item.split != "training"]
+    moved, faults = draw_validation([item for item in images if item.split == "training"], share, seed)
     if faults:
-        raise ValueError(f"pictures cannot be split: {faults[0]}")
+        raise ValueError(f"images cannot be split: {faults[0]}")
     return kept + [replace(item, split=split if item.split == "validation" else item.split) for item in moved]

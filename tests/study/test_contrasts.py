@@ -1,11 +1,11 @@
-"""Differences between methods: setting by setting, on the same cases."""
+"""Contrasts of methods: setting by setting, on the same cases."""
 
 import csv
 
 import pytest
 from made import scores_of
 
-from fedpeft.study.results.contrasts import FILE, differences, write_differences
+from fedpeft.study.results.contrasts import FILE, contrasts, write_contrasts
 
 
 @pytest.fixture
@@ -15,23 +15,23 @@ def two(run):
 
 
 def test_every_pair_in_every_setting_on_the_mean_over_seeds(two):
-    rows = list(differences(two))
-    assert [(row["setting"], row["first"], row["second"]) for row in rows] == [
+    found = list(contrasts(two))
+    assert [(item["setting"], item["first"], item["second"]) for item in found] == [
         (setting, "flap_sam", "pdec_ft") for setting in ("local", "federated", "centralized")
     ]
     # Federated: cases .8 .6 and .6 .4, the second class half of it, the other method half of all.
-    federated = rows[1]
+    federated = found[1]
     assert federated["difference"] == pytest.approx((0.7 + 0.5) / 2 * 0.75 * 0.5)
     assert federated["low"] <= federated["difference"] <= federated["high"]
     assert federated["low"] > 0
 
 
-def test_settings_that_only_one_has_and_a_method_alone_give_no_row(run, tmp_path):
+def test_settings_that_only_one_has_and_a_method_alone_give_none(run, tmp_path):
     one = scores_of(run)
     other = scores_of(run.with_(method="pdec_ft"), settings=("initial", "federated"))
-    assert [row["setting"] for row in differences(one | other)] == ["federated"]
-    write_differences(one | other, tmp_path)
+    assert [item["setting"] for item in contrasts(one | other)] == ["federated"]
+    write_contrasts(one | other, tmp_path)
     with (tmp_path / FILE).open() as stream:
         assert len(list(csv.DictReader(stream))) == 1
-    write_differences(one, tmp_path)
+    write_contrasts(one, tmp_path)
     assert not (tmp_path / FILE).exists()

@@ -1,6 +1,6 @@
 """Every method in every setting on real tumours of four institutions, from the synthetic backbone.
 
-    python tests/benchmarks/bench_lgg.py --source DIR --out runs/lgg [--methods A,B] [--seeds 0,1,2]
+    python tests/experiments/bench_lgg.py --source DIR --out runs/lgg [--methods A,B] [--seeds 0,1,2]
 
 ``DIR`` holds <site>/<case>/{flair,mask}.nii.gz and manifest.csv with the columns site and case (TCGA-LGG, reduced in
 size). Half of each site's patients train, half are tested. Every method's learning rate, the same in all settings, is
@@ -37,7 +37,7 @@ from fedpeft.tasks.registry import task_of
 from fedpeft.tasks.scores import mean_score
 
 MAIN = "flap_sam,lora_dec_ft,full_ft,pdec_ft,ma_sam"
-# Multiples of a row's own learning rate.
+# Multiples of a method's own learning rate.
 FACTORS = (0.4, 1.0, 2.5)
 RECIPE = {"rounds": 20, "local_epochs": 0.15, "batch": 2}
 
@@ -47,10 +47,10 @@ Split = dict[tuple[str, str], str]
 def halves(source: Path) -> Split:
     """(site, case) -> "train" or "test"; each case is a patient."""
     with (source / "manifest.csv").open() as stream:
-        return drawn([(row["site"], row["case"]) for row in csv.DictReader(stream)], every=2, seed=0)
+        return sampled([(line["site"], line["case"]) for line in csv.DictReader(stream)], every=2, seed=0)
 
 
-def drawn(cases: list[tuple[str, str]], every: int, seed: int) -> Split:
+def sampled(cases: list[tuple[str, str]], every: int, seed: int) -> Split:
     """One of ``every`` cases of each site is tested, the others train."""
     found: Split = {}
     for number, site in enumerate(sorted({site for site, _ in cases})):
@@ -110,7 +110,7 @@ def attempt(item: Try) -> None:
 
 def tune(methods: list[str], source: Path, splits: Split, out: Path, workers: int) -> dict[str, float]:
     """Method -> learning rate."""
-    inner = drawn([key for key, value in splits.items() if value == "train"], every=3, seed=1)
+    inner = sampled([key for key, value in splits.items() if value == "train"], every=3, seed=1)
     items = list(tries(methods, prepare(source, out / "data", inner), out))
     started = time.monotonic()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as executor:

@@ -1,7 +1,7 @@
 """Numbers of the HAM10000 benchmark, each with its interval.
 
-The balanced accuracy of all test pictures together is what slopes and differences are computed of: single sites have
-classes of one or two pictures. Intervals come from drawing lesions of the same class anew, with replacement, the same
+The balanced accuracy of all test images together is what slopes and differences are computed of: single sites have
+classes of one or two images. Intervals come from drawing lesions of the same class anew, with replacement, the same
 lesions for every method, partition and start: they speak of other patients, not of other trainings.
 """
 
@@ -19,15 +19,15 @@ Columns = Mapping[tuple[str, str], Mapping[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Experiment:
-    """One model and what it did on the test pictures.
+    """One model and what it did on the test images.
 
     Attributes:
-        partition: "iid", "natural", or "left out": every centre's pictures by the model that has not seen the centre.
+        partition: "iid", "natural", or "left out": every centre's images by the model that has not seen the centre.
         start: "random", "generic" or "medical".
-        method: name of its row.
-        setting: "federated", "local" (each picture by its own site's model) or "centralized".
+        method: name of the method.
+        setting: "federated", "local" (each image by its own site's model) or "centralized".
         seed: of splits and run.
-        scores: of the test pictures.
+        scores: of the test images.
     """
 
     partition: str
@@ -72,8 +72,8 @@ def balanced(scores: Iterable[CaseScore], lesions: Mapping[str, str], resamples:
     generator, recalls = np.random.default_rng(seed), []
     for label in sorted(hits):
         groups = [hits[label][lesion] for lesion in sorted(hits[label])]
-        drawn = generator.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=resamples)
-        weights = np.vstack([np.ones(len(groups)), drawn])
+        counts = generator.multinomial(len(groups), np.full(len(groups), 1 / len(groups)), size=resamples)
+        weights = np.vstack([np.ones(len(groups)), counts])
         recalls.append((weights @ [sum(group) for group in groups]) / (weights @ [len(group) for group in groups]))
     return np.mean(recalls, axis=0)
 

@@ -32,7 +32,7 @@ KEYS = ("image", "label")
 MODES = ("bilinear", "nearest")
 
 
-class PlainStacks(Dataset):
+class ReferenceStacks(Dataset):
     """Stacks of a folder of slices.
 
     Args:
@@ -90,7 +90,7 @@ def _augmentation(side: int) -> Compose:
     )
 
 
-def plain_batches(stacks: PlainStacks, run: Run, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def reference_batches(stacks: ReferenceStacks, run: Run, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """An epoch's batches: images (batch * stack, 1, side, side) and labels (batch * stack, side, side)."""
     stacks.transform.set_random_state(seed=seed)
     order = torch.Generator().manual_seed(seed)
@@ -99,7 +99,7 @@ def plain_batches(stacks: PlainStacks, run: Run, seed: int) -> Iterator[tuple[Te
 
 
 @torch.no_grad()
-def plain_probabilities(model: nn.Module, volume: Volume, run: Run) -> Tensor:
+def reference_probabilities(model: nn.Module, volume: Volume, run: Run) -> Tensor:
     """Softmax of each slice at native resolution, the mean of all stacks that hold it: (D, classes + 1, H, W)."""
     height, width, depth = volume.image.shape
     total, count = torch.zeros(depth, run.outputs, height, width), torch.zeros(depth)

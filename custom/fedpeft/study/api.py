@@ -1,0 +1,207 @@
+"""What ``import fedpeft`` offers: the commands as functions, for scripts and notebooks.
+
+import fedpeft
+
+results = fedpeft.compare("data/phantom", "runs/example", methods=["flap_sam"], settings=["local"], rounds=2)
+run = fedpeft.load_run("runs/example/flap_sam/seed-0/local/site-1")
+mask, affine = run.predict("data/phantom/site-1/case-12/image.nii.gz")
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.nn import Module
+
+from fedpeft.common.files import read_json
+from fedpeft.config.run import SETTINGS, Run
+from fedpeft.data.volumes.nifti import read_nifti
+from fedpeft.study.apply import evaluation
+from fedpeft.study.apply.checkpoint import find_checkpoint
+from fedpeft.study.plan.experiments import Plan
+from fedpeft.study.plan.recipe import recipe, variations
+from fedpeft.study.plan.rendering import render_job
+from fedpeft.study.plots import can_plot
+from fedpeft.study.run import compare as comparison
+from fedpeft.study.run.compare import Report
+from fedpeft.tasks.registry import task_of
+from fedpeft.training.server.run_folder import BEST, GLOBAL, RunFolder, find_run
+
+__all__ = ["LoadedRun", "compare", "compare_runs", "evaluate", "load_run", "render_job"]
+
+# A mask and its affine, or class -> probability.
+Prediction = tuple[np.ndarray, np.ndarray] | dict[str, float]
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A finished run and its model.
+
+    Attributes:
+        folder: the run folder.
+        checkpoint: the weights that the run started from; None where these are random.
+        which: file of the model: that after the last round, or the best validated one.
+    """
+
+    folder: RunFolder
+    checkpoint: Path | None
+    which: str
+
+    @property
+    def run(self) -> Run:
+        """What was run: method, data set, training."""
+        return self.folder.run
+
+    @cached_property
+    def model(self) -> Module:
+        """The model, in evaluation mode on the CPU."""
+        return self.folder.model(self.checkpoint, self.which)
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """The records of the finished rounds: sites, losses, scores, bytes, seconds."""
+        return self.folder.rounds()
+
+    def predict(self, image: Path | str) -> Prediction:
+        """Apply the model to one image, as ``fedpeft infer`` does.
+
+        Args:
+            image: a NIfTI volume (segmentation), or a JPEG or PNG file (classification).
+
+        Returns:
+            Segmentation: the mask, (shape of the volume) uint8 with the index of a class in each voxel, and the
+            affine, (4, 4) float64 from voxels to millimetres; both on the volume's own grid. Classification: name of
+            a class -> its probability; these sum to 1.
+
+        Raises:
+            FileNotFoundError, ValueError: the file is missing or cannot be read; the message names it.
+        """
+        task = task_of(self.run)
+        found = task.predict(self.model, Path(image), self.run, self.folder.preprocessing)
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / f"prediction{task.endings[0]}"
+            found.write(out)
+            return READERS[out.suffix](out)
+
+
+def _mask(file: Path) -> Prediction:
+    array, grid = read_nifti(file)
+    return array.astype(np.uint8), grid.affine
+
+
+# Ending of what ``fedpeft infer`` writes -> what reads it.
+READERS: dict[str, Callable[[Path], Prediction]] = {
+    ".nii": _mask,
+    ".json": lambda file: read_json(file)["probabilities"],
+}
+
+
+def load_run(path: Path | str, *, checkpoint: Path | str | None = None, best: bool = False) -> LoadedRun:
+    """Find a finished run.
+
+    Args:
+        path: the run's folder, or any parent that holds one run.
+        checkpoint: file with the backbone's published weights; not needed where the package ships them.
+        best: whether to use the best validated model instead of that after the last round.
+
+    Raises:
+        FileNotFoundError: there is no run.
+        ValueError: there are several (the message lists them), or the backbone's weights are not shipped.
+    """
+    folder = find_run(Path(path))
+    weights = find_checkpoint(folder.run, _path(checkpoint))
+    return LoadedRun(folder, weights, BEST if best else GLOBAL)
+
+
+def evaluate(run: LoadedRun | Path | str, data: Path | str, split: str = "test") -> dict[str, Any]:
+    """Score a finished run's model on a folder of sites.
+
+    Args:
+        run: from ``load_run``, or where it would find one.
+        data: folder of <site>/datalist.json.
+        split: "training", "validation" or "test".
+
+    Returns:
+        What ``fedpeft evaluate --json`` prints: the mean score over sites, each site's means, and every case's scores.
+
+    Raises:
+        FileNotFoundError, ValueError: see ``load_run``; the data's classes are not the run's, or a site has no labelled
+            case in the split.
+    """
+    loaded = run if isinstance(run, LoadedRun) else load_run(run)
+    return evaluation.evaluate(loaded.folder, Path(data), split, loaded.checkpoint, loaded.which).to_dict()
+
+
+def compare(
+    data: Path | str,
+    out: Path | str,
+    *,
+    methods: Sequence[str] | None = None,
+    settings: Sequence[str] | None = None,
+    rounds: int | None = None,
+    seed: int | Sequence[int] = 0,
+    split: str = "test",
+    device: str = "cpu",
+    checkpoint: Path | str | None = None,
+    minutes: float = 600,
+    report: Report = lambda progress, event: None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """Train and test methods in several settings; write results, tables and plots, as ``fedpeft compare`` does.
+
+    Called again with the same ``out`` it goes on where it was: what has finished is not repeated. It starts processes,
+    so a script calls it below ``if __name__ == "__main__":``.
+
+    Args:
+        data: folder of <site>/datalist.json.
+        out: folder for runs, results, tables and plots.
+        methods: see ``fedpeft methods``; default: that of the data set's job.
+        settings: of "local", "federated" and "centralized"; default: all.
+        rounds: of every setting; default: those of the data set's job.
+        seed: one or several.
+        split: whose cases are tested, "test" or "validation".
+        device: torch device of every training.
+        checkpoint: file with the backbone's published weights; not needed where the package ships them.
+        minutes: limit for one run of FLARE's simulator.
+        report: called with the progress and what has just happened, a line for people.
+        **fields: of the runs, as ``rank=4`` or ``local_epochs=0.5``; they go before the recipe of the data set's job.
+
+    Returns:
+        What results.json holds, see ``fedpeft.study.results.results``.
+
+    Raises:
+        ValueError: a name is unknown, a value is out of range, or ``out`` holds trainings of something else.
+        RuntimeError: experiments failed; the message names each with its reason.
+    """
+    run = recipe(Path(data))
+    changes = fields if rounds is None else fields | {"rounds": rounds}
+    seeds = [seed] if isinstance(seed, int) else list(seed)
+    runs = variations(run, methods or [run.model.method], seeds, (), changes, {})
+    weights = find_checkpoint(runs[0], _path(checkpoint))
+    plan = Plan(Path(data), Path(out), weights, 60 * minutes, device, split)
+    return compare_runs(plan, runs, settings or SETTINGS, report)[0]
+
+
+def compare_runs(
+    plan: Plan, runs: Sequence[Run], settings: Sequence[str], report: Report
+) -> tuple[dict[str, Any], list[Path]]:
+    """Compare runs and plot the results.
+
+    Returns:
+        What results.json holds, and the plots' files: none where matplotlib is not installed.
+    """
+    results = comparison.compare(plan, runs, settings, report)
+    if not can_plot():
+        return results, []
+    from fedpeft.study.plots.charts import plot_charts
+    from fedpeft.study.plots.overview import plot_overview
+
+    overview = plot_overview(plan, runs[0], settings, results)
+    return results, [overview, *plot_charts(results, plan.out)]
+
+
+def _path(path: Path | str | None) -> Path | None:
+    return None if path is None else Path(path)

@@ -1,0 +1,75 @@
+"""A job's folder, from a job of the package with changes."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fedpeft.config.adapters import option_fields
+from fedpeft.config.gpus import Gpus
+from fedpeft.config.jobs import JOBS
+from fedpeft.config.run import RunConfig
+from fedpeft.flare.rendering import write
+
+
+def render_job(
+    name: str,
+    out: Path | str = "jobs",
+    *,
+    job: str | None = None,
+    method: str | None = None,
+    min_sites: int | None = None,
+    gpus: Gpus | None = None,
+    **fields: Any,
+) -> Path:
+    """Write a FLARE job's folder, which ``nvflare simulator`` runs and ``fedpeft job submit`` sends.
+
+    Args:
+        name: of the job, and of its folder in ``out``.
+        out: parent folder.
+        job: the job of the package to start from, see ``fedpeft job list``; default: the one called ``name``.
+        method: see ``fedpeft methods``; default: the job's.
+        min_sites: accepted results that a round needs; default: the job's.
+        gpus: what FLARE reserves at the sites; default: the job's.
+        **fields: of the run, as ``rounds=50`` or ``labels=("kidney", "tumour")``; labels also set the classes.
+
+    Returns:
+        The job's folder.
+
+    Raises:
+        ValueError: there is no such job, it was changed but has the name of one of the package, or a value is out of
+            range; the message names the field.
+    """
+    start = job or name
+    if start not in JOBS:
+        raise ValueError(f"no job is called {start!r}; name one to start from: {', '.join(JOBS)}")
+    if method is not None:
+        fields["method"] = method
+    old = JOBS[start]
+    new = replace(
+        old,
+        run=_changed(old.run, fields),
+        min_sites=old.min_sites if min_sites is None else min_sites,
+        gpus=old.gpus if gpus is None else gpus,
+    )
+    if name in JOBS and new != JOBS[name]:
+        raise ValueError(f"the job is no longer {name}: give it a name of its own with --name")
+    return write(replace(new, name=name), Path(out))
+
+
+def _changed(run: RunConfig, fields: dict[str, Any]) -> RunConfig:
+    """The job's run with the given fields; labels set the number of classes.
+
+    Raises:
+        ValueError: the method has no such option, or values do not fit one another.
+    """
+    changes = dict(fields)
+    if changes.get("labels"):
+        changes["classes"] = len(changes["labels"])
+    elif {"dataset", "classes"} & changes.keys():
+        changes["labels"] = None
+    new = run.with_(**changes)
+    resolved = new.resolve()
+    for name in option_fields().keys() & changes.keys():
+        if name not in resolved.method.options:
+            raise ValueError(f"{name} is {changes[name]!r}, but method {resolved.model.method} has no such option")
+    return new

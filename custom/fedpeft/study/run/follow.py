@@ -1,0 +1,46 @@
+"""How far a run is, read from its folder while another process writes it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fedpeft.training.server.run_folder import DESCRIPTION, ROUNDS
+
+
+class RunFollower:
+    """Reads a run folder again and again, from before it exists.
+
+    Args:
+        path: the run folder.
+        report: called with the record of every round as it stands in rounds.jsonl, once each and in order.
+    """
+
+    def __init__(self, path: Path, report: Callable[[dict[str, Any]], None]) -> None:
+        self._path, self._report, self._reported = path, report, 0
+
+    def look(self) -> bool:
+        """Report the rounds that are new since the last look; returns whether run.json says "finished".
+
+        A file that is missing, or whose last line is not written to its end, is read at a later look.
+        """
+        # First the status: a run that is finished has written all its rounds.
+        finished = _status(self._path / DESCRIPTION) == "finished"
+        for line in _whole_lines(self._path / ROUNDS)[self._reported :]:
+            self._report(json.loads(line))
+            self._reported += 1
+        return finished
+
+
+def _status(file: Path) -> str | None:
+    try:
+        return json.loads(file.read_text()).get("status")
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def _whole_lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().split("\n")[:-1]
+    except FileNotFoundError:
+        return []
