@@ -46,7 +46,7 @@ PATH = re.compile(r"^fedpeft(\.\w+)+$")
 
 @cache
 def imports(file: Path) -> set[str]:
-    """Dotted names of all modules that a file names, wherever in it: in imports, and in strings that are paths of ours."""
+    """Dotted names of all modules that a file names: in imports anywhere, and in strings that are paths of ours."""
     names = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):

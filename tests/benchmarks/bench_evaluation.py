@@ -100,7 +100,8 @@ def main() -> None:
     result = measure(run, arguments.depth, arguments.repeats)
     print(
         f"{result['cpu']} ({result['instructions']}), {result['threads']} thread(s), torch {result['torch']}\n"
-        f"{result['slices']} slices, {run.model.backbone} at {run.model.image_size}, medians of {result['repeats']}; seconds that pass "
+        f"{result['slices']} slices, {run.model.backbone} at {run.model.image_size}, "
+        f"medians of {result['repeats']}; seconds that pass "
         "(seconds of processor)"
     )
     for entry in result["entries"]:

@@ -34,10 +34,7 @@ from small_images import write_small_images  # noqa: E402 (tests/small_images.py
 from fedpeft.common.files import write_json  # noqa: E402
 from fedpeft.config.jobs import Job  # noqa: E402
 from fedpeft.config.run import make_run  # noqa: E402
-from fedpeft.flare.rendering import (
-    policy,
-    write,  # noqa: E402
-)
+from fedpeft.flare.rendering import policy, write  # noqa: E402
 from fedpeft.study.run.simulate import RUN as SERVER_RUN  # noqa: E402
 from fedpeft.study.run.simulate import VARIABLE, end_simulation, simulate  # noqa: E402
 from fedpeft.training.client.site_file import register  # noqa: E402

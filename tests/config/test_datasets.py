@@ -47,7 +47,8 @@ def test_out_of_range_values_are_named(field, value):
 
 
 @pytest.mark.parametrize(("values", "text"), [
-    (FIRST | {"colour": 1}, "unknown field 'colour'"), (FIRST | {"clip": 3}, "clip is 3, expected a list"), ([], "expected an object"),
+    (FIRST | {"colour": 1}, "unknown field 'colour'"), (FIRST | {"clip": 3}, "clip is 3, expected a list"),
+    ([], "expected an object"),
     (FIRST | {"clip": [2, 1]}, "clip is"), (FIRST | {"percentile": "99"}, "percentile is '99', expected a number"),
 ])  # fmt: skip
 def test_what_is_no_preprocessing_is_refused(values, text):

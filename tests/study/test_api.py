@@ -50,9 +50,9 @@ def test_a_run_is_found_from_any_parent_and_predicts_as_infer_does(finished, sma
     assert fedpeft.load_run(str(finished.path), best=True).which == BEST
 
 
-def test_a_classifier_predicts_probabilities(small_pictures, tmp_path):
+def test_a_classifier_predicts_probabilities(small_images, tmp_path):
     run = make_run("linear_probe", "images", "vit_tiny", classes=3, rounds=1, image_size=32, initial="random")
-    site = read_sites(small_pictures)[0]
+    site = read_sites(small_images)[0]
     folder = train_in_process(run, [site], None, tmp_path / "run", "local")
     found = fedpeft.load_run(folder.path).predict(site.splits["test"][0].image)
     assert list(found) == list(folder.run.label_table.values())
@@ -82,10 +82,9 @@ def test_compare_does_what_the_command_does(here, two_sites, tmp_path):
         seed=3,
         report=lambda progress, event: events.append(event),
         rank=2,
-        side=32,
-    )
-    assert results == json.loads((tmp_path / "out" / "results.json").read_text())
-    assert [(entry["label"], entry["run"]["seed"], entry["run"]["rounds"]) for entry in results["runs"]] == [
+        image_size=32,
+    ) assert results == json.loads((tmp_path / "out" / "results.json").read_text()) assert [(entry["label"],
+    entry["run"]["training"]["seed"], entry["run"]["federation"]["rounds"]) for entry in results["runs"]] == [
         ("flap_sam-r2", 3, 1)
     ]
     assert any(event.startswith("flap_sam-r2, seed 3, local site-2: finished") for event in events)

@@ -28,7 +28,7 @@ def find_checkpoint(run: Run, checkpoint: Path | None = None, site_file: Path | 
         return read_site_file(site_file, "here").checkpoint(run)
     if needs_file(run):
         raise ValueError(
-            f"{run.model.initial} weights of {run.model.backbone} are not shipped: give --checkpoint FILE, or --site FILE that "
-            f"names them"
+            f"{run.model.initial} weights of {run.model.backbone} are not shipped: give --checkpoint FILE, or "
+            f"--site FILE that names them"
         )
     return own(run)
