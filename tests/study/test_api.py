@@ -83,10 +83,12 @@ def test_compare_does_what_the_command_does(here, two_sites, tmp_path):
         report=lambda progress, event: events.append(event),
         rank=2,
         image_size=32,
-    ) assert results == json.loads((tmp_path / "out" / "results.json").read_text()) assert [(entry["label"],
-    entry["run"]["training"]["seed"], entry["run"]["federation"]["rounds"]) for entry in results["runs"]] == [
-        ("flap_sam-r2", 3, 1)
-    ]
+    )
+    assert results == json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [
+        (entry["label"], entry["run"]["training"]["seed"], entry["run"]["federation"]["rounds"])
+        for entry in results["runs"]
+    ] == [("flap_sam-r2", 3, 1)]
     assert any(event.startswith("flap_sam-r2, seed 3, local site-2: finished") for event in events)
     assert (tmp_path / "out" / "compare.png").is_file() and (tmp_path / "out" / "table.md").is_file()
 
