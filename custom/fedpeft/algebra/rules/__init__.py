@@ -1,1 +1,1 @@
-"""How sites' parameters are averaged: one module a kind of rule, each of which registers its rules itself."""
+"""Averaging rules for the sites' parameters: each module registers the rules of one kind."""
