@@ -1,1 +1,1 @@
-"""Codecs, the encodings on the wire: each module registers one."""
+"""Codecs, the encodings on the wire: one module per codec, which registers it."""

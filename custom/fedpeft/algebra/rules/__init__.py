@@ -1,1 +1,1 @@
-"""Averaging rules for the sites' parameters: each module registers the rules of one kind."""
+"""Averaging rules for the sites' parameters: one module per kind of rule, which registers its rules."""
