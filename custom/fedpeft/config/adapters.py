@@ -99,7 +99,7 @@ class LowRankPrompts(Prompts, Ranked):
 
 
 class Bottlenecks(AdapterOptions):
-    """Bottlenecks behind attention and MLP (Houlsby et al. 2019)."""
+    """Bottlenecks after attention and MLP (Houlsby et al. 2019)."""
 
     kind: ClassVar[str] = "bottlenecks"
 

@@ -14,7 +14,7 @@ class Classifier(nn.Module):
         outputs: number of classes.
 
     Attributes:
-        head: zero at the start: no class is likelier than another, whatever the seed.
+        head: zero at the start, so all classes are equally likely, independent of the seed.
     """
 
     def __init__(self, image_encoder: nn.Module, width: int, outputs: int) -> None:

@@ -26,7 +26,7 @@ SHOWN = 20
 
 HELP = (
     f"The source holds <image>.jpg of ISIC 2019 in any folder. Sites and splits are those of {ORIGIN}. It is split by "
-    "image: give --lesions to list the test cases whose lesion no training case shows."
+    "image: give --lesions to list the test cases whose lesion no training or validation case shows."
 )
 EXAMPLES = (
     f"fedpeft data prepare {NAME} --source ISIC_2019 --table {TABLE} --lesions ISIC_2019_Training_Metadata.csv \\\n"

@@ -25,7 +25,7 @@ UNREADABLE = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, Va
 
 @dataclass(frozen=True)
 class Grid:
-    """Where a file's voxels lie.
+    """The grid of a file's voxels.
 
     Attributes:
         shape: voxels along the file's three axes.

@@ -60,6 +60,6 @@ class LowRankPrompts(AdapterModule):
 
 @register_adapter("low_rank_prompts", layer=Block)
 def put_low_rank_prompts(model: nn.Module, layers: dict[str, Block], adapter: Adapter, options: Any, run: Run) -> None:
-    """Give each of the blocks prompts of its own."""
+    """Give each of the blocks separate prompts."""
     for block in layers.values():
         give_prompts(block, LowRankPrompts(options.prompts, options.rank, run.backbone))

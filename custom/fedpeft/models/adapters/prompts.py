@@ -84,7 +84,7 @@ def give_prompts(block: Block, prompts: nn.Module) -> None:
 
 @register_adapter("prompts", layer=Block)
 def put_prompts(model: nn.Module, layers: dict[str, Block], adapter: Adapter, options: Any, run: Run) -> None:
-    """Give each of the blocks prompts of its own."""
+    """Give each of the blocks separate prompts."""
     for block in layers.values():
         give_prompts(block, Prompts(options.prompts, run.backbone))
 
