@@ -72,7 +72,7 @@ class SiteLimit(Filter):
             return read_site_file(local / NAME, fl_ctx.get_identity_name())
         except (ValueError, OSError) as fault:
             self.log_warning(fl_ctx, str(fault), fire_event=False)
-            raise ValueError("the site's own file of what it permits is missing or faulty; its log says more") from None
+            raise ValueError("the site file is missing or faulty; the site's log says more") from None
 
 
 class JobFiles(AppValidator):

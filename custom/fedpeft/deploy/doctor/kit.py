@@ -54,7 +54,7 @@ def read_kit(folder: Path) -> Kit:
             try:
                 return read(folder, read_json(file))
             except (KeyError, IndexError, TypeError, AttributeError) as error:
-                raise ValueError(f"{file}: {error} is missing or of another form; have the kit made again") from error
+                raise ValueError(f"{file}: {error} is missing or has another form; have the kit made again") from error
     names = ", ".join(f"fed_{role}.json" for role in _READERS)
     raise ValueError(f"{folder}/startup holds none of {names}; give the folder that holds startup/ and local/")
 

@@ -95,7 +95,7 @@ def allow_list(subject: Subject) -> Iterator[Finding]:
     listed = values.get("class_allow_list")
     if listed is None:
         yield fault(
-            f'{file} has no "class_allow_list", so FLARE\'s own list holds, which lacks ours',
+            f"{file} has no \"class_allow_list\", so FLARE's own list applies, which lacks fedpeft's classes",
             FULL_LIST,
             f'copy "class_allow_list" from the kit\'s local/{RESOURCES}',
         )
@@ -116,11 +116,11 @@ def _compared(file: Path, listed: list[str]) -> Iterator[Finding]:
     if wide:
         yield fault(
             f"opens more than single classes: {', '.join(wide)}",
-            'no prefix; "nvflare." lets a job start commands',
+            'no prefix, since "nvflare." lets a job start commands',
             f'remove from "class_allow_list" in {file}',
         )
     if more := [name for name in surplus if name not in wide]:
-        yield warning(f"not ours: {', '.join(more)}", FULL_LIST, f"remove from {file} what no job of yours needs")
+        yield warning(f"not of fedpeft: {', '.join(more)}", FULL_LIST, f"remove from {file} what no job of yours needs")
 
 
 def class_paths(subject: Subject) -> Iterator[Finding]:

@@ -68,7 +68,7 @@ def ask(kit: Kit, host: str, port: int) -> Answer:
 
 def _context(kit: Kit) -> ssl.SSLContext:
     if kit.security == "clear":
-        raise NotChecked('this kit\'s project does without TLS ("connection_security": "clear")')
+        raise NotChecked('this kit\'s project does not use TLS ("connection_security": "clear")')
     try:
         context = ssl.create_default_context(cafile=str(kit.root))
         context.load_cert_chain(kit.certificate, kit.key)
@@ -220,7 +220,7 @@ def _by_ntp(subject: Subject, why: str) -> Finding:
     if kept:
         return ok(f"kept by NTP; {text}")
     return warning(
-        f"nothing keeps it right, says the kernel; {text}",
+        f"the kernel reports that nothing synchronises it; {text}",
         "kept by NTP",
         "start chrony or systemd-timesyncd; in a container or a virtual machine look at its host's clock",
     )

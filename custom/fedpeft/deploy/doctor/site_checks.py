@@ -93,7 +93,7 @@ def data(subject: Subject) -> Iterator[Finding]:
         raise NotChecked("the site file names no data set")
     for name, path in datasets.items():
         if "{site}" in path:
-            yield not_checked(f"{path}: nothing says what the site is called; give --kit DIR or --name", of=name)
+            yield not_checked(f"{path}: the site's name is not known; give --kit DIR or --name", of=name)
             continue
         yield _dataset(name, Path(path), subject.needs.full)
 
@@ -107,7 +107,7 @@ def _dataset(name: str, path: Path, full: bool) -> Finding:
     if faults:
         return fault(_listed(faults), "a datalist.json without faults", remedy, of=name)
     if warnings:
-        return warning(_listed(warnings), "nothing odd", "look at these cases; a run does not stop for them", of=name)
+        return warning(_listed(warnings), "no warning", "look at these cases; a run does not stop for them", of=name)
     how = "every case read" if full else "files there, not read (--full reads them)"
     return ok(f"{path}: {counts}; {how}", of=name)
 
