@@ -60,7 +60,7 @@ def _with_id(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 def _result(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument(
-        "--out", type=Path, default=Path("results"), help="parent of the result's folder, ID (default results)"
+        "--out", type=Path, default=Path("results"), help="the result is written to OUT/ID (default results)"
     )
     return parser
 

@@ -153,7 +153,7 @@ def make_loss(run: Run) -> Loss:
 
 
 def _bounded(volume: Volume, cache: Cache) -> Volume:
-    """The same volume with its voxels where the cache has room for them."""
+    """The same volume, its voxels kept in memory or in mapped files as the cache's limits allow."""
     if volume.label is None:
         return replace(volume, image=cache.hold({"image": volume.image})["image"])
     voxels = cache.hold({"image": volume.image, "label": volume.label})

@@ -28,7 +28,7 @@ class Permit(BaseModel):
 
     @property
     def states_limit(self) -> bool:
-        """Whether the file limits uploads: null is a decision, an absent line is none."""
+        """Whether the file states an upload limit: null is a decision, an absent line is none."""
         return "max_upload_bytes" in self.model_fields_set
 
     def admit(self, method: str, upload_bytes: int) -> None:
