@@ -168,7 +168,7 @@ class Workers:
 
     def _failed(self, experiment: Experiment, error: BaseException) -> None:
         if isinstance(error, BrokenProcessPool):
-            error = RuntimeError("another process killed a worker process, often for lack of memory: free some")
+            error = RuntimeError("a worker process was killed from outside, often for lack of memory: free some")
         self.failures[experiment] = error
         self._progress.failed(experiment, error)
 
