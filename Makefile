@@ -1,4 +1,4 @@
-# Everything a new user needs: make demo, make test. Python 3.11 or later and make; no GPU.
+# A new user needs make demo and make test. They require Python 3.11 or later, and no GPU.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,11 +24,11 @@ demo: $(INSTALLED)
 	@echo "  nvflare simulator jobs/flap_sam_phantom -w poc/simulator -n 3 -t 3"
 	@echo "  fedpeft methods --backbone sam_vit_b --classes 1"
 
-# FLARE's proof of concept: a server and three sites as processes of their own run one job and end; some minutes.
+# FLARE's proof of concept: a server and three sites, each in its own process, run one job and end; some minutes.
 poc: $(INSTALLED)
 	$(BIN)/python poc/run.py
 
-# Two workers, a file to each: much of the time is waiting for FLARE.
+# Two workers, each with a file at a time, since tests often wait for FLARE.
 TESTS := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED)
@@ -37,7 +37,7 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(TESTS) -m "slow or not slow"
 
-# Style, types, the order of the layers, and the committed jobs against their registry entries; half a minute.
+# Checks style, types, the order of the layers, and the committed jobs against their registry entries; half a minute.
 check: $(INSTALLED)
 	$(BIN)/ruff check custom poc tests
 	$(BIN)/ruff format --check custom poc tests
@@ -46,23 +46,24 @@ check: $(INSTALLED)
 
 check-all: check test-slow
 
-# Measurements beside a reference implementation, never part of the tests; they want a machine with nothing else to do.
+# Benchmarks against a reference implementation, which are not part of the tests; they need an otherwise idle machine.
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bench.py
 
-# Real tumours of four institutions, hours on 2 cores: make bench-lgg LGG=folder. The script's head says what it expects.
+# A study of tumours of four institutions, hours on 2 cores: make bench-lgg LGG=folder. The script's docstring has the
+# folder's layout.
 bench-lgg: $(INSTALLED)
 	$(BIN)/python tests/experiments/bench_lgg.py --source $(LGG) --out runs/lgg
 
-# Real skin lesions of three centres, hours on 2 cores: make bench-ham HAM=folder.
+# A study of skin lesions of three centres, hours on 2 cores: make bench-ham HAM=folder.
 bench-ham: $(INSTALLED)
 	$(BIN)/python tests/experiments/bench_ham10000.py --source $(HAM) --out runs/ham10000
 
-# What hospitals install, from the last commit, with its SHA-256.
+# The wheel that hospitals install, built from the last commit, with its SHA-256.
 wheel: $(INSTALLED)
 	PYTHON=$(BIN)/python admin/wheels.sh
 
-# Leaves data, runs and kits alone: nothing that took time to make is deleted.
+# Keeps data, runs and kits, which took time to make.
 clean:
 	rm -rf poc/state .pytest_cache .ruff_cache .mypy_cache .hypothesis build custom/fedpeft.egg-info
 	find custom poc tests -name __pycache__ -type d -prune -exec rm -rf {} +

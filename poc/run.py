@@ -1,10 +1,10 @@
-"""Run FLARE as several processes on this machine: a server, three sites, one job. No process stays.
+"""Run a job with FLARE as separate processes on this machine: a server and three sites. All of them end with it.
 
-    python poc/run.py                make poc
-    python poc/run.py --keep         FLARE runs on until Ctrl-C, for a look at its console
+    python poc/run.py                the same as make poc
+    python poc/run.py --keep         keeps FLARE running until Ctrl-C, to try its console
 
-Everything lies in one folder, even what FLARE would write into the home folder and /tmp, and the port is a free one, so
-another FLARE on this machine and its user's settings stay untouched. The exit status is 0 if the run truly finished.
+All files are in one folder, even those that FLARE would write into the home folder and /tmp, and the port is a free
+one. Another FLARE on this machine and its user's settings stay untouched. The exit status is 0 if the run finished.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from fedpeft.training.client.site_file import NAME
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent / "admin" / "project.yml"
-# The server listens at the address of its name: at this one it cannot be reached from elsewhere.
+# The server listens at the address of its name; this one cannot be reached from other machines.
 SERVER, SITES, LEAD = "localhost", ("site-1", "site-2", "site-3"), "lead@example.org"
 KITS, HOME, TMP, LOG = Path("workspace", "fedpeft", "prod_00"), "home", "tmp", "nvflare.log"
 JOB = JOBS["flap_sam_phantom"]
@@ -45,12 +45,12 @@ START_SECONDS, LOOK = 180, 1.0
 
 
 def main() -> int:
-    """Start, run, stop; returns the exit status."""
+    """Start FLARE, run the job, stop FLARE; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=4, help="rounds of the job (default 4)")
-    parser.add_argument("--data", type=Path, help=f"phantoms of {', '.join(SITES)} (default: made by this command)")
-    parser.add_argument("--state", type=Path, default=HERE / "state" / "flare", help="folder for everything")
-    parser.add_argument("--minutes", type=int, default=30, help="limit for start and job together (default 30)")
+    parser.add_argument("--data", type=Path, help=f"phantoms of {', '.join(SITES)} (default: new ones)")
+    parser.add_argument("--state", type=Path, default=HERE / "state" / "flare", help="folder for all files")
+    parser.add_argument("--minutes", type=int, default=30, help="time limit of start and job (default 30)")
     parser.add_argument("--keep", action="store_true", help="keep FLARE running after the job, until Ctrl-C")
     args = parser.parse_args()
     state = args.state.absolute()
@@ -72,7 +72,7 @@ def main() -> int:
 
 @contextmanager
 def federation(state: Path, data: Path | None) -> Iterator[None]:
-    """FLARE's proof of concept while the block runs.
+    """Run FLARE's proof of concept during the block.
 
     Raises:
         RuntimeError: the folder is in use, or FLARE did not start.
@@ -89,14 +89,14 @@ def federation(state: Path, data: Path | None) -> Iterator[None]:
         finally:
             for number in STOPS:
                 signal.signal(number, signal.SIG_IGN)
-            # FLARE's scripts end their processes by SIGKILL too, and our policy lets nobody stop a site from elsewhere.
+            # Killed, as by FLARE's own scripts, since the policy lets nobody stop a site remotely.
             end_simulation(state)
             shutil.rmtree(state / TMP, ignore_errors=True)
 
 
 def start(state: Path, data: Path | None) -> None:
     """Prepare and start FLARE's proof of concept, with the policy that admin/project.yml gives to every kit."""
-    # An earlier start may have been killed.
+    # Ends what a killed earlier start left behind.
     end_simulation(state)
     for name in (HOME, TMP, "workspace", "result"):
         shutil.rmtree(state / name, ignore_errors=True)
@@ -117,7 +117,7 @@ def start(state: Path, data: Path | None) -> None:
 
 
 def project(port: int) -> dict[str, Any]:
-    """admin/project.yml with this machine's names and port, and no wheel: the installed package runs."""
+    """admin/project.yml with this machine's names and port, and without a wheel, since the installed package runs."""
     plan = yaml.safe_load(PROJECT.read_text())
     (server,) = (part for part in plan["participants"] if part["type"] == "server")
     server |= {"name": SERVER, "fed_learn_port": port}
@@ -129,10 +129,10 @@ def project(port: int) -> dict[str, Any]:
 
 
 def nvflare(state: Path, *arguments: str) -> None:
-    """FLARE's command; all processes that it starts carry our mark.
+    """Run FLARE's command; its processes carry the environment variable by which they are ended.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: the command failed.
     """
     with (state / LOG).open("a") as log:
         done = subprocess.run(
@@ -152,7 +152,7 @@ def train(state: Path, rounds: int) -> None:
     """Submit the job as the lead, follow it, fetch its result.
 
     Raises:
-        RuntimeError: the job did not truly finish.
+        RuntimeError: the run did not finish.
     """
     job = write(replace(JOB, run=JOB.run.with_(rounds=rounds)), state / "jobs")
     with AdminSession(state / KITS / LEAD) as session:
@@ -163,7 +163,7 @@ def train(state: Path, rounds: int) -> None:
 
 
 def wait(state: Path) -> None:
-    """Say how to look around, and wait for Ctrl-C."""
+    """Print how to start the lead's console, and wait for Ctrl-C."""
     python, kit = Path(sys.executable).parent, state / KITS / LEAD
     _say(f"the lead's console: HOME={state / HOME} PATH={python}:$PATH {kit}/startup/fl_admin.sh; Ctrl-C stops FLARE")
     with suppress(SystemExit):
@@ -171,7 +171,7 @@ def wait(state: Path) -> None:
 
 
 def _move_in(state: Path) -> None:
-    """Set an environment of our own, for FLARE's processes and for its API in this one."""
+    """Set the environment of FLARE's processes, and of its API in this one, so that all files stay in ``state``."""
     for name in [name for name in os.environ if name.startswith("NVFL")]:
         del os.environ[name]
     os.environ |= {
@@ -207,7 +207,7 @@ def _say(line: str) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """End by SystemExit: FLARE's API would take an Exception for a lost connection and try again."""
+    """Raise SystemExit, since FLARE's API would take an Exception for a lost connection and try again."""
     raise SystemExit("the limit of --minutes is reached" if number == signal.SIGALRM else 128 + number)
 
 

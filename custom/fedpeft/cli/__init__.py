@@ -1,1 +1,1 @@
-"""The command ``fedpeft``: one short file a subcommand."""
+"""The command ``fedpeft``, with a module for each subcommand."""

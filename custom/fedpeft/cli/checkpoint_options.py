@@ -1,4 +1,4 @@
-"""Where a backbone's weights are, for commands outside of a FLARE site."""
+"""The options that name a backbone's weights, for commands outside of a FLARE site."""
 
 import argparse
 from pathlib import Path
@@ -8,12 +8,12 @@ from fedpeft.study.apply.checkpoint import find_checkpoint
 
 
 def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
-    """Where a backbone's weights are, for commands outside of a FLARE site."""
+    """Add --checkpoint and --site, of which one may be given."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--checkpoint", type=Path, help="file with the backbone's published weights")
     group.add_argument("--site", type=Path, help="site file that names the checkpoint")
 
 
 def checkpoint_of(run: Run, args: argparse.Namespace) -> Path | None:
-    """The weights that a run starts from, as the options say; see ``find_checkpoint``."""
+    """The file of the weights that a run starts from, see ``find_checkpoint``."""
     return find_checkpoint(run, args.checkpoint, args.site)

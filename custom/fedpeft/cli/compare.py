@@ -26,7 +26,7 @@ from fedpeft.study.results.table import Table, table
 from fedpeft.study.run.compare import Report
 from fedpeft.study.run.progress import Progress
 
-# Options of a run that a comparison takes in a form of its own.
+# Fields of a run for which this command has options of its own.
 VARIED = ("rank", "learning_rate", "base_learning_rate")
 
 
@@ -38,23 +38,23 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
         help_,
         "fedpeft compare --data data/phantom --methods flap_sam --settings local,federated --out runs/phantom\n"
         "  fedpeft compare --data data/phantom --ablation rank --seed 0,1,2 --out runs/ranks\n\n"
-        "Started again with the same --out it goes on where it was: what has finished is not repeated, also when\n"
-        "methods, ranks, settings or seeds are added.",
+        "Started again with the same --out, it continues and does not repeat what has finished, also with more\n"
+        "methods, ranks, settings or seeds.",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of <site>/datalist.json")
     parser.add_argument("--out", type=Path, required=True, help="folder for runs, tables and plots")
-    parser.add_argument("--methods", type=method_list, help="comma-separated; default that of the data set's job")
-    parser.add_argument("--settings", type=_settings, help=f"comma-separated, default {','.join(SETTINGS)}")
-    parser.add_argument("--seed", type=_numbers(0), default=[0], help="one seed, or several by commas; default 0")
+    parser.add_argument("--methods", type=method_list, help="comma-separated (default: that of the data set's job)")
+    parser.add_argument("--settings", type=_settings, help=f"comma-separated; default {','.join(SETTINGS)}")
+    parser.add_argument("--seed", type=_numbers(0), default=[0], help="seeds, comma-separated (default 0)")
     ranks = parser.add_mutually_exclusive_group()
-    ranks.add_argument("--ranks", type=_numbers(1), help="adapter ranks, comma-separated; default each method's own")
-    ranks.add_argument("--rank", type=_numbers(1), dest="ranks", help="the same with one rank")
+    ranks.add_argument("--ranks", type=_numbers(1), help="adapter ranks, comma-separated (default: each method's)")
+    ranks.add_argument("--rank", type=_numbers(1), dest="ranks", help="the same as --ranks")
     parser.add_argument(
         "--learning-rate",
         type=_rates,
         metavar="RATE | METHOD=RATE,...",
-        help="peak learning rate: of adapters, other methods scale it by a factor of their own; "
-        "or of the named methods alone",
+        help="peak learning rate of adapters, which other methods multiply by their own factor; "
+        "or rates of single methods",
     )
     parser.add_argument(
         "--ablation", choices=ABLATIONS, help=_notes("defaults for methods, ranks and settings", ABLATIONS)
@@ -64,8 +64,10 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
         choices=RECIPES,
         help=_notes("defaults for how to train, instead of the recipe of the data set's job", RECIPES),
     )
-    parser.add_argument("--split", choices=("test", "validation"), default="test", help="cases of the table")
-    parser.add_argument("--minutes", type=float, default=600, help="limit for one run of the simulator (default 600)")
+    parser.add_argument(
+        "--split", choices=("test", "validation"), default="test", help="split whose cases are tested (default test)"
+    )
+    parser.add_argument("--minutes", type=float, default=600, help="time limit of a simulator run (default 600)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda:<index>")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_run_options(parser, VARIED)
@@ -74,7 +76,7 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, print the table, name the files."""
+    """Compare, print the table and the names of the files."""
     runs, settings = _runs(args)
     checkpoint = checkpoint_of(runs[0], args)
     plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split)
@@ -93,10 +95,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(found: Table) -> None:
-    """Print the table; what holds for a whole method is printed below it, so that 80 columns are enough."""
+    """Print the table; sizes of a method are printed below it, so that 80 columns suffice."""
     shown = rich.table.Table()
     for index, column in enumerate(found.columns[: -found.once]):
-        # Names and the sites' scores stay whole; settings and the average may be broken between words.
+        # Only settings and the average may be broken between words.
         whole = column not in ("setting", "Average")
         shown.add_column(column, justify="left" if index < 2 else "right", no_wrap=whole)
     for block in found.blocks:
@@ -120,7 +122,7 @@ def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
     ranks = args.ranks or (ablation.ranks if ablation else ())
     rates: dict[str, float] = {}
     if isinstance(args.learning_rate, float):
-        # A recipe in which every method has the same rate keeps that; else each method derives its own.
+        # In a recipe with one rate for all methods, the option replaces it; else each method derives its own.
         alike = fields.get("learning_rate") is not None
         fields |= {"learning_rate" if alike else "base_learning_rate": args.learning_rate}
     elif args.learning_rate:
@@ -131,7 +133,7 @@ def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
 
 
 class _Line:
-    """The progress line of a terminal, which asks for it again and again, so that its times go on between events."""
+    """The progress line on a terminal, rendered repeatedly so that its times advance between events."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
@@ -146,7 +148,7 @@ class _Line:
 
 @contextmanager
 def _shown(stream: TextIO) -> Iterator[Report]:
-    """Give a function that shows progress: one rewritten line on a terminal, else a line for each event."""
+    """Yield a function that shows progress: one rewritten line on a terminal, else a line for each event."""
     if not stream.isatty():
         yield lambda progress, event: print(f"{progress.line()} | {event}", file=stream, flush=True)
         return

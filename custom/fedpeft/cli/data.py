@@ -22,7 +22,7 @@ PARTITION_PLOT = "partition.png"
 PHANTOM = """example:
   fedpeft data phantom --out data/phantom --sites 3 --seed 0 --register
 """
-CHECK = """Exits with 1 if there is any fault; warnings do not count.
+CHECK = """The exit status is 1 if there is a fault; warnings do not count.
 
 example:
   fedpeft data check data/phantom
@@ -30,7 +30,7 @@ example:
 
 
 def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
-    """Add ``data`` and its subcommands to the main parser's subparsers; returns its parser."""
+    """Add ``data`` and its subcommands to the main parser's subparsers; return its parser."""
     parser = subparsers.add_parser(
         "data",
         help=help_,
@@ -39,25 +39,29 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="data_command", required=True, metavar="phantom|prepare|check")
-    phantom = prepare.add_command(commands, "phantom", "synthetic multi-site NIfTI, deterministic", PHANTOM)
-    phantom.add_argument("--out", type=Path, required=True, help="folder to make; an earlier phantom is replaced")
+    phantom = prepare.add_command(commands, "phantom", "write synthetic NIfTI data of several sites", PHANTOM)
+    phantom.add_argument(
+        "--out", type=Path, required=True, help="folder to write; an earlier phantom there is replaced"
+    )
     phantom.add_argument("--sites", type=int, default=3, help="number of sites (default 3)")
-    phantom.add_argument("--seed", type=int, default=0, help="default 0")
+    phantom.add_argument("--seed", type=int, default=0, help="seed of the data (default 0)")
     _add_register(phantom)
     for source in prepare.add_parser(commands):
-        source.add_argument("--out", type=Path, required=True, help="folder to make")
+        source.add_argument("--out", type=Path, required=True, help="folder to write")
         _add_register(source)
-    checked = prepare.add_command(commands, "check", "geometry, labels, intensities and counts of every site", CHECK)
+    checked = prepare.add_command(
+        commands, "check", "check geometry, labels, intensities and counts of every site", CHECK
+    )
     checked.add_argument("dir", type=Path, metavar="DIR", help="folder of <site>/datalist.json")
     checked.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the subcommand; returns the exit status.
+    """Run the subcommand; return the exit status.
 
     Raises:
-        ValueError, OSError: with everything a person needs to repair the input.
+        ValueError, OSError: the input is faulty; the message says how to repair it.
     """
     return {"phantom": _phantom, "prepare": _prepare, "check": _check}[args.data_command](args)
 
@@ -69,7 +73,7 @@ def _add_register(parser: argparse.ArgumentParser) -> None:
         type=Path,
         const=Path(WORKSPACE),
         metavar="WORKSPACE",
-        help=f"enter the folder in the site file of a FLARE workspace (default {WORKSPACE})",
+        help=f"enter the folder in the site file of a FLARE workspace (without a value: {WORKSPACE})",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -79,7 +83,7 @@ def _phantom(args: argparse.Namespace) -> int:
 
 
 def _partition_plot(sites: Sequence[Site], file: Path) -> str:
-    """Plot who has which classes; returns a line for people."""
+    """Plot the sites' classes; return a line for people."""
     if not can_plot():
         return NO_PLOTS
     from fedpeft.study.plots.partition import plot_partition

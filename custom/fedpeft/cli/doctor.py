@@ -1,4 +1,4 @@
-"""``fedpeft doctor``: whether this machine can take part, and what to do if it cannot."""
+"""``fedpeft doctor``: check whether this machine can take part in a federation, and print remedies."""
 
 import argparse
 import json
@@ -28,17 +28,21 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
         "--name site-1 --full",
     )
     parser.add_argument("--site", type=Path, help="site file (default: the kit's)")
-    parser.add_argument("--kit", type=Path, help="folder that holds startup/ and local/ (default: the site file's)")
-    parser.add_argument("--name", help="the site's name, which replaces {site} (default: the kit's)")
+    parser.add_argument("--kit", type=Path, help="folder with startup/ and local/ (default: the site file's)")
+    parser.add_argument("--name", help="site's name, which replaces {site} (default: the kit's)")
     parser.add_argument("--full", action="store_true", help="read every case of the data sets, which takes a while")
-    parser.add_argument("--gpu-memory", type=float, metavar="GIB", help="free GPU memory that your jobs need")
-    parser.add_argument("--disk", type=float, metavar="GIB", default=Needs.disk_gib, help="free space (default 5)")
+    parser.add_argument(
+        "--gpu-memory", type=float, metavar="GIB", help="required free GPU memory (default: by backbone)"
+    )
+    parser.add_argument(
+        "--disk", type=float, metavar="GIB", default=Needs.disk_gib, help="required free space (default 5)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make every check that is for this machine; returns 1 if one finds a fault."""
+    """Run the checks for this machine; return 1 if one finds a fault."""
     needs = Needs(gpu_gib=args.gpu_memory, disk_gib=args.disk, full=args.full)
     with Console(stderr=True).status("examining"):
         findings = examine(subject_of(args.site, args.kit, args.name, needs))
@@ -50,13 +54,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(findings: Sequence[Finding]) -> None:
-    """Print the table, and the remedies under it."""
+    """Print a table of the findings, and the remedies below it."""
     table = Table()
     for name in ("check", "state", "found", "expected"):
         table.add_column(name, overflow="fold")
     for item in findings:
         style = STYLES[item.state]
-        # Text, since rich would take brackets in a path for its own marks.
+        # As Text, since rich would read brackets in a path as markup.
         table.add_row(item.check, Text(item.state, style), Text(item.found), Text(item.expected))
     print_wide(table)
     for item in findings:

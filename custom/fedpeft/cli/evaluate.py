@@ -1,4 +1,4 @@
-"""``fedpeft evaluate``: score a finished run's model on any folder of sites."""
+"""``fedpeft evaluate``: score a finished run's model on a folder of sites."""
 
 import argparse
 from pathlib import Path
@@ -21,9 +21,9 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--run", type=Path, required=True, dest="folder", help="run folder, or a parent of one")
     parser.add_argument("--data", type=Path, required=True, help="folder of <site>/datalist.json")
-    parser.add_argument("--split", choices=SPLITS, default="test", help="default test")
-    parser.add_argument("--out", type=Path, help="where evaluation.json and .csv go (default: the run folder)")
-    parser.add_argument("--best", action="store_true", help="the best validated round instead of the last one")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="split whose cases are scored (default test)")
+    parser.add_argument("--out", type=Path, help="folder for evaluation.json and .csv (default: the run folder)")
+    parser.add_argument("--best", action="store_true", help="use the best validated model instead of the last one")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_checkpoint_options(parser)
     return parser

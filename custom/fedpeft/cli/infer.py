@@ -1,4 +1,4 @@
-"""``fedpeft infer``: a NIfTI volume in, a mask on the same grid out; a JPEG or PNG image in, its class out."""
+"""``fedpeft infer``: apply a run's model to a NIfTI volume or to a JPEG or PNG image."""
 
 import argparse
 import json
@@ -22,15 +22,17 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--run", type=Path, required=True, dest="folder", help="run folder, or a parent of one")
     parser.add_argument("--image", type=Path, required=True, help="NIfTI volume, or JPEG or PNG")
-    parser.add_argument("--out", type=Path, required=True, help="mask to write, .nii or .nii.gz; or .json for a class")
-    parser.add_argument("--best", action="store_true", help="the best validated round instead of the last one")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="file to write: a mask as .nii or .nii.gz, a class as .json"
+    )
+    parser.add_argument("--best", action="store_true", help="use the best validated model instead of the last one")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_checkpoint_options(parser)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the prediction and print a sentence about it."""
+    """Write the prediction and print it as a sentence or as JSON."""
     if args.out.exists() and args.out.samefile(args.image):
         raise ValueError(f"--out {args.out} is the image itself; give the result a file of its own")
     folder = find_run(args.folder)

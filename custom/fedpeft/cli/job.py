@@ -1,4 +1,4 @@
-"""``fedpeft job``: list and render FLARE jobs; ``job_server`` has the other half, jobs at a server."""
+"""``fedpeft job``: list and render FLARE jobs; ``job_server`` has the subcommands for jobs at a server."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ from fedpeft.config.methods import METHODS
 from fedpeft.config.run import RunConfig
 from fedpeft.study.plan.rendering import render_job
 
-# Options of ``render`` that are fields of a run, beside those that several commands share.
+# Fields of a run that are options of ``render``, besides those that several commands share.
 CHANGES = ("method", "dataset", "labels", "classes", "seed")
 
 
@@ -22,7 +22,7 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     """Add the subcommand and its own subcommands."""
     parser = subparser(subparsers, "job", help_, "fedpeft job list")
     commands = parser.add_subparsers(dest="job_command", required=True)
-    listing = subparser(commands, "list", "list the jobs that come with the package", "fedpeft job list --json")
+    listing = subparser(commands, "list", "list the jobs that the package ships", "fedpeft job list --json")
     listing.add_argument("--json", action="store_true", help="print JSON")
     subparser(
         commands, "schema", "print the JSON schema of a run: every field, its help, range and default",
@@ -31,21 +31,23 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     rendering = subparser(
         commands,
         "render",
-        "write a job's folder, as it is or with changes",
+        "write the folder of a shipped job, unchanged or with changes",
         "fedpeft job render flap_sam_folder --labels kidney,tumour --rounds 50 --name flap_sam_kidneys --out jobs",
     )
-    rendering.add_argument("job", nargs="?", choices=sorted(JOBS), help="job to start from (default: all, unchanged)")
+    rendering.add_argument("job", nargs="?", choices=sorted(JOBS), help="job to start from (default: all jobs)")
     rendering.add_argument("--out", type=Path, default=Path("jobs"), help="parent folder (default jobs)")
-    rendering.add_argument("--name", help="name of the rendered job; needed as soon as anything is changed")
+    rendering.add_argument("--name", help="name of the rendered job; required with any change")
     rendering.add_argument("--method", choices=sorted(METHODS), metavar="METHOD", help="see fedpeft methods")
-    rendering.add_argument("--dataset", help="data set, as the site files call it")
+    rendering.add_argument("--dataset", help="name of the data set in the site files")
     names = rendering.add_mutually_exclusive_group()
-    names.add_argument("--labels", type=lambda text: tuple(text.split(",")), help="names of the classes, from 1 on")
-    names.add_argument("--classes", type=int, help="number of classes, where sites may name them as they like")
+    names.add_argument(
+        "--labels", type=lambda text: tuple(text.split(",")), help="names of the classes, comma-separated"
+    )
+    names.add_argument("--classes", type=int, help="number of classes, if each site may choose their names")
     rendering.add_argument("--seed", type=int, help="seed of the run")
-    rendering.add_argument("--min-sites", type=int, help="accepted results that a round needs")
-    rendering.add_argument("--gpus", type=int, default=0, help="GPUs that FLARE reserves at a site: 0 or 1")
-    rendering.add_argument("--gpu-memory", type=float, default=0.0, help="GiB that it reserves of each, at --gpu-sites")
+    rendering.add_argument("--min-sites", type=int, help="number of accepted results that a round needs")
+    rendering.add_argument("--gpus", type=int, default=0, help="GPUs that FLARE reserves at a site, 0 or 1 (default 0)")
+    rendering.add_argument("--gpu-memory", type=float, default=0.0, help="GiB that FLARE reserves of each GPU")
     rendering.add_argument(
         "--gpu-sites", type=lambda text: tuple(text.split(",")), default=(), help="sites with GPUs (default: all sites)"
     )
@@ -56,10 +58,10 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the subcommand; returns the exit status."""
+    """Run the subcommand; return the exit status."""
     if args.job_command in OWN:
         return OWN[args.job_command](args)
-    from fedpeft.cli import job_server  # with torch and FLARE, for which the others need not wait
+    from fedpeft.cli import job_server  # imports torch and FLARE, which the other subcommands do not need
 
     return job_server.run(args)
 

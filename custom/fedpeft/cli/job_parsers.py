@@ -1,4 +1,4 @@
-"""The options of ``fedpeft job submit|watch|log|abort|download``, in a module that imports no FLARE."""
+"""The options of ``fedpeft job submit|watch|log|abort|download``, in a module that does not import FLARE."""
 
 import argparse
 from pathlib import Path
@@ -15,11 +15,11 @@ def add_server_parsers(commands: Any) -> None:
     submitting = _parser(
         commands,
         "submit",
-        "submit a job, and follow it if asked to",
+        "submit a job to the server",
         f"fedpeft job submit flap_sam_folder {KIT} --watch",
     )
-    submitting.add_argument("job", help="folder of a job, or name of a shipped one, see fedpeft job list")
-    submitting.add_argument("--watch", action="store_true", help="follow it, then fetch the result")
+    submitting.add_argument("job", help="folder of a job, or name of a shipped job (fedpeft job list)")
+    submitting.add_argument("--watch", action="store_true", help="follow the job, then fetch the result")
     _followed(_result(submitting))
     _followed(
         _result(
@@ -27,7 +27,7 @@ def add_server_parsers(commands: Any) -> None:
                 _parser(
                     commands,
                     "watch",
-                    "follow a job to its end, then fetch the result; fails where the run did not finish",
+                    "follow a job to its end, then fetch the result; fail if the run did not finish",
                     f"fedpeft job watch ID {KIT}",
                 )
             )
@@ -49,19 +49,21 @@ def add_server_parsers(commands: Any) -> None:
 
 def _parser(commands: Any, name: str, help_: str, example: str) -> argparse.ArgumentParser:
     parser = subparser(commands, name, help_, example)
-    parser.add_argument("--kit", type=Path, required=True, help="kit of the person who asks; holds startup/ and local/")
+    parser.add_argument("--kit", type=Path, required=True, help="your kit, the folder with startup/ and local/")
     return parser
 
 
 def _with_id(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("id", help="the job's id, as job submit prints it")
+    parser.add_argument("id", help="the job's id, which job submit prints")
     return parser
 
 
 def _result(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("--out", type=Path, default=Path("results"), help="the result goes to OUT/ID (default results)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results"), help="the result is written to OUT/ID (default results)"
+    )
     return parser
 
 
 def _followed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--every", type=float, default=EVERY, help="seconds between looks (default 5)")
+    parser.add_argument("--every", type=float, default=EVERY, help="seconds between two requests (default 5)")

@@ -1,4 +1,4 @@
-"""``fedpeft job submit|watch|log|abort|download``: send jobs to a server and follow them; needs a person's kit."""
+"""``fedpeft job submit|watch|log|abort|download``: submit jobs to a server and follow them, with a person's kit."""
 
 import argparse
 import shlex
@@ -12,7 +12,7 @@ from fedpeft.flare.rendering import write
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the subcommand; returns the exit status."""
+    """Run the subcommand; return the exit status."""
     with AdminSession(args.kit) as session:
         return COMMANDS[args.job_command](session, args)
 
@@ -45,7 +45,7 @@ def _download(session: AdminSession, args: argparse.Namespace) -> int:
 
 
 def _fetch(session: AdminSession, job: str, args: argparse.Namespace) -> int:
-    """Fetch the result; fails where the run did not finish."""
+    """Fetch the result; raise RuntimeError if the run did not finish."""
     result = finished_run(session, job, args.out)
     status = session.meta(job)["status"]
     if status != COMPLETED:
@@ -70,10 +70,10 @@ COMMANDS = {"submit": _submit, "watch": _watch, "log": _log, "abort": _abort, "d
 
 
 def _folder(job: str, folder: Path) -> Path:
-    """A job's folder, written below ``folder`` if it is the name of a shipped one.
+    """The folder of ``job``, which is written below ``folder`` if ``job`` is the name of a shipped job.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: ``job`` is neither a folder nor a name.
     """
     if (Path(job) / "meta.json").is_file():
         return Path(job)

@@ -6,22 +6,22 @@ from importlib import import_module
 
 from fedpeft import __version__
 
-# Subcommand -> its line of help. Only the one that is asked for is imported: torch, MONAI and FLARE take seconds.
+# Subcommand -> its help. Only the requested one is imported, since torch, MONAI and FLARE take seconds.
 COMMANDS = {
-    "methods": "list the methods with trainable and total parameters and bytes a round",
+    "methods": "list the methods with their parameters and bytes a round",
     "data": "make, prepare and check folders of sites",
     "job": "list, render, submit and follow FLARE jobs",
-    "compare": "train methods in several settings on a folder of sites, test every model everywhere",
-    "evaluate": "a finished run's model on a folder of sites: its score per case, site and class",
-    "infer": "apply a run's model to one image: a mask on a volume's own grid, or the class of a JPEG or PNG",
-    "doctor": "can this machine take part? a hospital's, the server or an admin's",
+    "compare": "train methods in several settings on a folder of sites, and test every model at every site",
+    "evaluate": "score a finished run's model on a folder of sites, per case, site and class",
+    "infer": "apply a run's model to one image: write the mask of a volume, or the class of a JPEG or PNG",
+    "doctor": "check whether this machine can take part: a hospital's, the server or an admin's",
 }
-# What a user can mend by reading the message; anything else is a defect and shows its traceback.
+# Errors that a user can repair with the message's help; any other is a defect and shows its traceback.
 EXPECTED = (ValueError, OSError, RuntimeError)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one subcommand; the exit code is 0 only if it did what it was asked."""
+    """Run one subcommand; return the exit status, which is 0 only on success."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="fedpeft", description="Federated parameter-efficient fine-tuning of foundation models on NVIDIA FLARE."

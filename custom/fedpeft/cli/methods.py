@@ -1,4 +1,4 @@
-"""``fedpeft methods``: list what each method trains, and what it sends in a round."""
+"""``fedpeft methods``: list the parameters that each method trains, and the bytes that it sends in a round."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ from fedpeft.tasks.registry import task_of
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts of one method for one task: parameters, and one site's upload of a round in float32 without headers."""
+    """A method's parameters for a task, and the bytes of one site's update in float32 without headers."""
 
     name: str
     task: str
@@ -35,16 +35,18 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
         help_,
         "fedpeft methods --backbone sam_vit_b --classes 2\n  fedpeft methods --task classification",
     )
-    parser.add_argument("--task", choices=sorted(TASKS), help="only methods of this task")
-    parser.add_argument("--classes", type=int, help="classes, background not counted (default 1; classification 8)")
-    parser.add_argument("--backbone", choices=sorted(BACKBONES), help="default sam_vit_b; classification vit_b16")
+    parser.add_argument("--task", choices=sorted(TASKS), help="list only methods of this task")
+    parser.add_argument("--classes", type=int, help="classes without background (default 1; classification 8)")
+    parser.add_argument(
+        "--backbone", choices=sorted(BACKBONES), help="backbone (default sam_vit_b; classification vit_b16)"
+    )
     add_run_options(parser, without={"backbone", *SECTION_OF})
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table for each task; no checkpoint is needed, since names and shapes are enough."""
+    """Print a table for each task, from names and shapes alone: no checkpoint is needed."""
     tasks = [name for name in ([args.task] if args.task else TASKS) if _asked(name, args)]
     if not tasks:
         raise ValueError(f"--backbone {args.backbone} serves {', '.join(BACKBONES[args.backbone].tasks)} alone")
@@ -59,14 +61,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _asked(name: str, args: argparse.Namespace) -> bool:
-    """Whether a task's methods are listed: a list of all tasks leaves out what backbone or classes do not fit."""
+    """Whether a task's methods are listed; a list of all tasks leaves out those that backbone or classes do not fit."""
     task = TASKS[name]
     enough = (args.classes or task.classes) + task.background > 1
     return name in BACKBONES[args.backbone or task.backbone].tasks and (enough or args.task is not None)
 
 
 def _counted_methods(name: str, args: argparse.Namespace) -> tuple[list[tuple[Run, Counts]], list[str]]:
-    """Count every method of a task; returns the counts, and the reasons why some methods are missing."""
+    """Count every method of a task; return the counts, and the reasons why some methods are left out."""
     task = TASKS[name]
     backbone, classes = args.backbone or task.backbone, args.classes or task.classes
     methods, left_out = [], []
@@ -106,13 +108,13 @@ def _print(name: str, methods: list[tuple[Run, Counts]]) -> None:
 
 
 def _on(run: Run) -> list[str]:
-    """What the row becomes on the backbone: rank of its adapters, input side, and what only some rows have."""
+    """Columns that depend on the backbone: rank of the adapters, image size, and notes on single methods."""
     more = task_of(run).notes(run)
     more += [f"{value} {name}" for name, value in (("prompts", run.option("prompts")), ("blocks", run.blocks)) if value]
     return [str(run.option("rank") or ""), str(run.model.image_size), ", ".join(more)]
 
 
 def counted(run: Run) -> Counts:
-    """Count what a run trains and sends."""
+    """Count the parameters that a run trains and the bytes that a site sends."""
     trainable, total = counts(run)
     return Counts(run.model.method, run.task.name, trainable, total, 4 * exchanged(run))

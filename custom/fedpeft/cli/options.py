@@ -1,4 +1,4 @@
-"""What several subcommands share: the form of their parsers, lists of methods, and tables for a terminal."""
+"""Parsers, lists of methods and tables that several subcommands share."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from fedpeft.config.methods import METHODS
 
 
 def subparser(subparsers: Any, name: str, help_: str, example: str) -> argparse.ArgumentParser:
-    """A subcommand's parser with an example under its help."""
+    """Add a subcommand's parser, with an example below its help."""
     return subparsers.add_parser(
         name,
         help=help_,
@@ -31,7 +31,7 @@ def method_list(text: str) -> list[str]:
 
 
 def print_table(columns: list[str], lines: list[list[str]], title: str = "") -> None:
-    """Print a table: first column left, others right; nothing is cut off where output is no terminal."""
+    """Print a table, the first column left-aligned and the others right-aligned."""
     table = Table(title=title or None)
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
@@ -41,5 +41,5 @@ def print_table(columns: list[str], lines: list[list[str]], title: str = "") -> 
 
 
 def print_wide(table: Table) -> None:
-    """Print a table, 160 characters wide where output is no terminal."""
+    """Print a table, 160 characters wide if the output is not a terminal."""
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160).print(table)

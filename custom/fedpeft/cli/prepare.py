@@ -1,4 +1,4 @@
-"""``fedpeft data prepare``: one subcommand for every registered source of data."""
+"""``fedpeft data prepare``: a subcommand for every registered source of data."""
 
 import argparse
 import signal
@@ -16,7 +16,7 @@ from fedpeft.config.datasets import dataset
 from fedpeft.data.prepare.staging import Prepared, Progress
 from fedpeft.data.sources.registry import SOURCES, Source
 
-ALL = """All files are read before anything is written, and every fault is listed. The splits are kept in split.csv.
+ALL = """All files are read before any is written, and all faults are listed. split.csv records the splits.
 
 examples:
   fedpeft data prepare folder --source scans --image ct.nii.gz --label seg.nii.gz --out data/mine --register
@@ -26,14 +26,14 @@ examples:
 
 
 def add_parser(subparsers: Any) -> list[argparse.ArgumentParser]:
-    """Add ``prepare`` with a subcommand for each source; returns their parsers."""
-    parser = add_command(subparsers, "prepare", "a real data set's own layout to one folder a site", ALL)
+    """Add ``prepare`` with a subcommand for each source; return the parsers of these."""
+    parser = add_command(subparsers, "prepare", "convert a data set from its own layout to a folder for each site", ALL)
     commands = parser.add_subparsers(dest="dataset", required=True, metavar="DATASET")
     return [_add_source(commands, source) for _, source in sorted(SOURCES.items())]
 
 
 def add_command(commands: Any, name: str, text: str, epilog: str) -> argparse.ArgumentParser:
-    """A subcommand's parser whose help ends in ``epilog`` as it is."""
+    """Add a subcommand's parser whose help ends with ``epilog``, line breaks included."""
     return commands.add_parser(
         name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -41,10 +41,10 @@ def add_command(commands: Any, name: str, text: str, epilog: str) -> argparse.Ar
 
 
 def prepare(args: argparse.Namespace) -> Prepared:
-    """Prepare what the arguments say; Ctrl-C and a request to terminate leave nothing behind.
+    """Prepare the data set of the arguments; Ctrl-C and SIGTERM leave no files behind.
 
     Raises:
-        ValueError, OSError: with everything a person needs to repair the source.
+        ValueError, OSError: the source is faulty; the message says how to repair it.
     """
     with _terminated_is_interrupted(), _bar() as progress:
         return SOURCES.find(args.dataset).prepare(args, progress)
@@ -62,7 +62,7 @@ def _add_source(commands: Any, source: Source) -> argparse.ArgumentParser:
 
 @contextmanager
 def _terminated_is_interrupted() -> Iterator[None]:
-    """A polite kill, as a batch system sends it, unwinds like Ctrl-C and removes what was half written."""
+    """Handle SIGTERM, which batch systems send, like Ctrl-C, so that half-written files are removed."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -76,7 +76,7 @@ def _terminated_is_interrupted() -> Iterator[None]:
 
 @contextmanager
 def _bar() -> Iterator[Progress]:
-    """A progress bar with the time that is left, on a terminal only, so that output can be kept or parsed."""
+    """A progress bar with the time left, shown on a terminal only, so that other output can be parsed."""
     columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     console = Console(stderr=True)
     with Bar(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:

@@ -1,4 +1,4 @@
-"""Command-line options of a run, made of the declarations of its fields: none is written here by hand."""
+"""Command-line options of a run, derived from the declarations of its fields."""
 
 import argparse
 import sys
@@ -12,26 +12,26 @@ from fedpeft.config.adapters import option_fields
 from fedpeft.config.migrate import RENAMED
 from fedpeft.config.sections import SECTION_OF, SECTIONS
 
-# The command takes these in another way: as arguments of its own, or from the data.
+# Fields that commands take from arguments of their own or from the data.
 OWN = ("method", "dataset", "classes", "labels", "options", "seed")
 
 
 def fields(without: Collection[str] = ()) -> dict[str, FieldInfo]:
-    """Field or option of a method -> its declaration, but for those that commands take in a form of their own."""
+    """Field of a run or option of a method -> its declaration, except ``OWN`` and ``without``."""
     found = {name: SECTIONS[section].model_fields[name] for name, section in SECTION_OF.items()}
     found |= {name: field for name, (_, field) in option_fields().items()}
     return {name: field for name, field in found.items() if name not in (*OWN, *without)}
 
 
 def add_run_options(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
-    """Add an option for every field of a run; those that are not given leave the run as it is.
+    """Add an option for every field of a run.
 
     Args:
-        parser: of a subcommand.
-        without: fields that the subcommand takes in another form.
+        parser: a subcommand's parser.
+        without: fields for which the subcommand has options of its own.
     """
     group = parser.add_argument_group(
-        "fields of the run", "What is not given keeps the value of the recipe or job, or else its default."
+        "fields of the run", "A field that is not given keeps the value of the recipe or job, or else its default."
     )
     for name, field in fields(without).items():
         group.add_argument(_flag(name), help=_help(field), **_form(field))
@@ -41,17 +41,17 @@ def add_run_options(parser: argparse.ArgumentParser, without: Collection[str] = 
 
 
 def given(args: argparse.Namespace, without: Collection[str] = ()) -> dict[str, Any]:
-    """Field of a run -> value, of the options that were given."""
+    """Field of a run -> value, for the options that were given."""
     return {name: value for name in fields(without) if (value := getattr(args, name, None)) is not None}
 
 
 class _Renamed(argparse.Action):
-    """An option under its old name: it works for one version, with a note."""
+    """An option under its old name, which works for one more version and prints a note."""
 
     def __call__(
         self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
     ) -> None:
-        """Set the field, and say what the option is called now."""
+        """Set the field, and print the option's new name."""
         print(f"note: {option_string} is called {_flag(self.dest)} now; the next version drops it", file=sys.stderr)
         setattr(namespace, self.dest, values)
 
@@ -67,7 +67,7 @@ def _help(field: FieldInfo) -> str:
 
 
 def _form(field: FieldInfo) -> dict[str, Any]:
-    """What argparse must know of a field's type."""
+    """The arguments of ``add_argument`` that depend on a field's type."""
     choices = _choices(field)
     if choices:
         return {"choices": choices}

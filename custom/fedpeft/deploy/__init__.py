@@ -1,1 +1,1 @@
-"""What server, hospitals and people run around FLARE: kits, limits of a site, continued runs, sessions, the doctor."""
+"""Deployment with FLARE: kits, a site's limits, restarts, continued runs, sessions of people, the doctor."""

@@ -1,9 +1,9 @@
-"""Continue a run in a further job when its job ends early; named in the server's ``local/resources.json``.
+"""Continue a run in another job when its job ends early; the server's ``local/resources.json`` names the component.
 
 FLARE leaves a job whose server was killed marked as running, and lets no site into a running job. This component starts
-the run's next job, a clone of the last one with the same signed content, when the server was killed, when a job died,
-and when a site waits to enter. It clones only jobs that this server had accepted; every site checks signature and
-rights again. The run ends after ``ATTEMPTS`` jobs without a finished round.
+the run's next job, a clone of the last one with the same signed content, when the server was killed, a job died, or a
+site waits to enter. It clones only jobs that this server had accepted, and every site checks signature and rights
+again. The run ends after ``ATTEMPTS`` jobs without a finished round.
 """
 
 import shutil
@@ -60,11 +60,11 @@ class Continuation(FLComponent):
         super().__init__()
         self.wait_seconds = wait_seconds
         self._lock = RLock()
-        # Scheduled job -> tokens of its clients. A client that is started anew has a new token.
+        # Scheduled job -> tokens of its clients. A restarted client has a new token.
         self._tokens: dict[str, set[str]] = {}
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Events of the server's main process; a job's own process fires none of these."""
+        """Handle events of the server's main process; a job's own process fires none of these."""
         handlers = {
             EventType.SYSTEM_START: self._started,
             EventType.BEFORE_CHECK_CLIENT_RESOURCES: self._scheduling,
@@ -78,7 +78,7 @@ class Continuation(FLComponent):
                 handlers[event_type](fl_ctx)
 
     def _started(self, fl_ctx: FLContext) -> None:
-        """Continue what was running when the server was killed."""
+        """Continue the runs whose jobs were running when the server was killed."""
         jobs, states = _jobs(fl_ctx), self._states(fl_ctx)
         states.forget_old(unless={job.job_id for job in jobs.get_jobs_by_status(ACTIVE, fl_ctx)})
         for job in jobs.get_jobs_by_status([RunStatus.DISPATCHED, RunStatus.RUNNING], fl_ctx):
@@ -91,14 +91,14 @@ class Continuation(FLComponent):
             self._archive(job, fl_ctx)
 
     def _archive(self, job: Job, fl_ctx: FLContext) -> None:
-        """Make a job's folder its result, as FLARE does when it sees a job end."""
+        """Store a job's folder as its result, as FLARE does when it sees a job end."""
         folder = Path(fl_ctx.get_engine().get_workspace().get_run_dir(job.job_id))
         if folder.is_dir():
             _jobs(fl_ctx).save_workspace(job.job_id, [str(folder)], fl_ctx)
             shutil.rmtree(folder)
 
     def _scheduling(self, fl_ctx: FLContext) -> None:
-        """Let a next job wait until the sites of the last round are there, and note who is."""
+        """Delay a run's next job until the sites of the last round are connected; record who is when it starts."""
         job = _jobs(fl_ctx).get_job(fl_ctx.get_prop(FLContextKey.CURRENT_JOB_ID), fl_ctx)
         state = self._state(job, fl_ctx)
         invited = set(fl_ctx.get_prop(FLContextKey.JOB_PARTICIPANTS))
@@ -114,7 +114,7 @@ class Continuation(FLComponent):
         self._tokens[job.job_id] = {client.token for client in clients}
 
     def _seen(self, fl_ctx: FLContext) -> None:
-        """A client that was not there when a job started waits for the run's next one."""
+        """Let a client that was not connected when a job started wait for the run's next job."""
         engine = fl_ctx.get_engine()
         for job_id, members in participants(engine).items():
             known, state = self._tokens.get(job_id), self._states(fl_ctx).of(job_id)
@@ -124,7 +124,7 @@ class Continuation(FLComponent):
                 known.add(client.token)
                 state.await_site()
                 self.log_info(fl_ctx, f"{client.name} enters the run of job {job_id} after this round")
-                # A site that was started anew has forgotten the job, and nobody else tells the job.
+                # A restarted site has forgotten the job, and FLARE does not tell the job.
                 if client.name in {member.name for member in members.values()}:
                     declare_lost(engine, job_id, client.name, "its client was started anew")
 
@@ -160,12 +160,12 @@ class Continuation(FLComponent):
         )
 
     def _state(self, job: Job, fl_ctx: FLContext) -> RunState:
-        """The run of a job that is about to start."""
+        """The run state of a job that is about to start."""
         states = self._states(fl_ctx)
         return states.of(job.job_id) or self._taken_up(job, fl_ctx) or states.begin(job.job_id)
 
     def _taken_up(self, job: Job, fl_ctx: FLContext) -> RunState | None:
-        """The run of a failed or aborted job that its submitter has cloned as this one; None for any other job."""
+        """The run state of the failed or aborted job that its submitter cloned as this one; None for other jobs."""
         jobs, claimed = _jobs(fl_ctx), job.meta.get(JobMetaKey.CLONED_FROM.value)
         state = self._states(fl_ctx).of(claimed)
         if state is None or state.jobs[-1]["job"] != claimed or claimed in self._tokens:
@@ -194,7 +194,7 @@ def _is_over(job: Job, state: RunState, said: str) -> bool:
     """Whether the next job would end for the same reason as this one."""
     idle = state.rounds_done == state.jobs[-1]["from_round"]
     aborted = job.meta[JobMetaKey.STATUS.value] == RunStatus.FINISHED_ABORTED.value
-    # A job that stops in good order, with enough sites and no round done, could not be built at a site.
+    # A job that stops without a fault and without a finished round, with enough sites, could not be built at a site.
     return aborted or said.startswith("failed") or idle and said.startswith("stopped")
 
 

@@ -1,10 +1,10 @@
-"""Follow a submitted job until its run ends, and judge whether the run truly finished.
+"""Follow a submitted job until its run ends, and check whether the run truly finished.
 
-FLARE's own status proves little: a job is COMPLETED with every round refused, ABNORMAL with every round done, and a run
-may go on in another job (``deploy/continuation.py``). run.json of the result says how the run ended.
+FLARE's status of a job proves little: COMPLETED may mean that every round was refused, ABNORMAL that every round was
+done, and a run may go on in another job (``deploy/continuation.py``). run.json of the result says how the run ended.
 
-A person's machine reaches the server through FLARE's admin API alone. Numbers come from ``show_stats`` and the job's
-record; the server's log is shown, line by line, and never interpreted.
+A person's machine reaches the server through FLARE's admin API alone. Progress comes from ``show_stats`` and the job's
+record; lines of the server's log are shown and not interpreted.
 """
 
 import time
@@ -24,7 +24,7 @@ REASONS = 5
 
 
 class Pace:
-    """The time that the remaining rounds will take, from the rounds that this follower has seen begin."""
+    """Estimates the time of the remaining rounds from the rounds that it has seen begin."""
 
     def __init__(self) -> None:
         self._seen: int | None = None
@@ -33,7 +33,7 @@ class Pace:
         self.left = ""
 
     def look(self, stats: dict[str, Any], now: float) -> bool:
-        """Take in a job's numbers at the time ``now``, in seconds; whether another round has begun."""
+        """Take a job's statistics at the time ``now``, in seconds; return whether another round has begun."""
         round_, looked = stats.get("current_round"), self._looked
         self._looked = True
         if round_ is None or round_ == self._seen:
@@ -43,13 +43,13 @@ class Pace:
             each = (now - self._first[1]) / max(1, round_ - self._first[0])
             self.left = f" | about {timedelta(seconds=round(each * (stats['num_rounds'] - round_)))} left"
         elif looked:
-            # The round that a follower meets at its first look has begun before.
+            # The round of the first look began before it, at an unknown time.
             self._first = round_, now
         return True
 
 
 def last_job(session: AdminSession, job: str) -> str:
-    """The last job of a job's run: the job itself if none continues it."""
+    """The last job of a job's run, which is the job itself if no other continues it."""
     while following := session.meta(job).get(CONTINUED_BY):
         job = following
     return job
@@ -61,15 +61,15 @@ def follow(session: AdminSession, job: str, report: Callable[[str], None], every
     Args:
         session: connection to the server.
         job: id of one of the run's jobs.
-        report: called with every new line for people: states of a job, who is at work, finished rounds.
-        every: seconds between looks.
+        report: called with every new line for people: a job's status, the sites at work, finished rounds.
+        every: seconds between two requests.
 
     Returns:
         The id of the run's last job.
     """
     while True:
         _follow_one(session, job, report, every)
-        # The server continues a run just after it has noted the end of its job.
+        # The server starts the next job just after it has recorded the end of the last one.
         time.sleep(every)
         following = session.meta(job).get(CONTINUED_BY)
         if following is None:
@@ -82,7 +82,7 @@ def finished_run(session: AdminSession, job: str, out: Path) -> RunFolder:
     """Fetch the result of a run's last job.
 
     Raises:
-        RuntimeError: the run did not finish; the message says how it ended, and why as far as the server knows.
+        RuntimeError: the run did not finish; the message says how it ended and, if the server knows, why.
     """
     meta = session.meta(job)
     folder = session.download(job, out)
@@ -112,7 +112,7 @@ def _follow_one(session: AdminSession, job: str, report: Callable[[str], None], 
     while True:
         status = session.meta(job)["status"]
         ended = status.startswith(ENDED)
-        # Once the rounds are over the job's process ends, and a question to it would be an error in the server's log.
+        # After the last round the job's process ends; a request to it would leave an error in the server's log.
         if status == "RUNNING" and stats.get("phase") != "_finished_":
             stats = session.stats(job) or stats
         if pace.look(stats, time.monotonic()) or ended:
@@ -125,14 +125,14 @@ def _follow_one(session: AdminSession, job: str, report: Callable[[str], None], 
 
 
 def lines_for_people(log: str) -> list[str]:
-    """The lines of a job's log that tell of rounds."""
+    """The lines of a job's log that report rounds, see ``flare/round_line.py``."""
     return [line.partition(MARK)[2].strip() for line in log.splitlines() if MARK in line]
 
 
 def _at_work(stats: dict[str, Any], left: str) -> str:
-    """The text ", round 3/10: train at hospital-1 | about 0:02:00 left"; the run's last task belongs to no round."""
+    """Text such as ", round 3/10: train at hospital-1 | about 0:02:00 left"; the final validation has no round."""
     round_, rounds = stats.get("current_round"), stats.get("num_rounds")
-    # A task that no site has fetched yet stands there without sites.
+    # A task that no site has fetched yet has an empty list of sites.
     at_work = {task: sorted(sites) for task, sites in stats.get("tasks", {}).items() if sites}
     tasks = "; ".join(f"{task} at {', '.join(sites)}" for task, sites in at_work.items())
     if round_ is None or not tasks:
@@ -141,7 +141,7 @@ def _at_work(stats: dict[str, Any], left: str) -> str:
 
 
 def _why(session: AdminSession, meta: dict[str, Any], job: str) -> str:
-    """How FLARE ended the job, who refused it, and the last errors of the server's log."""
+    """FLARE's status of the job, the sites that refused it, and the last errors of the server's log."""
     refused = [text for text in meta.get("job_deploy_detail", []) if not text.endswith(": OK")]
     errors = [line for line in session.log(job).splitlines() if " - ERROR - " in line][-REASONS:]
     return "; ".join((meta["status"], *refused, *(line.split(" - ERROR - ", 1)[1] for line in errors)))

@@ -1,9 +1,9 @@
-"""Start a site's job process again when a signal ended it, so that one site's lack of memory fails no other site.
+"""Restart a site's job process when a signal ended it, so that a site that runs out of memory stops no other site.
 
-With FLARE 2.9's own launcher, a job process that the operating system kills (out of memory) fails the job at every
-site. A kit's local/resources.json names this launcher as ``process_launcher`` instead; no job can. After a restart the
-server sends the round's task again, and the trainer starts from the state that it saved before that round: the repeated
-round gives the same result bit for bit.
+With FLARE 2.9's own launcher, a job process that the operating system kills fails the job at every site. A kit's
+local/resources.json names this launcher as ``process_launcher`` instead; no job can name it. After a restart the server
+sends the round's task again, and the trainer starts from the state before that round, so the repeated round gives the
+same result bit for bit.
 """
 
 import logging
@@ -27,7 +27,7 @@ from nvflare.utils.process_utils import ProcessAdapter, spawn_process
 from fedpeft.flare.internals import job_is_wanted
 
 LOG = logging.getLogger(__name__)
-# After these the site leaves the job: a process that is killed again and again only burdens its machine.
+# After so many restarts the site leaves the job: a process that is killed repeatedly only burdens its machine.
 RESTARTS = 3
 REMEDY = (
     "Signal 9 mostly means that this machine ran out of memory: see its kernel's log, give the site more memory, or "
@@ -40,7 +40,7 @@ class RestartedJob(JobHandleSpec):
 
     Args:
         start: starts the process.
-        wanted: says whether the job still goes on; asked before each restart.
+        wanted: returns whether the job still goes on; called before each restart.
         folder: the job's run folder at this site; its name is the job's id.
 
     Raises:
@@ -54,15 +54,16 @@ class RestartedJob(JobHandleSpec):
         self._process = start()
 
     def terminate(self) -> None:
-        """End the process for good: the job was aborted or is over."""
+        """End the process without a restart: the job was aborted or is over."""
         with self._lock:
             self._ended = True
             self._process.terminate()
 
     def poll(self) -> int:
-        """The code that FLARE reports to the server. UNKNOWN fails no job.
+        """The return code that FLARE reports to the server.
 
-        A process that a signal ended, or that a restart did not bring back, concerns this site alone.
+        A process that a signal ended, or that failed after a restart, concerns this site alone: the code is UNKNOWN,
+        which does not fail the job.
         """
         code = self._process.poll()
         if code is None or code < 0 or code > 0 and self._deaths:
@@ -70,18 +71,18 @@ class RestartedJob(JobHandleSpec):
         return JOB_RETURN_CODE_MAPPING.get(code, JobReturnCode.EXECUTION_ERROR)
 
     def wait(self) -> None:
-        """Return when the process has ended and no restart follows."""
+        """Wait until the process has ended and is not restarted."""
         while True:
             self._process.wait()
             with self._lock:
                 if self._process.poll() >= 0 or self._ended or not self._wanted() or not self._again():
                     break
         if self._deaths:
-            # FLARE believes a code in this file more than poll().
+            # FLARE prefers the code in this file to that of poll().
             (self._folder / FLMetaKey.PROCESS_RC_FILE).unlink(missing_ok=True)
 
     def _again(self) -> bool:
-        """Start the process again, at most ``RESTARTS`` times; whether it runs."""
+        """Start the process again, at most ``RESTARTS`` times; return whether it runs."""
         self._deaths += 1
         number = -self._process.poll()
         died = f"the process of job {self._folder.name} was ended by signal {number} ({strsignal(number)})"
@@ -98,13 +99,13 @@ class RestartedJob(JobHandleSpec):
 
 
 class RestartingLauncher(ClientProcessJobLauncher):
-    """FLARE's launcher of a client's job process, with a handle that starts it again."""
+    """FLARE's launcher of a client's job process, with a handle that restarts the process."""
 
     def launch_job(self, job_meta: dict[str, Any], fl_ctx: FLContext) -> RestartedJob:
         """Start the process of a job.
 
-        A restart has the environment of the first start: FLARE names the job's GPUs there, and the next job changes
-        them.
+        A restart has the environment of the first start, in which FLARE names the job's GPUs; the next job changes
+        FLARE's own environment.
 
         Raises:
             OSError: the process could not be started.

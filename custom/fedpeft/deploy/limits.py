@@ -1,6 +1,6 @@
-"""What a site enforces whatever a job or the server says: its own filter, a check of a job's files, no shell.
+"""The limits that a site enforces on jobs and the server: its own filter, a check of a job's files, no shell commands.
 
-FLARE builds these from a kit's local/resources.json and local/privacy.json. None of them is in the allow-list, so no
+FLARE builds these components from a kit's local/resources.json and local/privacy.json. None is in the allow-list, so no
 job can name, replace or configure one.
 """
 
@@ -31,11 +31,11 @@ SIGNATURES = {NVFLARE_SIG_FILE, NVFLARE_SUBMITTER_CRT_FILE}
 
 
 class SiteLimit(Filter):
-    """The site's own result filter, in privacy.json: it runs on every answer before any filter of the job.
+    """The site's own result filter, named in privacy.json; it runs on every answer before the job's filters.
 
-    It builds a new message from what it has checked: the declared payload, encoded as the run says, or the numbers of a
-    validation, or the reason of a refusal. The job's own EncodePayload and CheckMetrics then have nothing left to do,
-    and a job without them changes nothing. It reads ``permit`` of the site file for every message.
+    It builds a new message from what it has checked: the declared payload, encoded with the run's codec, the numbers of
+    a validation, or the reason of a refusal. So a job that leaves out its own EncodePayload and CheckMetrics gains
+    nothing. The filter reads ``permit`` of the site file for every message.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class SiteLimit(Filter):
         self._checks = dict.fromkeys(TENSORS, EncodePayload()) | {DataKind.METRICS: CheckMetrics()}
 
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
-        """The part of an answer that may leave, or a refusal that says why nothing may."""
+        """Return the part of an answer that may leave the site, or a refusal with the reason."""
         if not is_ok(shareable):
             return refusal(shareable.get_return_code(), reason_of(shareable))
         try:
@@ -53,7 +53,7 @@ class SiteLimit(Filter):
             return refusal(ReturnCode.TASK_RESULT_FILTER_ERROR, str(fault))
 
     def _checked(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
-        """The new message; ValueError if the content is not declared or exceeds what the site permits."""
+        """Return the new message; raise ValueError if the content is not declared or exceeds the permit."""
         dxo = content(shareable, tuple(self._checks))
         declared = self._checks[dxo.data_kind].process_dxo(dxo, shareable, fl_ctx)
         size = nbytes(declared.data) if dxo.data_kind in TENSORS else 0
@@ -66,25 +66,25 @@ class SiteLimit(Filter):
         return reply
 
     def _site_file(self, fl_ctx: FLContext) -> SiteFile:
-        """The site file; ValueError without its path or content, since that message leaves the site."""
+        """Read the site file; the ValueError of a fault names no path or content, since it leaves the site."""
         local = Path(fl_ctx.get_engine().get_workspace().get_site_config_dir())
         try:
             return read_site_file(local / NAME, fl_ctx.get_identity_name())
         except (ValueError, OSError) as fault:
             self.log_warning(fl_ctx, str(fault), fire_event=False)
-            raise ValueError("the site's own file of what it permits is missing or faulty; its log says more") from None
+            raise ValueError("the site file is missing or faulty; the site's log says more") from None
 
 
 class JobFiles(AppValidator):
     """The ``app_validator``: it refuses a job with any file but its two configurations and the signatures.
 
-    FLARE searches the whole workspace, deployed jobs included, for a file named resources.json and takes the first it
-    finds, so a job that brings one could replace the site's. Files below ``custom`` are code: authorization.json
-    decides who may bring that.
+    FLARE searches the whole workspace, deployed jobs included, for a file named resources.json and takes the first that
+    it finds, so a job with such a file could replace the site's. Files below ``custom`` are code, which
+    authorization.json permits or forbids.
     """
 
     def validate(self, app_folder: str) -> tuple[str, dict]:
-        """What FLARE asks for: the fault, or "", and further properties of the app, of which there are none."""
+        """Return what FLARE expects: the fault or "", and further properties of the app, here none."""
         root = Path(app_folder)
         for path in sorted(root.rglob("*")):
             name = path.relative_to(root)
@@ -98,15 +98,15 @@ class JobFiles(AppValidator):
 class NoShell(FLComponent):
     """Removes FLARE's remote cat, grep, head, tail, ls and pwd from a site; named in resources.json.
 
-    FLARE lets the server say whether the site must authorise a command. A server that says no could read any file that
-    the client's user can read.
+    In FLARE the server decides whether the site must authorise a command, so a server could read any file that the
+    client's user can read.
     """
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Before the client registers. FLARE does not start a client when this fails.
+        """Remove the commands before the client registers; FLARE does not start a client if this fails.
 
         Raises:
-            UnsafeComponentError: FLARE's commands are not where they are in 2.9, so they may be somewhere else.
+            UnsafeComponentError: FLARE's commands are not where version 2.9 has them, so they cannot be removed.
         """
         if event_type != EventType.SYSTEM_BOOTSTRAP:
             return

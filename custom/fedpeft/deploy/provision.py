@@ -1,8 +1,8 @@
 """Write the policy of admin/README.md into every kit that ``nvflare provision`` makes.
 
-admin/project.yml names the builder after FLARE's own. The files of local/ belong to the site, and nobody signs them: a
-site starts with these and alone can change them. FLARE falls back to the files that end in .default, and ``nvflare
-deploy prepare`` deletes the others, so both have the same content.
+admin/project.yml lists this builder after FLARE's own. The files of local/ belong to the site and are not signed: the
+site starts with them and may change them. FLARE falls back to the files that end in .default, and ``nvflare deploy
+prepare`` deletes the others, so both have the same content.
 """
 
 import shutil
@@ -22,14 +22,15 @@ LIMITS = "fedpeft.deploy.limits"
 STORAGE = "fedpeft.deploy.storage"
 CONTINUATION = "fedpeft.deploy.continuation.Continuation"
 LAUNCHER = "fedpeft.deploy.launcher.RestartingLauncher"
-# Seconds without a heartbeat after which the server counts a site as lost; with FLARE's 600 a job waits for nobody.
+# Seconds without a heartbeat after which the server counts a site as lost; with FLARE's 600 a round could wait ten
+# minutes for a lost site.
 HEART_BEAT_TIMEOUT = 25
 # A job waits a week for its sites; FLARE's ten attempts would end a run in 40 minutes. From 1024 on FLARE's scheduler
 # fails, since it computes 2 to the power of the attempts.
 SCHEDULING = {"max_schedule_count": 1000, "min_schedule_interval": 2.0, "max_schedule_interval": 600.0}
 
-# Nobody may bring code in jobs, use FLARE's shell commands, or run Flower. A role may do only what is named here: there
-# is no "member", and nobody has a command without a line, such as one that an application defines.
+# Nobody may bring code in jobs, use FLARE's shell commands, or run Flower. A role may do only what is listed here, so
+# the role "member" may do nothing, and nobody may use a command that is not listed, such as an application's own.
 _NEVER = dict.fromkeys(("byoc", "shell_commands", "server-predeployed-flwr"), "none")
 _NO_ERRORS = dict.fromkeys(("show_errors", "reset_errors"), "none")
 RIGHTS: dict[str, dict[str, str]] = {
@@ -73,18 +74,18 @@ _CHECKPOINTS = {"sam_vit_b": {"path": "/path/to/sam_vit_b_01ec64.pth", "sha256":
 
 
 def authorization() -> dict[str, Any]:
-    """local/authorization.json: who may do what at a site. FLARE resolves "site" and "submitter"."""
+    """The content of local/authorization.json: who may do what at a site. FLARE resolves "site" and "submitter"."""
     return {"format_version": "1.0", "permissions": RIGHTS}
 
 
 def privacy() -> dict[str, Any]:
-    """local/privacy.json: one scope, so that no job can ask for another."""
+    """The content of local/privacy.json: a single scope, so that no job can ask for another."""
     filters = [{"path": f"{LIMITS}.SiteLimit", "args": {}}]
     return {"scopes": [{"name": "fedpeft", "task_result_filters": filters}], "default_scope": "fedpeft"}
 
 
 def site_template() -> dict[str, Any]:
-    """local/fedpeft_site.json of a hospital, to be filled in. It permits no method until the hospital names one."""
+    """A hospital's local/fedpeft_site.json, to be filled in; it permits no method until the hospital names one."""
     return {
         "version": VERSION,
         "datasets": {"kits19": "/path/to/kits19/{site}/datalist.json"},
@@ -97,12 +98,12 @@ def site_template() -> dict[str, Any]:
 
 
 def server_template() -> dict[str, Any]:
-    """local/fedpeft_site.json of the server, to be filled in."""
+    """The server's local/fedpeft_site.json, to be filled in."""
     return {"version": VERSION, "checkpoints": _CHECKPOINTS, "threads": 4}
 
 
 def client_resources(given: dict[str, Any]) -> dict[str, Any]:
-    """A hospital's local/resources.json, made from FLARE's; the GPU manager stays as project.yml describes it."""
+    """A hospital's local/resources.json, made from FLARE's; the GPU manager stays as project.yml configures it."""
     launcher = {"id": "process_launcher", "path": LAUNCHER, "args": {}}
     parts = [
         launcher if part["id"] == launcher["id"] else part
@@ -114,7 +115,7 @@ def client_resources(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def server_resources(given: dict[str, Any]) -> dict[str, Any]:
-    """The server's local/resources.json, made from FLARE's: jobs below the kit and continued, no logs of sites."""
+    """The server's local/resources.json, made from FLARE's: jobs stay in the kit, runs are continued, no site logs."""
     storage = {"path": f"{STORAGE}.KitStorage", "args": {"root_dir": "snapshot-storage"}}
     snapshots = given["snapshot_persistor"]
     return _policy(given) | {
@@ -136,18 +137,18 @@ def _server_part(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def log_config(given: dict[str, Any]) -> dict[str, Any]:
-    """local/log_config.json, made from FLARE's: log_fl.txt, the log without FLARE's noise, has our lines as well."""
+    """local/log_config.json, made from FLARE's: log_fl.txt, which has few of FLARE's lines, has fedpeft's."""
     chosen = given["filters"]["FLFilter"]
     filters = given["filters"] | {"FLFilter": chosen | {"logger_names": [*chosen["logger_names"], "fedpeft"]}}
     return given | {"filters": filters}
 
 
 class PolicyBuilder(Builder):
-    """Writes the policy into all kits, and the wheel beside them.
+    """Writes the policy into all kits, and puts the wheel beside them.
 
     Args:
-        wheel_folder: folder of the one wheel of fedpeft, see admin/wheels.sh; relative to the current folder. None if
-            fedpeft is installed in another way, as for poc/: then no kit names a wheel.
+        wheel_folder: folder of the one wheel of fedpeft (see admin/wheels.sh), relative to the current folder. With
+            None no kit names a wheel; poc/ uses this, since it runs the installed package.
     """
 
     def __init__(self, wheel_folder: str | None) -> None:
@@ -160,14 +161,14 @@ class PolicyBuilder(Builder):
         """Find the wheel before FLARE makes keys.
 
         Raises:
-            ValueError: the folder does not hold exactly one wheel, or that is no wheel of fedpeft.
+            ValueError: the folder does not contain exactly one wheel, or it is not a wheel of fedpeft.
         """
         if self.wheel_folder:
             self._wheel = _one_wheel(self.wheel_folder)
             self._stated = of_wheel(self._wheel)
 
     def build(self, project: Project, ctx: ProvisionContext) -> None:
-        """Write the files, from those that FLARE's StaticFileBuilder has written."""
+        """Write the files, made from those of FLARE's StaticFileBuilder."""
         if self.wheel_folder:
             self._hand_out(project, ctx)
         _server(Path(ctx.get_local_dir(project.get_server())))
@@ -206,7 +207,7 @@ def _policy(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shared(local: Path) -> None:
-    """Write what all sites have; FLARE's sample of a privacy policy, with filters that no job needs, goes."""
+    """Write the files that all sites share; remove FLARE's sample privacy policy, whose filters no job needs."""
     _with_default(local, WorkspaceConstants.AUTHORIZATION_CONFIG, authorization())
     _with_default(local, WorkspaceConstants.LOGGING_CONFIG, log_config(_given(local, "log_config.json")))
     (local / WorkspaceConstants.SAMPLE_PRIVACY_CONFIG).unlink()

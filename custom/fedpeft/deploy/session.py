@@ -1,4 +1,4 @@
-"""A person's connection to the server, on FLARE's own API: submit, ask, read the log, abort, fetch the result."""
+"""A person's connection to the server through FLARE's own API: submit, follow and abort jobs, fetch results."""
 
 import os
 import shutil
@@ -16,9 +16,9 @@ from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 from fedpeft.common.files import read_json
 
 ADMIN = Path("startup", "fed_admin.json")
-# Seconds for a login and for an answer; FLARE's own 5 are too few for a busy server.
+# Time limit in seconds of a login and of an answer; FLARE's default of 5 is too short for a busy server.
 ANSWER = 30.0
-# Answers that stay the same however often one asks.
+# Errors that a repeated request would only meet again.
 FINAL = (
     api_spec.AuthenticationError,
     api_spec.AuthorizationError,
@@ -34,15 +34,15 @@ Answer = TypeVar("Answer")
 
 
 class AdminSession:
-    """A connection that is made anew when it is lost: jobs take days, and servers are restarted.
+    """A connection that reconnects when it is lost, since jobs take days and servers are restarted.
 
     Args:
-        kit: the person's kit, the folder that holds startup/fed_admin.json.
-        patience: seconds for which a lost server is asked again.
+        kit: the person's kit, the folder that contains startup/fed_admin.json.
+        patience: seconds for which requests to a lost server are repeated.
 
     Raises:
-        FileNotFoundError: the folder is no kit of a person.
-        RuntimeError: the server does not answer, or does not let the person in.
+        FileNotFoundError: the folder is not the kit of a person.
+        RuntimeError: the server does not answer, or refuses the login.
     """
 
     def __init__(self, kit: Path, patience: float = 600.0) -> None:
@@ -54,7 +54,7 @@ class AdminSession:
         self._once(lambda session: None)
 
     def __enter__(self) -> "AdminSession":
-        """The session itself."""
+        """Return the session itself."""
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -62,21 +62,21 @@ class AdminSession:
         self._close()
 
     def submit(self, job: Path) -> str:
-        """Submit a copy of a job's folder: FLARE signs a job by writing into its folder.
+        """Submit a copy of a job's folder, since FLARE writes signatures into the folder.
 
         Returns:
             The job's id.
 
         Raises:
-            RuntimeError: the server refuses it; the message says why.
+            RuntimeError: the server refuses the job; the message says why.
         """
         with tempfile.TemporaryDirectory() as folder:
             copy = shutil.copytree(job, Path(folder, job.resolve().name), symlinks=True)
-            # Only once: after a lost answer a second request would run the job twice.
+            # Not repeated: after a lost answer, a second request would run the job twice.
             return self._once(lambda session: session.submit_job(str(copy)))
 
     def abort(self, job: str) -> str:
-        """End a job; returns the server's answer."""
+        """Abort a job; return the server's answer."""
         return self._once(lambda session: session.abort_job(job))
 
     def meta(self, job: str) -> dict[str, Any]:
@@ -84,21 +84,21 @@ class AdminSession:
         return self._ask(lambda session: session.get_job_meta(job))
 
     def log(self, job: str) -> str:
-        """The server's log of a job, its last 5 MB; "" before it runs."""
+        """The last 5 MB of the server's log of a job; "" before the job runs."""
         return self._ask(lambda session: session.get_job_logs(job))["logs"].get("server", "")
 
     def stats(self, job: str) -> dict[str, Any]:
-        """A running job's numbers: "phase", "current_round" (from 0), "num_rounds", "tasks"; {} if it does not run."""
+        """A running job's statistics: "phase", "current_round" (0-based), "num_rounds", "tasks"; else {}."""
         with suppress(RuntimeError):
             parts = self._once(lambda session: session.show_stats(job, api_spec.TargetType.SERVER))["server"]
             return next((part for part in parts.values() if "current_round" in part), {})
         return {}
 
     def download(self, job: str, out: Path) -> Path:
-        """Fetch the result of a job that has ended, unless it was fetched before.
+        """Fetch the result of an ended job, unless it was fetched before.
 
         Returns:
-            Its folder, ``out/<id>``.
+            The result's folder, ``out/<id>``.
 
         Raises:
             RuntimeError: the job still runs, or there is no such job.
@@ -111,7 +111,7 @@ class AdminSession:
         return folder
 
     def _ask(self, question: Callable[[Session], Answer]) -> Answer:
-        """Ask, and ask again on a new connection when the server is lost."""
+        """Send a request; repeat it on a new connection while the server is lost."""
         end = time.monotonic() + self._patience
         while True:
             try:
@@ -128,13 +128,13 @@ class AdminSession:
         try:
             return question(self._connected())
         except Exception as error:
-            # FLARE's errors have no common parent.
+            # FLARE's errors have no common base class.
             raise RuntimeError(self._said(error)) from error
 
     def _connected(self) -> Session:
         if self._session is None:
             name = self._admin["username"]
-            # FLARE prints that it connects.
+            # FLARE prints messages about the connection.
             with redirect_stdout(sys.stderr):
                 self._session = new_secure_session(name, str(self._kit), timeout=ANSWER, command_timeout=ANSWER)
         return self._session

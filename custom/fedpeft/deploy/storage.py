@@ -1,7 +1,7 @@
-"""Keep the server's jobs below its own kit, wherever that lies.
+"""Keep the server's jobs below its own kit.
 
-FLARE's storages take absolute paths, which nobody knows when kits are made. By default all servers of a machine share
-/tmp/nvflare, where they take each other's jobs. FLARE's server changes its folder to the kit before it builds these, so
+FLARE's storages take absolute paths, which are not known when kits are made. By default all servers of a machine share
+/tmp/nvflare and take each other's jobs. FLARE's server changes to the kit's folder before it builds these storages, so
 a relative path starts at the kit.
 """
 
@@ -12,7 +12,7 @@ from nvflare.app_common.storages.filesystem_storage import FilesystemStorage
 
 
 class KitJobs(SimpleJobDefManager):
-    """Submitted jobs and their results.
+    """The storage of submitted jobs and their results.
 
     Args:
         uri_root: a folder, absolute or relative to the kit.
@@ -23,7 +23,7 @@ class KitJobs(SimpleJobDefManager):
 
 
 class KitStorage(FilesystemStorage):
-    """FLARE's snapshots.
+    """The storage of FLARE's snapshots.
 
     Args:
         root_dir: a folder, absolute or relative to the kit.

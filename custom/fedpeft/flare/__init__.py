@@ -1,1 +1,1 @@
-"""NVIDIA FLARE's side of a federation: what FLARE builds from a job's configuration, and how a job is rendered."""
+"""The NVIDIA FLARE integration: the components that FLARE builds from a job's configuration, and job rendering."""

@@ -1,4 +1,4 @@
-"""What the sites answer to one task: checked one by one, accepted, or refused with the reason."""
+"""Check the sites' answers to a task one by one: accept each, or refuse it with the reason."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ class Answers:
     """The answers to one task of one round.
 
     Args:
-        job: the job's run component.
+        job: the job's ``run`` component.
         round_: 0-based; answers to another round are refused.
 
     Attributes:
-        accepted: site -> what its answer holds.
-        refused: site -> why its answer does not count, with the site's name in front.
+        accepted: site -> content of its answer.
+        refused: site -> why its answer does not count, starting with the site's name.
     """
 
     def __init__(self, job: JobRun, round_: int) -> None:
@@ -30,10 +30,10 @@ class Answers:
         self.refused: dict[str, str] = {}
 
     def take(self, site: str, answer: Shareable) -> str | None:
-        """Take a site's answer.
+        """Accept or refuse a site's answer.
 
         Returns:
-            Why it is refused, or None.
+            The reason of a refusal, or None.
         """
         try:
             self.accepted[site] = self._checked(site, answer)
@@ -44,10 +44,10 @@ class Answers:
         return None
 
     def _checked(self, site: str, answer: Shareable) -> Any:
-        """The content of an answer.
+        """Return the content of an answer.
 
         Raises:
-            ValueError: it is a refusal, or not what this round expects of the site.
+            ValueError: the answer is a refusal, or not what this round expects of the site.
         """
         if not is_ok(answer):
             raise ValueError(reason_of(answer))
@@ -65,14 +65,14 @@ class Updates(Answers):
     """Answers to the training of a round: site -> `SiteUpdate`."""
 
     def enough(self, min_sites: int, sites: set[str]) -> tuple[dict[str, SiteUpdate], list[str]]:
-        """The accepted updates, and the sites that have not answered.
+        """Return the accepted updates, and the names of the sites that have not answered.
 
         Args:
-            min_sites: accepted updates that the round needs.
-            sites: all that take part.
+            min_sites: number of accepted updates that the round needs.
+            sites: names of all sites that take part.
 
         Raises:
-            RuntimeError: fewer were accepted; the message holds every reason.
+            RuntimeError: fewer updates were accepted; the message has every reason.
         """
         updates = dict(self.accepted)
         silent = sorted(sites - updates.keys() - self.refused.keys())

@@ -1,7 +1,11 @@
-"""The rounds of a federation, on FLARE's public controller: who is asked when, and when the run is over.
+"""Run the rounds of a federation on FLARE's public controller: ask the sites, and decide when the run is over.
 
 FLARE's own ScatterAndGather fixes the number of rounds beforehand, drops the reasons of refused results and does not
+<<<<<<< HEAD
 validate the final model. The aggregator collects and averages the sites' updates.
+=======
+validate the final model. ``training/server/server_round.py`` has the computation of a round.
+>>>>>>> prose2
 """
 
 from collections.abc import Callable
@@ -34,16 +38,16 @@ Take = Callable[[str, Shareable, FLContext], object]
 
 
 class AdapterRounds(Controller):
-    """All rounds of a run, then the validation of the final model at every site.
+    """Runs all rounds, then the validation of the final model at every site.
 
-    A site's result counts, or is refused with a reason that is logged and recorded. A round with fewer accepted results
-    than ``min_sites`` stops the job and says why. Results that come after their round are dropped.
+    A site's result is accepted, or refused with a reason that is logged and recorded. A round with fewer accepted
+    results than ``min_sites`` stops the job with the reasons. Results that arrive after their round are dropped.
 
     Args:
-        min_sites: accepted results that a round needs.
+        min_sites: number of accepted results that a round needs.
         train_timeout: seconds after which a round goes on with the results it has.
         wait_time_after_min_received: seconds to wait for further sites once ``min_sites`` have answered.
-        task_check_period: seconds between looks at the state of a task.
+        task_check_period: seconds between two checks of a task's state.
     """
 
     def __init__(
@@ -59,7 +63,7 @@ class AdapterRounds(Controller):
         self._straggler_seconds = wait_time_after_min_received
         self._check_seconds = task_check_period
         self._phase = AppConstants.PHASE_INIT
-        # Made when the controller starts, from the job's other components.
+        # Set when the controller starts, from the job's other components.
         self._job: JobRun
         self._persistor: RunFolderPersistor
         self._aggregator: AdapterAggregator
@@ -67,24 +71,33 @@ class AdapterRounds(Controller):
         self._state: ServerState | None = None
 
     def set_communicator(self, communicator: WFCommSpec) -> None:
-        """Take FLARE's half of the controller, and make it look at tasks as often as this one was told to."""
+        """Take FLARE's communicator, and let it check tasks every ``task_check_period`` seconds."""
         super().set_communicator(communicator)
         check_tasks_every(communicator, self._check_seconds)
 
     def start_controller(self, fl_ctx: FLContext) -> None:
-        """Load the state that the run begins with, or goes on from."""
+<<<<<<< HEAD
+        """Load the state from which the run begins or goes on."""
         persistor, aggregator = (fl_ctx.get_engine().get_component(name) for name in ("persistor", "aggregator"))
         for part, wanted in ((persistor, RunFolderPersistor), (aggregator, AdapterAggregator)):
             if not isinstance(part, wanted):
                 self.system_panic(f"the job needs a component {wanted.__name__}, got {type(part).__name__}", fl_ctx)
                 return
         self._job, self._persistor, self._aggregator = job_run(fl_ctx), persistor, aggregator
+=======
+        """Load the state from which the run begins or goes on."""
+        persistor = fl_ctx.get_engine().get_component("persistor")
+        if not isinstance(persistor, RunFolderPersistor):
+            self.system_panic(f"the job needs a RunFolderPersistor, got {type(persistor).__name__}", fl_ctx)
+            return
+        self._job, self._persistor = job_run(fl_ctx), persistor
+>>>>>>> prose2
         self._server = ServerRound(self._job.run)
         self._state = persistor.load(self._server, fl_ctx)
         self._announce(AppEventType.INITIAL_MODEL_LOADED, self._state, fl_ctx)
 
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
-        """All rounds, then the validation of the final model; not where the job was aborted or the next one goes on."""
+        """Run the rounds; then validate the final model, unless the job was aborted or another continues the run."""
         if abort_signal.triggered or self._state is None:
             return
         try:
@@ -104,16 +117,16 @@ class AdapterRounds(Controller):
             self.system_panic(reason, fl_ctx)
 
     def stop_controller(self, fl_ctx: FLContext) -> None:
-        """Nothing is left to stop: FLARE has ended the tasks."""
+        """Mark the job as finished; FLARE has already ended its tasks."""
         self._phase = AppConstants.PHASE_FINISHED
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Answer FLARE's question how far the job is."""
+        """Report the job's progress when FLARE asks for its statistics."""
         super().handle_event(event_type, fl_ctx)
         collector = fl_ctx.get_prop(InfoCollector.CTX_KEY_STATS_COLLECTOR)
         if event_type == InfoCollector.EVENT_TYPE_GET_STATS and collector and self._state is not None:
             done = self._state.rounds_done
-            # A job may end before the run's last round.
+            # A job may end before the run's last round, and is then complete all the same.
             rounds = done if self._phase == AppConstants.PHASE_FINISHED else self._server.run.federation.rounds
             progress = {"phase": self._phase, "current_round": done, "num_rounds": rounds}
             collector.add_info(group_name=self.name, info=progress)
@@ -125,17 +138,17 @@ class AdapterRounds(Controller):
         self.log_warning(fl_ctx, f"late result of {client.name} for task {task_name} dropped")
 
     def _rounds(self, state: ServerState, abort_signal: Signal, fl_ctx: FLContext) -> tuple[ServerState, bool]:
-        """The state after the last round of this job, and whether a site waits that only the next job can take in."""
+        """Run the job's rounds; return the last state, and whether a site waits that only the next job can admit."""
         awaited = False
         while not (self._server.is_over(state) or awaited or abort_signal.triggered):
             state = self._state = self._round(state, abort_signal, fl_ctx)
-            # The updates of the round are gone by now.
+            # Nothing refers to the updates of the round any more.
             cleanup_memory()
             awaited = self._persistor.awaited and not self._server.is_over(state)
         return state, awaited
 
     def _round(self, before: ServerState, abort_signal: Signal, fl_ctx: FLContext) -> ServerState:
-        """One round: the sites train, the server computes, the run folder is written.
+        """Run one round: the sites train, the server computes the new state, the run folder is written.
 
         Raises:
             RuntimeError: too few results were accepted.
@@ -172,8 +185,13 @@ class AdapterRounds(Controller):
             after = self._server.validated(state, scores_of(self._job.run, answers.accepted))
             self._persistor.conclude(after, answers, fl_ctx)
 
+<<<<<<< HEAD
     def _ask(self, task: str, state: ServerState, take: Take, abort_signal: Signal, fl_ctx: FLContext) -> None:
         """Send the sites what a state brings them, and take their answers until the task is over."""
+=======
+    def _ask(self, task: str, state: ServerState, answers: Answers, abort_signal: Signal, fl_ctx: FLContext) -> None:
+        """Send a state's download to the sites, and take their answers until the task is over."""
+>>>>>>> prose2
         data = task_data(self._server.download(state), self._persistor.identity, state.rounds_done)
         self.broadcast_and_wait(
             task=Task(
@@ -192,7 +210,7 @@ class AdapterRounds(Controller):
         self.fire_event(AppEventType.AFTER_CONTRIBUTION_ACCEPT, fl_ctx)
 
     def _announce(self, event: str, state: ServerState, fl_ctx: FLContext) -> None:
-        """Fire an event of FLARE's, with the round where FLARE's own listeners look for it; ours read none of it."""
+        """Fire one of FLARE's events, with the round in the properties that FLARE's own listeners read."""
         fl_ctx.set_prop(AppConstants.NUM_ROUNDS, self._server.run.federation.rounds, private=True, sticky=False)
         fl_ctx.set_prop(AppConstants.CURRENT_ROUND, state.rounds_done, private=True, sticky=True)
         self.fire_event(event, fl_ctx)

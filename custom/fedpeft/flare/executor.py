@@ -1,4 +1,4 @@
-"""The site's executor: FLARE tasks in, tensors and numbers out. ``fedpeft.training`` does the work."""
+"""The executor at a site: it answers FLARE's tasks with tensors and numbers that ``fedpeft.training`` computes."""
 
 import gc
 import os
@@ -33,14 +33,14 @@ from fedpeft.training.engine.acceleration import checkpoint_activations, compile
 
 
 class Refused(Exception):
-    """The site declines the task on principle; the message may leave the site and names no file of it."""
+    """The site declines the task; the message may leave the site, so it names none of its files."""
 
 
 class SiteExecutor(Executor):
     """Serves the tasks train, validate and submit_model.
 
-    What the site declines on principle (another payload, another initial model, a method it does not permit) it answers
-    with the reason. A fault in the site's own files it does not: the message may name patients, and stays in its log.
+    A site that declines a task (another payload, another initial model, a method that it does not permit) answers with
+    the reason. The message of a fault in its own files may name patients, so it stays in the site's log.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class SiteExecutor(Executor):
         self._signal = Signal()
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
-        """Do one task; FLARE's abort signal is obeyed before every step."""
+        """Do one task; FLARE's abort signal stops it before the next step."""
         tasks = {
             AppConstants.TASK_TRAIN: self._train,
             AppConstants.TASK_VALIDATION: self._validate,
@@ -59,7 +59,7 @@ class SiteExecutor(Executor):
         if task_name not in tasks:
             return make_reply(ReturnCode.TASK_UNKNOWN)
         if not is_ok(shareable):
-            # The filter before us has refused the task data and says why.
+            # A filter has already refused the task data with a reason.
             return shareable
         self._signal = abort_signal
         try:
@@ -72,7 +72,7 @@ class SiteExecutor(Executor):
         except Stopped:
             return make_reply(ReturnCode.TASK_ABORTED)
         except (ValueError, OSError, RuntimeError, MemoryError) as fault:
-            # As no event and below ERROR, since FLARE can send both to the server: the message may name a patient.
+            # No event and below ERROR, since FLARE can send both to the server and the message may name a patient.
             self.log_warning(fl_ctx, f"a fault at this site, which misses this round: {fault}", fire_event=False)
             reason = f"a fault in the site's own data, files or device ({_kind(fault)}); its log says which"
             return refusal(ReturnCode.EXECUTION_EXCEPTION, reason)
@@ -80,14 +80,14 @@ class SiteExecutor(Executor):
         return reply
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Leave the GPU when a job is over or aborted: FLARE takes seconds more to end the process."""
+        """Free the GPU when a job ends, since FLARE takes seconds more to end the process."""
         if event_type == EventType.END_RUN:
             self._trainer = None
             gc.collect()
             torch.cuda.empty_cache()
 
     def _train(self, trainer: SiteTrainer, dxo: DXO, round_: int) -> DXO:
-        """The model as received is validated first, so that every round's curve comes without another exchange."""
+        """Validate the received model, then train it; validation curves thus need no exchange of their own."""
         scores = class_means(trainer.validate(dxo.data, round_))
         update = trainer.train(dxo.data, round_)
         answer = DXO(DataKind.WEIGHT_DIFF, data=update.tensors)
@@ -96,13 +96,13 @@ class SiteExecutor(Executor):
         return answer
 
     def _validate(self, trainer: SiteTrainer, dxo: DXO, round_: int) -> DXO:
-        """Mean score per class, and the number of cases behind it."""
+        """Answer with the mean score per class and the number of cases."""
         scores = trainer.validate(dxo.data, round_)
         cases = len({item.case for item in scores})
         return DXO(DataKind.METRICS, data={"cases": cases, trainer.run.task.of_class: class_means(scores)})
 
     def _submit_model(self, trainer: SiteTrainer, dxo: DXO, round_: int) -> DXO:
-        """The site's own tensors at the end of its last round."""
+        """Answer with the site's own tensors at the end of its last round."""
         trained = trainer.state.trained()
         if trained is None:
             raise Refused("the site has not trained in this run yet, so it has no model to submit")
@@ -111,10 +111,10 @@ class SiteExecutor(Executor):
         return answer
 
     def _received(self, shareable: Shareable, fl_ctx: FLContext) -> DXO:
-        """The task's payload, checked here as well: a job may have left out the filters.
+        """Return the task's payload, checked again here, since a job may leave out the filters.
 
         Raises:
-            Refused: it is not the declared one.
+            Refused: the payload is not the declared one.
         """
         try:
             dxo = content(shareable, (DataKind.WEIGHTS,))
@@ -125,10 +125,10 @@ class SiteExecutor(Executor):
         return dxo
 
     def _prepared(self, meta: dict[str, Any], fl_ctx: FLContext) -> SiteTrainer:
-        """The trainer, made at the first task; every task's fingerprints are compared.
+        """Return the trainer, which the first task makes; compare fingerprints at every task.
 
         Raises:
-            Refused: the server's initial model is not the one this site builds, or the site does not permit the job.
+            Refused: the server's initial model differs from this site's, or the site does not permit the job.
         """
         if self._trainer is None:
             self._trainer = self._made(meta, fl_ctx)
@@ -173,6 +173,6 @@ class SiteExecutor(Executor):
 
 
 def _kind(fault: Exception) -> str:
-    """What may be said elsewhere of a fault: its type, and of the system's errors the system's words without a path."""
+    """The part of a fault that may leave the site: its type, and the operating system's text without a path."""
     number = getattr(fault, "errno", None)
     return f"{type(fault).__name__}: {os.strerror(number)}" if number else type(fault).__name__

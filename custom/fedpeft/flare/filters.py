@@ -1,7 +1,7 @@
-"""Filters at both ends: nothing but the declared payload leaves a site or the server, nothing else is let in.
+"""Filters at both ends: only the declared payload leaves or enters a site or the server.
 
-The sender's filter checks the payload and encodes it; the receiver's checks the encoded size, decodes and checks the
-payload. FLARE runs a site's own privacy filters before a job's, so the order at a site is privacy, then codec.
+The sender's filter checks and encodes the payload; the receiver's checks the encoded size, decodes and checks the
+payload. FLARE runs a site's own privacy filters before a job's filters, so a site checks privacy before it encodes.
 """
 
 from typing import Any
@@ -19,20 +19,20 @@ from fedpeft.flare.messages import BYTES, META, content, is_ok, meta_of, refusal
 from fedpeft.models.payload import Payload, check, named
 
 TENSORS = (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF)
-# What may stand beside the tensors on their way to the sites: which run and which initial model this is.
+# The only meta data beside the tensors on their way to the sites: it identifies the run and the initial model.
 IDENTITY = ("run_key", "run_sha256", "checkpoint_sha256", "model_sha256")
 
 
 def declared_bytes(payload: Payload, codec: str) -> int:
-    """Bytes of a payload's values as the codec sends them, without keys and headers."""
+    """Encoded size of a payload's values in bytes, without keys and headers."""
     return encoded_bytes(payload, codec)
 
 
 def declared(dxo: DXO, round_: int, job: JobRun) -> Payload:
-    """What a message of tensors must hold: a round's result, a site's own model, or what the server sends a round.
+    """The declared payload of a message: a round's update, a site's own model, or the server's download of a round.
 
     Raises:
-        ValueError: the run has no such round, or the message lacks our meta data.
+        ValueError: the run has no such round, or the message lacks fedpeft's meta data.
     """
     if dxo.data_kind == DataKind.WEIGHT_DIFF:
         return job.payload(round_)
@@ -40,9 +40,9 @@ def declared(dxo: DXO, round_: int, job: JobRun) -> Payload:
 
 
 class CheckedFilter(DXOFilter):
-    """A fault turns the message into a refusal that names the sender and what was expected.
+    """A filter that replaces a faulty message by a refusal, which names the sender and what was expected.
 
-    FLARE's own DXOFilter lets pass what is no DXO or an empty one; this one refuses it.
+    FLARE's own DXOFilter passes a message without a DXO, or with an empty one; this filter refuses it.
 
     Args:
         kinds: kinds of DXO that may pass, after ``process_dxo``.
@@ -67,7 +67,7 @@ class CheckedFilter(DXOFilter):
 
 
 class EncodePayload(CheckedFilter):
-    """At the sender of tensors: check, keep only the declared meta data, encode with the run's codec."""
+    """The sender's filter for tensors: checks them, keeps only the declared meta data, encodes with the run's codec."""
 
     def __init__(self) -> None:
         super().__init__(TENSORS)
@@ -80,7 +80,7 @@ class EncodePayload(CheckedFilter):
         """
         job, me = job_run(fl_ctx), fl_ctx.get_identity_name()
         payload, codec = declared(dxo, round_of(shareable), job), job.run.federation.codec
-        # A site's own limit, which stands before a job's filters, has encoded already.
+        # A site's own filter (SiteLimit) runs before a job's filters and has already encoded.
         tensors = decode(dxo.data, payload, codec) if is_encoded(dxo.data, codec) else dxo.data
         check(tensors, payload, me)
         encoded = DXO(dxo.data_kind, data=encode({key: tensors[key] for key in payload}, codec))
@@ -89,7 +89,7 @@ class EncodePayload(CheckedFilter):
 
 
 class DecodePayload(CheckedFilter):
-    """At the receiver of tensors: check the encoded size, decode to float32, check the payload."""
+    """The receiver's filter for tensors: checks the encoded size, decodes to float32, checks the payload."""
 
     def __init__(self) -> None:
         super().__init__(TENSORS)
@@ -98,7 +98,7 @@ class DecodePayload(CheckedFilter):
         """A new DXO with the decoded payload.
 
         Raises:
-            ValueError: too large, or not the declared payload, or this is the sender.
+            ValueError: the content is too large or not the declared payload, or the filter runs at the sender.
         """
         if fl_ctx.get_prop(FLContextKey.FILTER_DIRECTION) == FilterKey.OUT:
             raise ValueError("DecodePayload stands where tensors leave, expected EncodePayload; render the job again")
@@ -110,7 +110,7 @@ class DecodePayload(CheckedFilter):
             if key not in tensors:
                 shape = payload.get(key, "no such key")
                 raise ValueError(f"{who}: {named(key)} is a {type(value).__name__}, expected a tensor: {shape}")
-        # Before decoding, unless keys or shapes are wrong anyway: then their own message explains more.
+        # Checked before decoding. If keys or shapes are wrong too, the later message about them explains more.
         if size > limit and _shapes(tensors) == payload:
             raise ValueError(f"{who}: {size:,} encoded bytes, expected {limit:,} for {job.run.federation.codec}")
         try:
@@ -124,16 +124,16 @@ class DecodePayload(CheckedFilter):
 
 
 class CheckMetrics(CheckedFilter):
-    """At both ends of a validation's answer: the number of cases and a score per class, and nothing else."""
+    """The filter for validation answers at both ends: passes only the number of cases and a score per class."""
 
     def __init__(self) -> None:
         super().__init__((DataKind.METRICS,))
 
     def process_dxo(self, dxo: DXO, shareable: Shareable, fl_ctx: FLContext) -> DXO:
-        """The same numbers, without anything that stood beside them.
+        """A new DXO with the declared numbers alone.
 
         Raises:
-            ValueError: they are not what a validation answers.
+            ValueError: the content is not a validation's answer.
         """
         arriving = fl_ctx.get_prop(FLContextKey.FILTER_DIRECTION) == FilterKey.IN
         who = sender(fl_ctx) if arriving else fl_ctx.get_identity_name()
@@ -141,7 +141,7 @@ class CheckMetrics(CheckedFilter):
 
 
 def _declared(meta: dict[str, Any], job: JobRun, who: str) -> dict[str, Any]:
-    """The identity of the run on the way down, a site's report on the way up; all else is left out."""
+    """The declared meta data: a site's report on the way up, the run's identity on the way down."""
     if "cases" in meta:
         return site_report(meta, job.run, who)
     return {key: str(meta[key]) for key in IDENTITY if key in meta}

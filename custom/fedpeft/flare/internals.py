@@ -1,26 +1,26 @@
-"""Everything of FLARE that we touch and FLARE does not promise, each with what breaks when it changes.
+"""All uses of FLARE's internals, each with what breaks when FLARE changes it.
 
 No other file names a private attribute, a private module or a text of FLARE. tests/federated/test_internals.py compares
-each of them with the installed FLARE, so a new version that lacks one fails there and not in a hospital. FLARE is
-imported where it is used: its client, its server and our commands need different parts of it.
+each with the installed FLARE, so an incompatible version fails there and not in a hospital. FLARE is imported inside
+the functions, since client, server and commands need different parts of it.
 """
 
 from typing import Any
 
-# What WFCommServer says in a fatal error when sites were lost and fewer than the job's min_clients are left. If the
-# text changes, run.json calls such an end "failed", and the server does not continue the run once the sites are back.
+# WFCommServer's fatal error when fewer sites than the job's min_clients are left. If the text changes, run.json calls
+# such an end "failed", and the server does not continue the run once the sites are back.
 TOO_FEW_SITES = "Aborting job due to deployment policy violation"
 
-# Module that FLARE's simulator starts for every site. If it changes, a simulation is taken to be over while its sites
-# still tidy up, and they are killed.
+# The module that FLARE's simulator starts for every site. If it changes, a simulation counts as over, and its sites are
+# killed, while they still tidy up.
 SIMULATED_SITE = "nvflare.private.fed.app.simulator.simulator_worker"
 
 
 def check_tasks_every(communicator: Any, seconds: float) -> None:
-    """Let FLARE look at the state of a round's task as often as the job says.
+    """Let FLARE check the state of a round's task every ``seconds``.
 
-    ``Controller.set_communicator`` sets ``task_check_period``, which nothing reads: ``WFCommServer`` waits for
-    ``_task_check_period``. If that changes, a round takes up to 0.2 s longer.
+    ``Controller.set_communicator`` sets ``task_check_period``, but ``WFCommServer`` reads ``_task_check_period``. If
+    that changes, a round takes up to 0.2 s longer.
     """
     communicator._task_check_period = seconds
 
@@ -28,8 +28,8 @@ def check_tasks_every(communicator: Any, seconds: float) -> None:
 def job_is_wanted(engine: Any, job: str) -> bool:
     """Whether a client's job is neither over nor aborted.
 
-    ``engine.client_executor.run_processes[job]`` is the client's own record of it. If its keys change, a job process
-    that died is not started again: the launcher's thread ends with a KeyError.
+    ``engine.client_executor.run_processes[job]`` is the client's own record of the job. If its keys change, the
+    launcher's thread ends with a KeyError and does not restart a job process that died.
     """
     from nvflare.apis.fl_constant import RunProcessKey
     from nvflare.private.fed.client.client_executor import _ABORT_REQUESTED_KEY
@@ -40,10 +40,10 @@ def job_is_wanted(engine: Any, job: str) -> bool:
 
 
 def remove_shell_commands() -> bool:
-    """Take FLARE's remote cat, grep, head, tail, ls and pwd from this client.
+    """Remove FLARE's remote cat, grep, head, tail, ls and pwd from this client; return whether they were found.
 
-    ``ClientRequestProcessors.request_processors`` is what FLARE's client registers at its start. If it changes, this
-    returns False, and the client must not start: a server could read any file that the client's user can read.
+    FLARE's client registers ``ClientRequestProcessors.request_processors`` at its start. If that changes, this returns
+    False, and the client must not start: a server could read any file that the client's user can read.
     """
     from nvflare.private.fed.client.client_req_processors import ClientRequestProcessors
     from nvflare.private.fed.client.shell_cmd import ShellCommandProcessor
@@ -56,10 +56,10 @@ def remove_shell_commands() -> bool:
 
 
 def participants(engine: Any) -> dict[str, dict[str, Any]]:
-    """Job -> token -> FLARE's record of the client, for the jobs that run at a server.
+    """Job -> token -> FLARE's record of the client, for the running jobs of a server.
 
-    ``ServerEngine.run_processes`` is the server's own record. If it changes, a site that comes late does not enter the
-    run with the next job.
+    ``ServerEngine.run_processes`` is the server's own record. If it changes, a site that connects late does not enter
+    the run with the next job.
     """
     from nvflare.apis.fl_constant import RunProcessKey
 
@@ -67,10 +67,10 @@ def participants(engine: Any) -> dict[str, dict[str, Any]]:
 
 
 def declare_lost(engine: Any, job: str, site: str, reason: str) -> None:
-    """Tell a running job of a server that a site has forgotten it.
+    """Tell a running job of the server that a restarted site no longer takes part in it.
 
-    ``ServerEngine.notify_dead_job`` and ``JobRunner.resolve_client_outcome`` are what FLARE itself calls. If they
-    change, the job waits for a site that was started anew until FLARE's own limits, minutes later.
+    FLARE itself calls ``ServerEngine.notify_dead_job`` and ``JobRunner.resolve_client_outcome``. If they change, the
+    job waits for the restarted site until FLARE's own limits, minutes later.
     """
     from nvflare.apis.fl_constant import SystemComponents
 

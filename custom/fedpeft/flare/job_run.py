@@ -1,4 +1,4 @@
-"""The run as a FLARE component: executor, filters, controller and store of a job all read this one record."""
+"""The run as a FLARE component, which a job's executor, filters, controller and persistor all read."""
 
 import gc
 from functools import cached_property, lru_cache
@@ -20,7 +20,7 @@ class JobRun(FLComponent):
     """The ``run`` component of a job, on the server and at every site.
 
     Args:
-        run: fields of ``fedpeft.config.run.Run``, plain values.
+        run: plain values of a ``fedpeft.config.run.RunConfig``, section by section.
 
     Raises:
         ValueError: a field is unknown or out of range; FLARE then refuses the job's configuration.
@@ -28,7 +28,7 @@ class JobRun(FLComponent):
 
     def __init__(self, run: dict[str, Any]) -> None:
         super().__init__()
-        # Tensors travel as safetensors; without this, FLARE has no way to write one on the wire.
+        # FLARE serialises tensors, as safetensors, only with this decomposer.
         fobs.register(TensorDecomposer)
         self._values = run
         self._payload = lru_cache(maxsize=2)(lambda round_: payload(self.run, round_))
@@ -37,24 +37,24 @@ class JobRun(FLComponent):
 
     @cached_property
     def run(self) -> Run:
-        """The validated run."""
+        """The validated run, with every value resolved."""
         return Run.from_dict(self._values)
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Spare the garbage collector what is there for good.
+        """Exempt the objects that exist at a job's start from garbage collection.
 
-        FLARE's controller collects after every round; looking through all the modules again would take most of the
+        FLARE's controller collects after every round; scanning all imported modules each time would take most of the
         time between two rounds.
         """
         if event_type == EventType.START_RUN:
             gc.freeze()
 
     def payload(self, round_: int) -> Payload:
-        """Declared keys and shapes of what a round trains and a site sends."""
+        """Declared keys and shapes of a site's update of a round."""
         return self._payload(round_)
 
     def download(self, round_: int) -> Payload:
-        """Declared keys and shapes of what the server sends at the start of a round."""
+        """Declared keys and shapes of the server's download at the start of a round."""
         return self._download(round_)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What our parts say to each other inside FLARE's messages: header names, replies, who sent what."""
+"""The content of fedpeft's messages inside FLARE's: header names, task data, refusals, a site's report."""
 
 from math import inf
 from typing import Any
@@ -21,12 +21,12 @@ MAX_LABEL = 64
 
 
 def task_data(tensors: dict[str, Tensor], identity: dict[str, str], round_: int) -> Shareable:
-    """What the server sends to the sites with a task.
+    """The message that the server sends to the sites with a task.
 
     Args:
         tensors: the download of the round.
-        identity: which run and which initial model this is, see ``filters.IDENTITY``.
-        round_: 0-based; the number of rounds for the validation after the last one.
+        identity: identifies the run and the initial model, see ``filters.IDENTITY``.
+        round_: 0-based; for the validation after the last round, the number of rounds.
     """
     message = DXO(DataKind.WEIGHTS, data=tensors, meta={META: dict(identity)}).to_shareable()
     message.set_header(AppConstants.CURRENT_ROUND, round_)
@@ -34,29 +34,29 @@ def task_data(tensors: dict[str, Tensor], identity: dict[str, str], round_: int)
 
 
 def refusal(code: str, reason: str) -> Shareable:
-    """A reply that says why; the reason names keys, shapes and fingerprints, never values, files or patients."""
+    """A reply with the reason of a refusal, which may name keys, shapes and fingerprints, never files or patients."""
     reply = make_reply(code)
     reply.set_header(REASON, reason)
     return reply
 
 
 def reason_of(shareable: Shareable) -> str:
-    """Why a reply is no result, as one printable line: whatever a site put there goes into logs and records."""
+    """The reason of a refusal as one printable line, since a site may write anything into it."""
     given = shareable.get_header(REASON)
     text = given if isinstance(given, str) and given else f"{shareable.get_return_code()}: see the site's log"
     return "".join(c if c.isprintable() else " " for c in text[:MAX_REASON])
 
 
 def is_ok(shareable: Shareable) -> bool:
-    """Whether a message is a result (or task data), not a refusal."""
+    """Whether a message is a result or task data, not a refusal."""
     return shareable.get_return_code(ReturnCode.OK) == ReturnCode.OK
 
 
 def round_of(shareable: Shareable) -> int:
-    """The round a message belongs to.
+    """The 0-based round of a message.
 
     Raises:
-        ValueError: the header is missing or no number.
+        ValueError: the header is missing or not a number.
     """
     number = shareable.get_header(AppConstants.CURRENT_ROUND)
     if not isinstance(number, int):
@@ -65,7 +65,7 @@ def round_of(shareable: Shareable) -> int:
 
 
 def sender(fl_ctx: FLContext) -> str:
-    """Name of the party at the other end."""
+    """The name of the party that sent a message."""
     peer = fl_ctx.get_peer_context()
     return peer.get_identity_name(default="unknown") if peer else "unknown"
 
@@ -74,7 +74,7 @@ def content(shareable: Shareable, kinds: tuple[str, ...]) -> DXO:
     """The one DXO of a message.
 
     Raises:
-        ValueError: no DXO, an empty one, or one of another kind than expected.
+        ValueError: the message has no DXO, an empty one, or one of another kind than expected.
     """
     try:
         dxo = from_shareable(shareable)
@@ -88,14 +88,14 @@ def content(shareable: Shareable, kinds: tuple[str, ...]) -> DXO:
 
 
 def site_report(report: dict[str, Any], run: Run, who: str) -> dict[str, Any]:
-    """What a site says of its own round, in plain values of the expected ranges and nothing beside them.
+    """Check a site's report of its round; return the declared entries alone, as plain values.
 
     Args:
         report: "cases", "loss" (mean over the steps), "seconds", and under the task's name of a class's score ("dice",
             "recall") class name -> mean validation score, empty without validation cases. "loss" and "seconds" may be
             absent.
-        run: gives task and classes.
-        who: the site, for the message.
+        run: gives the task and the number of classes.
+        who: the site's name, for the message.
 
     Raises:
         ValueError: a value is missing, of another type, out of range or not finite.
@@ -123,10 +123,10 @@ def _number(value: Any) -> bool:
 
 
 def meta_of(dxo: DXO) -> dict[str, Any]:
-    """Our part of a DXO's meta data.
+    """The part of a DXO's meta data that fedpeft wrote.
 
     Raises:
-        ValueError: it is missing.
+        ValueError: the DXO has no such part.
     """
     meta = dxo.get_meta_prop(META)
     if not isinstance(meta, dict):

@@ -1,4 +1,4 @@
-"""The server's store: builds the initial model, writes the run folder. safetensors only, never a pickle."""
+"""The server's persistor: it builds the initial model and writes the run folder, in safetensors, never pickles."""
 
 import time
 import uuid
@@ -28,35 +28,35 @@ from fedpeft.training.server.server_round import Record, ServerRound, ServerStat
 class RunFolderPersistor(FLComponent):
     """Loads the initial model from the server's own checkpoint and keeps the run in ``app_server/run``.
 
-    Where the server's kit has the component ``Continuation``, a run that another job began goes on after its last
+    If the server's kit has the component ``Continuation``, a run that an earlier job began goes on after its last
     finished round, and every finished round is kept for the next job.
 
     Attributes:
-        identity: what every site compares: the values of ``filters.IDENTITY``.
+        identity: name in ``filters.IDENTITY`` -> value, which every site compares with its own.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.identity: dict[str, str] = {}
-        # Both are there once a run is loaded.
+        # ``load`` sets both.
         self._folder: RunFolder
         self._server: ServerRound
         self._run_state: RunState | None = None
         self._job = ""
-        # What run.json is to say if the job ends now; None before a run is loaded and after it has come to its end.
+        # The status in run.json if the job ended now; None before a run is loaded and after it has ended.
         self._ended: str | None = None
         self._clock = 0.0
 
     def load(self, server: ServerRound, fl_ctx: FLContext) -> ServerState:
-        """The state before the first round, or after the last finished one of an earlier job.
+        """The state before the first round, or after the last finished round of an earlier job.
 
         Args:
-            server: of the run.
+            server: the run's server round.
             fl_ctx: FLARE's context.
 
         Raises:
             RuntimeError: the run has gone on in another job meanwhile.
-            ValueError: the run that this job continues began with another configuration, checkpoint or initial model.
+            ValueError: this job continues a run that began with another configuration, checkpoint or initial model.
         """
         workspace = fl_ctx.get_engine().get_workspace()
         site_file = read_site_file(Path(workspace.get_site_config_dir()) / NAME, fl_ctx.get_identity_name())
@@ -84,7 +84,7 @@ class RunFolderPersistor(FLComponent):
 
     @property
     def awaited(self) -> bool:
-        """Whether a site waits that only the run's next job can take in."""
+        """Whether a site waits that only the run's next job can admit."""
         return self._run_state is not None and self._run_state.awaited
 
     def save(self, before: ServerState, after: ServerState, record: Record, fl_ctx: FLContext) -> None:
@@ -93,7 +93,7 @@ class RunFolderPersistor(FLComponent):
         Args:
             before: the state that entered the round; its model is kept if it is the best validated one so far.
             after: the state after it.
-            record: of the round; how long it took is added.
+            record: the round's record, to which "seconds" is added.
             fl_ctx: FLARE's context.
 
         Raises:
@@ -108,15 +108,15 @@ class RunFolderPersistor(FLComponent):
         self.log_info(fl_ctx, round_line(before.rounds_done, self._server.run, record), fire_event=False)
 
     def pause(self, state: ServerState, fl_ctx: FLContext) -> None:
-        """The job ends here, the run goes on in the next one."""
+        """Record that this job ends and the run goes on in the next one."""
         self._ended = self._after("goes on in another job", state)
         self.log_info(fl_ctx, f"{MARK} {self._ended}: a site waits to enter", fire_event=False)
 
     def conclude(self, state: ServerState, validations: Validations, fl_ctx: FLContext) -> None:
-        """Record the final model's validation, and that the run came to its end.
+        """Record the final model's validation, and that the run has finished.
 
         Args:
-            state: the last one, with the validation in it.
+            state: the last state, this validation included.
             validations: the sites' answers.
             fl_ctx: FLARE's context.
         """
@@ -126,7 +126,7 @@ class RunFolderPersistor(FLComponent):
         self.log_info(fl_ctx, final_line(state.rounds_done, self._server.run, scores, refused), fire_event=False)
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Keep run.json truthful when the run ends in another way; too few sites are a reason to go on later."""
+        """Record in run.json how a run ended that did not finish; a run with too few sites left may go on later."""
         if self._ended is None:
             return
         if event_type == EventType.FATAL_SYSTEM_ERROR:
@@ -137,7 +137,7 @@ class RunFolderPersistor(FLComponent):
             self._finish(self._ended)
 
     def _resumed(self) -> ServerState | None:
-        """The state of the run that this job continues, or None where no round of it was finished."""
+        """The state of the run that this job continues, or None if no round of it was finished."""
         if self._run_state is None or not self._run_state.restore(self._folder.path):
             return None
         self._ended = "stopped before it went on"
@@ -145,7 +145,7 @@ class RunFolderPersistor(FLComponent):
         return self._folder.state()
 
     def _begun(self, model: Module) -> ServerState:
-        """The state of a run that begins."""
+        """Begin a run; return its first state."""
         run, found = self._server.run, self.identity
         self._folder.start(run, "federated", found["checkpoint_sha256"], found["model_sha256"])
         return self._server.begin(trainable(model))

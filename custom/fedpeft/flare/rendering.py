@@ -1,4 +1,4 @@
-"""The files of a FLARE job: a job is data, it carries no code and names no path of a site."""
+"""Render the files of a FLARE job, which is data: it carries no code and names no path of a site."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,13 @@ from fedpeft.config.jobs import Job
 
 Files = dict[str, dict[str, Any]]
 
-# Seconds between the server's looks at a task; it costs nothing.
+# Seconds between the server's checks of a task; a check costs next to nothing.
 TASK_CHECK = 0.02
-# Seconds that a task is at least given before sites that were lost are no longer waited for.
+# Seconds that a task runs at least before the server stops waiting for lost sites.
 LOST_CHECK = 5.0
 
-# All that a job without code of its own may name, class by class. No prefix: FLARE calls whatever a job names with
-# arguments of the job's choice, and a prefix would open every function that a module happens to import; "nvflare." as a
-# whole would open executors that run commands.
+# The classes that a job may name, one by one. FLARE calls whatever a job names with arguments of the job's choice, so a
+# prefix would open every function that a module happens to import, and "nvflare." executors that run commands.
 ALLOW_LIST = (
     "fedpeft.flare.aggregator.AdapterAggregator",
     "fedpeft.flare.controller.AdapterRounds",
@@ -29,7 +28,7 @@ ALLOW_LIST = (
 
 
 def policy() -> dict[str, Any]:
-    """local/resources.json of a simulator's workspace; a site's log stays at the site."""
+    """The content of local/resources.json in a simulator's workspace; a site's log stays at the site."""
     return {"format_version": 2, "class_allow_list": list(ALLOW_LIST), "allow_log_streaming": False}
 
 

@@ -1,4 +1,4 @@
-"""The lines of a log that tell people of a run: one for each round, one for its end."""
+"""The log lines for people who follow a run: one for each round, one for the end."""
 
 from statistics import fmean
 from typing import Any
@@ -15,7 +15,7 @@ def round_line(round_: int, run: Run, record: dict[str, Any]) -> str:
     Args:
         round_: 0-based.
         run: the run.
-        record: the round's record, with "sites", "refused", "silent", "seconds" and "averaging".
+        record: the round's record; "sites", "refused", "silent", "seconds" and "averaging" are read.
     """
     sites = record["sites"]
     scores = scores_of(run, sites)
@@ -36,7 +36,7 @@ def final_line(rounds: int, run: Run, scores: dict[str, dict[str, float]], refus
 
 
 def _fit(averaging: dict[str, dict[str, float | None]]) -> str:
-    """How well the worst of the re-factored updates fits the sites' average, 1 - relative error; "" without any."""
+    """The fit (1 - relative error) of the worst re-factored product to the sites' average; "" without products."""
     errors = {
         name: max((error for report in averaging.values() if (error := report[name]) is not None), default=None)
         for name in ("truncation_error", "factor_mean_error")

@@ -1,1 +1,1 @@
-"""What people do with runs: compare settings and methods, evaluate on other data, look at the result."""
+"""Studies with runs: compare methods and settings, evaluate and apply finished runs, tabulate and plot results."""

@@ -1,4 +1,4 @@
-"""What ``import fedpeft`` offers: the commands as functions, for scripts and notebooks.
+"""The Python API that ``import fedpeft`` offers: the commands as functions, for scripts and notebooks.
 
 import fedpeft
 
@@ -43,8 +43,8 @@ class LoadedRun:
 
     Attributes:
         folder: the run folder.
-        checkpoint: the weights that the run started from; None where these are random.
-        which: file of the model: that after the last round, or the best validated one.
+        checkpoint: file of the weights that the run started from; None if it started from random ones.
+        which: file of the model, after the last round (``GLOBAL``) or the best validated one (``BEST``).
     """
 
     folder: RunFolder
@@ -53,7 +53,7 @@ class LoadedRun:
 
     @property
     def run(self) -> Run:
-        """What was run: method, data set, training."""
+        """The run: its model, data, training and federation."""
         return self.folder.run
 
     @cached_property
@@ -72,9 +72,9 @@ class LoadedRun:
             image: a NIfTI volume (segmentation), or a JPEG or PNG file (classification).
 
         Returns:
-            Segmentation: the mask, (shape of the volume) uint8 with the index of a class in each voxel, and the
-            affine, (4, 4) float64 from voxels to millimetres; both on the volume's own grid. Classification: name of
-            a class -> its probability; these sum to 1.
+            Segmentation: the mask, uint8 in the shape of the volume with the index of a class in each voxel, and the
+            affine, (4, 4) float64 from voxels to millimetres; both on the volume's own grid. Classification: class
+            name -> probability, which sum to 1.
 
         Raises:
             FileNotFoundError, ValueError: the file is missing or cannot be read; the message names it.
@@ -92,7 +92,7 @@ def _mask(file: Path) -> Prediction:
     return array.astype(np.uint8), grid.affine
 
 
-# Ending of what ``fedpeft infer`` writes -> what reads it.
+# Ending of a file that ``fedpeft infer`` writes -> function that reads it.
 READERS: dict[str, Callable[[Path], Prediction]] = {
     ".nii": _mask,
     ".json": lambda file: read_json(file)["probabilities"],
@@ -105,11 +105,11 @@ def load_run(path: Path | str, *, checkpoint: Path | str | None = None, best: bo
     Args:
         path: the run's folder, or any parent that holds one run.
         checkpoint: file with the backbone's published weights; not needed where the package ships them.
-        best: whether to use the best validated model instead of that after the last round.
+        best: whether to use the best validated model instead of the one after the last round.
 
     Raises:
         FileNotFoundError: there is no run.
-        ValueError: there are several (the message lists them), or the backbone's weights are not shipped.
+        ValueError: there are several runs (the message lists them), or the backbone's weights are not shipped.
     """
     folder = find_run(Path(path))
     weights = find_checkpoint(folder.run, _path(checkpoint))
@@ -120,16 +120,16 @@ def evaluate(run: LoadedRun | Path | str, data: Path | str, split: str = "test")
     """Score a finished run's model on a folder of sites.
 
     Args:
-        run: from ``load_run``, or where it would find one.
+        run: a loaded run, or a path for ``load_run``.
         data: folder of <site>/datalist.json.
         split: "training", "validation" or "test".
 
     Returns:
-        What ``fedpeft evaluate --json`` prints: the mean score over sites, each site's means, and every case's scores.
+        The content of ``fedpeft evaluate --json``: the mean score over sites, each site's means, every case's scores.
 
     Raises:
-        FileNotFoundError, ValueError: see ``load_run``; the data's classes are not the run's, or a site has no labelled
-            case in the split.
+        FileNotFoundError, ValueError: see ``load_run``; or the data's classes are not the run's, or a site has no
+            labelled case in the split.
     """
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
     return evaluation.evaluate(loaded.folder, Path(data), split, loaded.checkpoint, loaded.which).to_dict()
@@ -152,28 +152,28 @@ def compare(
 ) -> dict[str, Any]:
     """Train and test methods in several settings; write results, tables and plots, as ``fedpeft compare`` does.
 
-    Called again with the same ``out`` it goes on where it was: what has finished is not repeated. It starts processes,
-    so a script calls it below ``if __name__ == "__main__":``.
+    A second call with the same ``out`` continues the first and does not repeat finished experiments. The function
+    starts processes, so a script must call it below ``if __name__ == "__main__":``.
 
     Args:
         data: folder of <site>/datalist.json.
         out: folder for runs, results, tables and plots.
-        methods: see ``fedpeft methods``; default: that of the data set's job.
-        settings: of "local", "federated" and "centralized"; default: all.
-        rounds: of every setting; default: those of the data set's job.
-        seed: one or several.
-        split: whose cases are tested, "test" or "validation".
+        methods: names that ``fedpeft methods`` lists; default: the method of the data set's job.
+        settings: some of "local", "federated" and "centralized"; default: all.
+        rounds: number of rounds in every setting; default: that of the data set's job.
+        seed: one seed or several.
+        split: split whose cases are tested, "test" or "validation".
         device: torch device of every training.
         checkpoint: file with the backbone's published weights; not needed where the package ships them.
-        minutes: limit for one run of FLARE's simulator.
-        report: called with the progress and what has just happened, a line for people.
-        **fields: of the runs, as ``rank=4`` or ``local_epochs=0.5``; they go before the recipe of the data set's job.
+        minutes: time limit for one run of FLARE's simulator.
+        report: called with the progress and a line for people about the latest event.
+        **fields: fields of the runs, such as ``rank=4`` or ``local_epochs=0.5``; they override the data set's job.
 
     Returns:
-        What results.json holds, see ``fedpeft.study.results.results``.
+        The content of results.json, see ``fedpeft.study.results.results``.
 
     Raises:
-        ValueError: a name is unknown, a value is out of range, or ``out`` holds trainings of something else.
+        ValueError: a name is unknown, a value is out of range, or ``out`` contains other trainings.
         RuntimeError: experiments failed; the message names each with its reason.
     """
     run = recipe(Path(data))
@@ -191,7 +191,7 @@ def compare_runs(
     """Compare runs and plot the results.
 
     Returns:
-        What results.json holds, and the plots' files: none where matplotlib is not installed.
+        The content of results.json, and the files of the plots: none if matplotlib is not installed.
     """
     results = comparison.compare(plan, runs, settings, report)
     if not can_plot():

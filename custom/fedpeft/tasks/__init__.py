@@ -1,1 +1,1 @@
-"""Tasks: one class a task holds its training data, loss, predictions and scores."""
+"""The tasks: one class for each holds its training data, loss, predictions and scores."""

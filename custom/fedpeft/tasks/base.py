@@ -1,7 +1,7 @@
-"""What a task is: everything that differs between segmentation, classification and tasks to come, in one class.
+"""The base class of tasks: it declares everything that differs between segmentation, classification and new tasks.
 
 A new task is one subclass of `Task` and one entry in ``fedpeft.config.tasks``; ``fedpeft.tasks.registry.register``
-makes it known. No other module asks which task a run has.
+makes it known. No other module branches on the task.
 """
 
 from abc import ABC, abstractmethod
@@ -23,22 +23,22 @@ from fedpeft.tasks.types import Batch, Loss
 
 
 class TrainingData(Protocol):
-    """A site's training data: batches that a seed determines."""
+    """A site's training data, in batches that depend on a seed alone."""
 
     def steps(self) -> int:
-        """Optimiser steps in every epoch."""
+        """Number of optimiser steps in an epoch."""
 
     def epoch(self, seed: int, order: Sequence[int] | None = None) -> Iterator[Batch]:
-        """One epoch's batches: those in ``order``, or all of them."""
+        """Yield one epoch's batches: those whose numbers ``order`` lists, in that order, or all of them."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a prediction's file says.
+    """The content of a prediction's file, for programs and for people.
 
     Attributes:
         values: plain values, ready for JSON.
-        sentence: the same for people.
+        sentence: the same in words, one line.
     """
 
     values: dict[str, Any]
@@ -46,11 +46,11 @@ class Written:
 
 
 class Prediction(ABC):
-    """What a model found in one input file."""
+    """A model's prediction for one input file."""
 
     @abstractmethod
     def write(self, out: Path) -> Written:
-        """Write it to ``out``, whose name has one of the task's endings; the folder is made."""
+        """Write the prediction to ``out``, which has one of the task's endings; create the folder if it is missing."""
 
 
 Data = TypeVar("Data", bound=TrainingData)
@@ -58,15 +58,15 @@ Cases = TypeVar("Cases")
 
 
 class Task(ABC, Generic[Data, Cases]):
-    """What a model is trained on, its loss, its predictions and their scores.
+    """A task's training data, loss, predictions and scores.
 
-    The names of the scores and of the metric, and the number of background outputs, are in ``entry``: they are needed
-    where torch is not.
+    ``entry`` holds the names of the scores and of the metric, and the number of background outputs, for modules that do
+    not import torch.
 
     Attributes:
         entry: the task in ``fedpeft.config.tasks.TASKS``.
-        endings: endings that a prediction's file may have.
-        figure: key of ``fedpeft.study.plots.overview.FIGURES``, which shows what the models of a comparison find.
+        endings: file name endings that a prediction may have.
+        figure: key of ``fedpeft.study.plots.overview.FIGURES``, which plots the predictions of compared models.
         measure_titles: name -> heading of those ``measures`` that are one number.
     """
 
@@ -80,8 +80,8 @@ class Task(ABC, Generic[Data, Cases]):
         """Read a site's training cases.
 
         Args:
-            run: gives image size, batch size and what else the task needs.
-            site: whose cases.
+            run: gives image size, batch size and whatever else the task needs.
+            site: the site whose cases are read.
             before_read: called before each case is read; what it raises ends the reading.
             cache: keeps what is derived from the files.
 
@@ -91,7 +91,7 @@ class Task(ABC, Generic[Data, Cases]):
 
     @abstractmethod
     def loss(self, run: Run, data: Data) -> Loss:
-        """The run's loss at the site that has ``data``: a function of the model's output and the labels."""
+        """Return the run's loss at the site of ``data``: a function of the model's output and the labels."""
 
     @abstractmethod
     def read(
@@ -107,11 +107,11 @@ class Task(ABC, Generic[Data, Cases]):
 
         Args:
             run: gives the image size.
-            site: whose cases.
-            split: "training", "validation" or "test"; it may be empty.
+            site: the site whose cases are read.
+            split: "training", "validation" or "test"; the split may be empty.
             preprocessing: how volumes are normalised.
             before_read: called before each case is read; what it raises ends the reading.
-            cache: keeps what is derived from the files; None: nothing outlives the returned cases.
+            cache: keeps what is derived from the files; with None, nothing outlives the returned cases.
 
         Raises:
             FileNotFoundError, ValueError: a file is missing or faulty.
@@ -119,7 +119,7 @@ class Task(ABC, Generic[Data, Cases]):
 
     @abstractmethod
     def unlabelled(self, cases: Cases) -> Iterator[str]:
-        """The names of the cases whose truth is not known."""
+        """Yield the names of the cases without ground truth."""
 
     @abstractmethod
     def score_labelled(
@@ -131,17 +131,17 @@ class Task(ABC, Generic[Data, Cases]):
         where: tuple[str, str],
         should_stop: Callable[[], bool],
     ) -> list[CaseScore]:
-        """As ``score``, with a model in evaluation mode and cases whose truth is known."""
+        """Score as ``score`` does, given a model in evaluation mode and cases with ground truth."""
 
     @abstractmethod
     def predict(self, model: nn.Module, image: Path, run: Run, preprocessing: Preprocessing) -> Prediction:
-        """What a model finds in one file that belongs to no site.
+        """Predict for one file that belongs to no site.
 
         Args:
-            model: of the run, in evaluation mode.
-            image: the file.
+            model: the run's model, in evaluation mode.
+            image: the input file.
             run: gives the image size and the names of the classes.
-            preprocessing: how volumes are normalised; without a site, by their own statistics.
+            preprocessing: how volumes are normalised; without a site, each is normalised by its own statistics.
 
         Raises:
             FileNotFoundError, ValueError: the file is missing or faulty.
@@ -159,11 +159,11 @@ class Task(ABC, Generic[Data, Cases]):
         """Score a model on cases.
 
         Args:
-            model: put into evaluation mode, and afterwards back into the mode it was in.
-            cases: from ``read``.
-            run: of the model.
-            labels: index -> name of the class, the background's included where there is one.
-            where: (site, split), kept in the scores.
+            model: the model; it is in evaluation mode during the call and in its former mode afterwards.
+            cases: what ``read`` returned.
+            run: the model's run.
+            labels: index -> name of the class, including the background where there is one.
+            where: (site, split), recorded in the scores.
             should_stop: asked before every forward pass.
 
         Returns:
@@ -171,7 +171,7 @@ class Task(ABC, Generic[Data, Cases]):
 
         Raises:
             ValueError: a case has no label.
-            Stopped: ``should_stop`` said so.
+            Stopped: ``should_stop`` returned True.
         """
         if (case := next(self.unlabelled(cases), None)) is not None:
             raise ValueError(f"site {where[0]}: case {case} has no label; it can be inferred, not scored")
@@ -189,19 +189,19 @@ class Task(ABC, Generic[Data, Cases]):
         return None
 
     def measures(self, scores: Sequence[CaseScore], labels: Sequence[str]) -> dict[str, Any]:
-        """What only a set of cases has, beside the mean of its scores.
+        """Measures of a set of cases that no single case has, such as the AUROC.
 
         Args:
-            scores: at least one.
+            scores: at least one score.
             labels: names of the classes in the order of the model's outputs.
 
         Returns:
-            Measure -> number, None where it is not defined, or nested lists; empty for a task without such measures.
+            Measure -> number (None where undefined) or nested lists; empty for a task without such measures.
         """
         return {}
 
     def notes(self, run: Run) -> list[str]:
-        """What ``fedpeft methods`` says about the run's network that only this task has, a few words each."""
+        """Short notes that ``fedpeft methods`` prints on the parts of the run's network that only this task has."""
         return []
 
 

@@ -1,4 +1,4 @@
-"""Classification: images of one class each; the score of a case is 1 if its class is the most probable one."""
+"""Classification of images; a case scores 1 if its class is the most probable one, else 0."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from fedpeft.tasks.measures import TITLES, measures
 from fedpeft.tasks.scores import CaseScore
 from fedpeft.tasks.types import Loss, Stopped
 
-# Images in a forward pass without gradients.
+# Images that one forward pass without gradients takes.
 CHUNK = 64
 
 
@@ -61,7 +61,7 @@ class ClassPrediction(Prediction):
 
 
 class ClassificationTask(Task[ImageData, ImageCases]):
-    """One class of each image."""
+    """Predicts one class for each image."""
 
     entry = TASKS["classification"]
     endings = (".json",)
@@ -100,7 +100,7 @@ class ClassificationTask(Task[ImageData, ImageCases]):
         before_read: Callable[[], None] = lambda: None,
         cache: Cache | None = None,
     ) -> ImageCases:
-        """A split's images, fitted to the network's input; ``preprocessing`` is of volumes. See `Task.read`."""
+        """A split's images, fitted to the network's input; ``preprocessing`` is not used. See `Task.read`."""
         cases = site.splits[split]
         if not cases:
             return ImageCases((), torch.empty(0, 3, run.model.image_size, run.model.image_size, dtype=torch.uint8))
@@ -119,7 +119,7 @@ class ClassificationTask(Task[ImageData, ImageCases]):
         where: tuple[str, str],
         should_stop: Callable[[], bool],
     ) -> list[CaseScore]:
-        """1 for a case whose class is the most probable one, else 0; the probabilities beside it. See `Task.score`."""
+        """Score 1 if a case's class is the most probable one, else 0, with all probabilities. See `Task.score`."""
         probabilities = class_probabilities(model, cases.pixels, run, should_stop)
         targets = [case.target for case in cases.cases if case.target is not None]
         return [
@@ -141,7 +141,7 @@ def _balanced(counts: Tensor) -> Loss:
     weights = class_weights(counts)
 
     def loss(logits: Tensor, classes: Tensor) -> Tensor:
-        # Not torch's own weighted mean, which divides by the batch's weights: a batch of one class has weight 1 there.
+        # torch's own weighted mean divides by the weights of the batch, so the weight of a one-class batch cancels out.
         values = cross_entropy(logits, classes, reduction="none")
         return (weights.to(logits.device)[classes] * values).mean()
 
@@ -153,7 +153,7 @@ def _focal(counts: Tensor) -> Loss:
     return lambda logits, classes: focal(logits, classes[:, None])
 
 
-# Name -> (cases of each class at the site, (classes,) int64) -> the loss.
+# Name -> function that makes the loss from the number of cases of each class at the site, (classes,) int64.
 LOSSES: dict[str, Callable[[Tensor], Loss]] = {
     "balanced": _balanced,
     "plain": lambda counts: cross_entropy,
@@ -162,7 +162,7 @@ LOSSES: dict[str, Callable[[Tensor], Loss]] = {
 
 
 def class_weights(counts: Tensor) -> Tensor:
-    """Weights n / (k n_c), (classes,) float32; 1 for a class that does not occur, which no case uses."""
+    """Weights n / (k n_c), (classes,) float32; a class that does not occur has weight 1, which no case uses."""
     occurs = counts > 0
     return torch.where(occurs, counts.sum() / (occurs.sum() * counts.clamp(min=1)), 1.0).float()
 
@@ -176,14 +176,14 @@ def class_probabilities(
     Args:
         model: in evaluation mode.
         pixels: (N, 3, size, size) uint8.
-        run: its backbone's colours normalise the images.
+        run: the colour statistics of its backbone normalise the images.
         should_stop: asked before every forward pass.
 
     Returns:
         (N, classes) float32 on the CPU.
 
     Raises:
-        Stopped: ``should_stop`` said so.
+        Stopped: ``should_stop`` returned True.
     """
     device = next(model.parameters()).device
     found = [torch.empty(0, run.outputs)]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedpeft.tasks.scores import CaseScore
 
-# Name -> heading, of those that are one number.
+# Measure that is one number -> its heading.
 TITLES = {"accuracy": "Accuracy", "macro_f1": "Macro F1", "auroc": "AUROC"}
 
 
@@ -19,12 +19,12 @@ def measures(scores: Sequence[CaseScore], labels: Sequence[str]) -> dict[str, An
     """Accuracy, macro F1, AUROC and the confusion matrix.
 
     Args:
-        scores: of cases with probabilities.
-        labels: names of the classes in the probabilities' order.
+        scores: scores that have probabilities.
+        labels: names of the classes in the order of the probabilities.
 
     Returns:
-        "accuracy"; "macro_f1", the mean F1 of the classes that occur; "auroc", each class against the rest, the mean of
-        the classes that occur, None if only one does; "confusion": counts[true class][predicted class].
+        "accuracy"; "macro_f1", the mean F1 of the classes that occur; "auroc", the one-against-rest AUROC averaged over
+        the classes that occur, None if only one does; "confusion", counts[true class][predicted class].
 
     Raises:
         ValueError: there is no score.

@@ -1,4 +1,4 @@
-"""All tasks by name."""
+"""The registry of tasks."""
 
 from typing import Any
 

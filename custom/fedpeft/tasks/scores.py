@@ -10,9 +10,9 @@ class CaseScore:
     """How well a model did on one class in one case.
 
     Attributes:
-        site, split, case, label: what was scored; ``label`` is the class's name.
-        value: 0 to 1; its name is in ``fedpeft.config.tasks``.
-        probabilities: of all classes in the order of the run's labels; empty for a task without.
+        site, split, case, label: what was scored; ``label`` is the name of the class.
+        value: the score, 0 to 1; ``fedpeft.config.tasks`` says what the task calls it.
+        probabilities: of all classes in the order of the run's labels; empty for a task without probabilities.
     """
 
     site: str
@@ -32,7 +32,7 @@ def class_means(scores: Iterable[CaseScore]) -> dict[str, float]:
 
 
 def mean_score(scores: Iterable[CaseScore]) -> float:
-    """The mean over the cases of a class first, then over the classes that occur.
+    """The mean over the classes that occur of the mean over a class's cases.
 
     Raises:
         ValueError: there is no score.

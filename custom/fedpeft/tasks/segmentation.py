@@ -1,4 +1,4 @@
-"""Segmentation: stacks of slices are trained on, masks of whole volumes are predicted and scored by Dice."""
+"""Segmentation: models train on stacks of slices, predict masks of whole volumes and are scored by Dice."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ class MaskPrediction(Prediction):
 
     Attributes:
         mask: uint8 labels (H, W, D) on the grid of ``volume``.
-        volume: what the mask belongs to.
+        volume: the volume that was segmented.
         labels: index -> name, background included.
     """
 
@@ -52,7 +52,7 @@ class MaskPrediction(Prediction):
 
 
 class SegmentationTask(Task[StackData, list[NamedVolume]]):
-    """Masks of volumes; the score of a case and class is its Dice."""
+    """Predicts masks of volumes; the score of a case and class is its Dice."""
 
     entry = TASKS["segmentation"]
     endings = (".nii", ".nii.gz")
@@ -87,7 +87,7 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
         before_read: Callable[[], None] = lambda: None,
         cache: Cache | None = None,
     ) -> list[NamedVolume]:
-        """A split's volumes by case, normalised; the cache bounds how much memory they take. See `Task.read`."""
+        """A split's normalised volumes with their case names; the cache bounds their memory. See `Task.read`."""
         volumes, cache = [], cache or Cache()
         for case in site.splits[split]:
             before_read()
@@ -117,12 +117,12 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
         ]
 
     def predict(self, model: nn.Module, image: Path, run: Run, preprocessing: Preprocessing) -> MaskPrediction:
-        """The mask of a NIfTI file, which is normalised by its own statistics; see `Task.predict`."""
+        """The mask of a NIfTI file, normalised by its own statistics; see `Task.predict`."""
         volume = read_volume(Case(image.name, image), run.label_table, preprocessing)
         return MaskPrediction(predict_mask(model, volume, run), volume, run.label_table)
 
     def normalised_by(self, cases: list[NamedVolume]) -> str:
-        """Whose statistics normalised the volumes; ``cases`` are of one site, at least one."""
+        """Whose statistics normalised the volumes, "site" or "volume"; ``cases`` is not empty and of one site."""
         return cases[0][1].normalised
 
     def notes(self, run: Run) -> list[str]:
@@ -131,10 +131,10 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
 
 
 def make_loss(run: Run) -> Loss:
-    """FLAP-SAM's loss, 0.2 CE + 0.8 Dice for ``dice_weight`` 0.8.
+    """FLAP-SAM's loss: 0.2 cross-entropy + 0.8 Dice loss for ``dice_weight`` 0.8.
 
-    Dice is taken over softmax probabilities of all tokens, background included, with squared denominator, over the
-    whole batch.
+    The Dice loss uses the softmax probabilities of all classes, background included, and a squared denominator; it is
+    computed over the whole batch.
 
     Returns:
         A function of logits (B, classes + 1, size, size) and labels (B, size, size) int64.
@@ -153,7 +153,7 @@ def make_loss(run: Run) -> Loss:
 
 
 def _bounded(volume: Volume, cache: Cache) -> Volume:
-    """The same volume with its voxels where the cache has room for them."""
+    """The same volume, its voxels kept in memory or in mapped files as the cache's limits allow."""
     if volume.label is None:
         return replace(volume, image=cache.hold({"image": volume.image})["image"])
     voxels = cache.hold({"image": volume.image, "label": volume.label})

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-# Images and labels, in the forms that the task says.
+# Images and labels, in the form that the task defines.
 Batch = tuple[Tensor, Tensor]
-# (output of the model, labels) -> a number.
+# (output of the model, labels) -> scalar loss.
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 

@@ -1,4 +1,4 @@
-"""Masks of whole volumes on their own grid, and Dice."""
+"""Predict the masks of whole volumes on their own grid, and compute Dice."""
 
 from collections.abc import Callable, Iterable
 
@@ -14,26 +14,26 @@ from fedpeft.data.volumes.fit import fit, unfit
 from fedpeft.data.volumes.volume import Volume
 from fedpeft.tasks.types import Stopped
 
-# Slices that one thread of a processor computes at a time: its cache holds no more.
+# Slices that a CPU thread processes at a time; more do not fit into a core's cache.
 PIECE = 5
 
 
 @torch.inference_mode()
 def predict_mask(model: nn.Module, volume: Volume, run: Run, should_stop: Callable[[], bool] = lambda: False) -> Tensor:
-    """The mask of a volume.
+    """Predict the mask of a volume.
 
     Args:
         model: in evaluation mode.
-        volume: normalised, slices along its last axis, (H, W, D).
-        run: gives the image size, and how many slices make a stack and, on a GPU, a forward pass (batch * stack).
+        volume: a normalised volume (H, W, D), slices along the last axis.
+        run: gives the image size, the slices of a stack and, on a GPU, those of a forward pass (batch * stack).
         should_stop: asked before every forward pass.
 
     Returns:
-        uint8 labels (H, W, D) on the volume's own grid: the arg max is taken after the model's output came back to the
-        native in-plane resolution, as the FLAP-SAM paper's evaluation does.
+        uint8 labels (H, W, D) on the volume's own grid. The model's output is resampled to the native in-plane
+        resolution before the arg max, as in the FLAP-SAM paper's evaluation.
 
     Raises:
-        Stopped: ``should_stop`` said so.
+        Stopped: ``should_stop`` returned True.
     """
     device = next(model.parameters()).device
     native, spacing = (volume.image.shape[0], volume.image.shape[1]), volume.spacing[:2]
@@ -62,9 +62,9 @@ def predict_mask(model: nn.Module, volume: Volume, run: Run, should_stop: Callab
 
 
 def largest(values: Tensor) -> Tensor:
-    """The class of the largest of few values, (D, classes, H, W) -> uint8 (D, H, W); the first of equal ones.
+    """The class with the largest value, (D, classes, H, W) -> uint8 (D, H, W); of equal values the first.
 
-    The same as ``argmax(dim=1)``, which walks through memory from class to class and takes ten times as long.
+    The result is that of ``argmax(dim=1)``, which jumps in memory from class to class and takes ten times as long.
     """
     best, found = values[:, 0], torch.zeros_like(values[:, 0], dtype=torch.uint8)
     for index in range(1, values.shape[1]):
@@ -74,14 +74,14 @@ def largest(values: Tensor) -> Tensor:
 
 
 def _overlapping(forward: Callable[[Tensor], Tensor], slices: Tensor, run: Run) -> Tensor:
-    """Probabilities (D, classes + 1, size, size): their mean over the stacks, ``stride`` apart, that hold a slice."""
+    """Mean probabilities (D, classes + 1, size, size) over the stacks, ``stride`` apart, that contain a slice."""
 
     def stacks(images: Tensor) -> Tensor:
         # (n, 1, stack, size, size) -> slices of whole stacks, and back to (n, classes + 1, stack, size, size).
         logits = forward(images.transpose(1, 2).flatten(0, 1))
         return logits.softmax(dim=1).unflatten(0, (-1, run.data.stack)).transpose(1, 2)
 
-    # MONAI rounds the distance of two windows down; a little less overlap keeps the distance at the stride.
+    # MONAI rounds the distance of two windows down; slightly less overlap keeps the distance at the stride.
     overlap = max(0.0, 1 - (run.data.stride + 1e-3) / run.data.stack)
     roi = (run.data.stack, run.model.image_size, run.model.image_size)
     # A volume thinner than a stack repeats its edge, as in training.
@@ -92,13 +92,13 @@ def _overlapping(forward: Callable[[Tensor], Tensor], slices: Tensor, run: Run) 
 
 
 def dice(mask: Tensor, label: Tensor, classes: int) -> list[float]:
-    """Dice of the classes 1..classes between two label volumes of one shape; both empty gives 1."""
+    """Dice of the classes 1 to ``classes`` between two label volumes of one shape; 1 where both are empty."""
     one_hot = [torch.stack([volume == c for c in range(1, classes + 1)]).unsqueeze(0) for volume in (mask, label)]
     return compute_dice(*one_hot, include_background=True, ignore_empty=False)[0].tolist()
 
 
 def dice_of(mask: Tensor, volume: Volume, classes: int) -> list[float]:
-    """Dice against a volume's own label, on the file's voxels alone: the canvas around them does not count.
+    """Dice against a volume's own label, over the file's voxels alone, without the padding around them.
 
     Raises:
         ValueError: the volume has no label.

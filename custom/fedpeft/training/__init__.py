@@ -1,1 +1,1 @@
-"""Training, evaluation and the run folder. Knows nothing of FLARE: what is here can run in any process."""
+"""Training, validation and the run folder; nothing here depends on FLARE, so it runs in any process."""

@@ -1,6 +1,6 @@
-"""Examine whether a machine can take part: every check, and which machines it is for.
+"""The checks of ``fedpeft doctor``, the roles of the machines that each is for, and how they run.
 
-A check is a function of the subject that yields findings. It may raise anything; the examination goes on.
+A check is a function that takes a subject and yields findings. If it raises, the other checks still run.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,12 +16,12 @@ from fedpeft.training.client.site_file import NAME
 
 @dataclass(frozen=True)
 class Check:
-    """A check.
+    """A check of a machine.
 
     Attributes:
-        name: of its findings.
-        run: yields them.
-        roles: of the machines that it is for.
+        name: name of the check in its findings.
+        run: function that yields the findings.
+        roles: roles of the machines to which it applies.
     """
 
     name: str
@@ -55,7 +55,7 @@ CHECKS = (
 
 
 def subject_of(site: Path | None, kit: Path | None, name: str | None, needs: Needs) -> Subject:
-    """What to examine. A site file in a kit's local/ implies its kit, and a kit implies its site file."""
+    """Make the subject. A site file in a kit's local/ implies that kit, and a kit implies its site file."""
     if kit is None and site is not None and (site.absolute().parent.parent / "startup").is_dir():
         kit = site.absolute().parent.parent
     kit = kit and kit.absolute()
@@ -66,7 +66,7 @@ def subject_of(site: Path | None, kit: Path | None, name: str | None, needs: Nee
 
 
 def examine(subject: Subject, checks: Iterable[Check] = CHECKS) -> list[Finding]:
-    """The findings of every check that is for a machine of this role, in the order of the checks."""
+    """Return the findings of all checks that apply to the machine's role, in the order of the checks."""
     return [finding for check in checks if subject.role in check.roles for finding in _findings(check, subject)]
 
 

@@ -7,13 +7,13 @@ OK, WARNING, FAULT, NOT_CHECKED = "ok", "warning", "fault", "not checked"
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found.
+    """One result of a check.
 
     Attributes:
-        check: the check's name, and which of several things it has looked at.
+        check: name of the check, followed by the checked item if there are several.
         state: "ok", "warning", "fault" or "not checked".
-        found: what is there; for "not checked", why it was not checked.
-        expected: what should be there.
+        found: what the check found, or why it could not check.
+        expected: what it expected.
         remedy: what to do; never empty for a warning or a fault.
     """
 
@@ -28,29 +28,29 @@ class Finding:
         return asdict(self)
 
     def of(self, check: str) -> "Finding":
-        """The finding under its check's name; the check itself only names which of several things it has looked at."""
+        """The same finding with the check's name before the item."""
         return replace(self, check=f"{check} {self.check}".strip())
 
 
 class NotChecked(Exception):
-    """A check lacks something that it needs; the message says what."""
+    """A check lacks an input that it needs; the message says which."""
 
 
 def ok(found: str, expected: str = "", of: str = "") -> Finding:
-    """A thing as it should be."""
+    """The item is as it should be."""
     return Finding(of, OK, found, expected)
 
 
 def warning(found: str, expected: str, remedy: str, of: str = "") -> Finding:
-    """A thing that may stop a run later."""
+    """The item may stop a run later."""
     return Finding(of, WARNING, found, expected, remedy)
 
 
 def fault(found: str, expected: str, remedy: str, of: str = "") -> Finding:
-    """A thing to repair before the machine can take part."""
+    """The item must be repaired before the machine can take part."""
     return Finding(of, FAULT, found, expected, remedy)
 
 
 def not_checked(why: str, of: str = "") -> Finding:
-    """A thing that could not be checked."""
+    """The item could not be checked."""
     return Finding(of, NOT_CHECKED, why)

@@ -1,4 +1,4 @@
-"""Read a participant's startup kit as ``nvflare provision`` writes it: who the participant is, where its server is."""
+"""Read a participant's startup kit, which ``nvflare provision`` writes: its role, names, server and certificates."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ SSL = ("ssl_cert", "ssl_private_key", "ssl_root_cert")
 
 @dataclass(frozen=True)
 class Kit:
-    """A kit.
+    """A participant's startup kit.
 
     Attributes:
-        folder: has startup/ and local/.
+        folder: folder that contains startup/ and local/.
         role: "client", "server" or "admin".
         name: FLARE's name for the participant; it replaces ``{site}`` in a site file.
         project: the consortium's name; a kit of another project cannot join.
-        host: of the server.
-        ports: of the server, for clients and for the admin console; often one for both.
+        host: the server's host.
+        ports: the server's ports for clients and for the admin console, often the same one.
         server: the name in the server's certificate.
-        scheme: of the transport; FLARE's default is "http", over TLS.
+        scheme: scheme of the transport; FLARE's default is "http", over TLS.
         security: "mtls", "tls" or "clear".
         certificate, key, root: files below startup/.
     """
@@ -43,10 +43,10 @@ class Kit:
 
 
 def read_kit(folder: Path) -> Kit:
-    """The kit in a folder.
+    """Read the kit in a folder.
 
     Raises:
-        ValueError: there is none, or its file lacks something; the message names the file and the key.
+        ValueError: there is no kit, or its file lacks a key; the message names the file and the key.
     """
     for role, read in _READERS.items():
         file = folder / "startup" / f"fed_{role}.json"
@@ -54,7 +54,7 @@ def read_kit(folder: Path) -> Kit:
             try:
                 return read(folder, read_json(file))
             except (KeyError, IndexError, TypeError, AttributeError) as error:
-                raise ValueError(f"{file}: {error} is missing or of another form; have the kit made again") from error
+                raise ValueError(f"{file}: {error} is missing or has another form; have the kit made again") from error
     names = ", ".join(f"fed_{role}.json" for role in _READERS)
     raise ValueError(f"{folder}/startup holds none of {names}; give the folder that holds startup/ and local/")
 
@@ -72,14 +72,14 @@ def _server(folder: Path, values: dict[str, Any]) -> Kit:
     own = values["servers"][0]
     host, _, port = own["service"]["target"].rpartition(":")
     ports, how = tuple(sorted({int(port), own["admin_port"]})), (own["service"]["scheme"], own["connection_security"])
-    # FLARE's server calls itself by the project's name where a client uses its own.
+    # A server's file has the project's name where a client's has the client's own.
     name = own["name"]
     return Kit(folder, SERVER, name, name, host, ports, own["admin_server"], *how, *_files(folder, own, *SSL))
 
 
 def _admin(folder: Path, values: dict[str, Any]) -> Kit:
     own = values["admin"]
-    # FLARE's proof of concept leaves the name to the certificate; the folder has it too.
+    # FLARE's proof of concept leaves this field empty; the folder has the same name.
     name = own["username"] or folder.absolute().name
     who = (name, own["project_name"], own["host"], (own["port"],), own["server_identity"])
     how = (own["scheme"], own["connection_security"])

@@ -1,4 +1,4 @@
-"""Checks of a kit: whose it is, its certificates, the allow-list and the classes that its files name."""
+"""Checks of a kit: its participant, its certificates, the allow-list and the classes that its files name."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,13 +18,13 @@ from fedpeft.flare.rendering import ALLOW_LIST
 
 SOON = timedelta(days=30)
 RESOURCES = "resources.json"
-# Files of local/ that name classes; FLARE falls back to those that end in .default.
+# Files of local/ that name classes; FLARE falls back to the same names with .default appended.
 NAMING = (RESOURCES, "privacy.json")
 FULL_LIST = "the classes of fedpeft.flare that its jobs name, one by one"
 
 
 def kit(subject: Subject) -> Iterator[Finding]:
-    """There is a kit, and it can be read."""
+    """Check that there is a kit and that it can be read."""
     try:
         found = subject.read_kit()
     except (ValueError, OSError) as error:
@@ -34,7 +34,7 @@ def kit(subject: Subject) -> Iterator[Finding]:
 
 
 def certificates(subject: Subject) -> Iterator[Finding]:
-    """The participant's certificate and the project's root are valid, now and for a month."""
+    """Check that the participant's certificate and the project's root are valid now and for another month."""
     kit = subject.kit
     own = (
         f"ask the project admin for a new one: provisioning again keeps the old one until the entry {kit.name!r} is "
@@ -58,7 +58,7 @@ def _validity(file: Path, certificate: x509.Certificate, remedy: str) -> Finding
 
 
 def root_ca(subject: Subject) -> Iterator[Finding]:
-    """Certificate, key and root belong together."""
+    """Check that certificate, key and root belong together."""
     kit = subject.kit
     own, root = _certificate(kit.certificate), _certificate(kit.root)
     remedy = f"install startup/ of one and the same kit in {kit.folder}"
@@ -86,7 +86,7 @@ def _certificate(file: Path) -> x509.Certificate:
 
 
 def allow_list(subject: Subject) -> Iterator[Finding]:
-    """A job may name every class that our jobs need, and no prefix."""
+    """Check that the allow-list has every class that fedpeft's jobs need, and no prefix."""
     file = _policy_file(subject.local)
     if not file.is_file():
         yield fault(f"no {file}", FULL_LIST, f"copy {RESOURCES} from the kit, or from poc/simulator/local")
@@ -95,7 +95,7 @@ def allow_list(subject: Subject) -> Iterator[Finding]:
     listed = values.get("class_allow_list")
     if listed is None:
         yield fault(
-            f'{file} has no "class_allow_list", so FLARE\'s own list holds, which lacks ours',
+            f"{file} has no \"class_allow_list\", so FLARE's own list applies, which lacks fedpeft's classes",
             FULL_LIST,
             f'copy "class_allow_list" from the kit\'s local/{RESOURCES}',
         )
@@ -109,22 +109,22 @@ def allow_list(subject: Subject) -> Iterator[Finding]:
 def _compared(file: Path, listed: list[str]) -> Iterator[Finding]:
     missing = [name for name in ALLOW_LIST if name not in listed]
     surplus = [name for name in listed if name not in ALLOW_LIST]
-    # FLARE calls whatever a job names, so a prefix opens every function that those modules import.
+    # FLARE calls whatever a job names, so a prefix opens every function that the modules below it import.
     wide = [name for name in surplus if name == "*" or name.endswith(".") or name == "nvflare"]
     if missing:
         yield fault(f"missing: {', '.join(missing)}", FULL_LIST, f'add to "class_allow_list" in {file}')
     if wide:
         yield fault(
             f"opens more than single classes: {', '.join(wide)}",
-            'no prefix; "nvflare." lets a job start commands',
+            'no prefix, since "nvflare." lets a job start commands',
             f'remove from "class_allow_list" in {file}',
         )
     if more := [name for name in surplus if name not in wide]:
-        yield warning(f"not ours: {', '.join(more)}", FULL_LIST, f"remove from {file} what no job of yours needs")
+        yield warning(f"not of fedpeft: {', '.join(more)}", FULL_LIST, f"remove from {file} what no job of yours needs")
 
 
 def class_paths(subject: Subject) -> Iterator[Finding]:
-    """Every class of ours that the kit's own files name exists in the installed version."""
+    """Check that every fedpeft class that the kit's files name exists in the installed version."""
     lost: dict[str, list[str]] = {}
     named = 0
     for file in sorted(path for name in NAMING for path in subject.local.glob(f"{name}*")):
@@ -145,7 +145,7 @@ def class_paths(subject: Subject) -> Iterator[Finding]:
 
 
 def _class_paths(value: Any) -> Iterator[str]:
-    """Every "path" of ours, wherever in a JSON value."""
+    """Yield every fedpeft class under the key "path", anywhere in a JSON value."""
     if isinstance(value, dict):
         path = value.get("path")
         if isinstance(path, str) and path.startswith(f"{PACKAGE}."):
@@ -163,6 +163,6 @@ def _exists(path: str) -> bool:
 
 
 def _policy_file(local: Path) -> Path:
-    """The file that FLARE reads: resources.json, or the one that it was provisioned with."""
+    """The file that FLARE reads: resources.json, or resources.json.default if that is missing."""
     files = (local / RESOURCES, local / f"{RESOURCES}.default")
     return next((file for file in files if file.is_file()), files[0])

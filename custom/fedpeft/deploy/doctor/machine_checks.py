@@ -19,8 +19,8 @@ from fedpeft.deploy.doctor.finding import Finding, NotChecked, fault, ok, warnin
 from fedpeft.deploy.doctor.subject import Gpu, Subject
 
 GIB = 2**30
-# Backbone -> free GPU memory in GiB: the least for one step of a low-rank method, the need of a shipped job, its name.
-# Counted, not measured on a GPU: weights, gradients, moments, activations of a step, and 1 GiB for CUDA.
+# Backbone -> free GPU memory in GiB: minimum for a step of a low-rank method, need of a shipped job, that job's name.
+# Computed, not measured on a GPU: weights, gradients, moments, activations of a step, and 1 GiB for CUDA.
 GPU_GIB: dict[str, tuple[float, float, str]] = {
     "sam_vit_b": (2.0, 20.0, "flap_sam_kits19"),
     "vit_b16": (1.5, 7.0, "lora_isic2019"),
@@ -29,7 +29,7 @@ SMALL = (1.5, 2.0, "flap_sam_phantom")
 
 
 def python(subject: Subject) -> Iterator[Finding]:
-    """Python has the version that the package requires."""
+    """Check that Python has the version that the package requires."""
     expected, found = _stated()["Requires-Python"], platform.python_version()
     if SpecifierSet(expected).contains(found, prereleases=True):
         yield ok(found, expected)
@@ -42,7 +42,7 @@ def python(subject: Subject) -> Iterator[Finding]:
 
 
 def packages(subject: Subject) -> Iterator[Finding]:
-    """Every direct requirement of the installed package is there, in the required version."""
+    """Check that every direct requirement of the package is installed in the required version."""
     _stated()
     needed = [Requirement(line) for line in requires(PACKAGE) or []]
     needed = [item for item in needed if item.marker is None or item.marker.evaluate({"extra": ""})]
@@ -60,7 +60,7 @@ def packages(subject: Subject) -> Iterator[Finding]:
 
 
 def wheel(subject: Subject) -> Iterator[Finding]:
-    """The installed files are those of the wheel that the kit states."""
+    """Check that the installed files are those of the wheel that the kit names."""
     file = subject.local / WHEEL
     if not file.is_file():
         raise NotChecked(f"{file} does not exist; kits of admin/project.yml have it")
@@ -78,7 +78,7 @@ def wheel(subject: Subject) -> Iterator[Finding]:
 
 
 def gpu(subject: Subject) -> Iterator[Finding]:
-    """The device that the site file names is there and has enough free memory."""
+    """Check that the site file's device exists and has enough free memory."""
     asked = subject.site.device
     if asked == "cpu":
         yield ok("the site file asks for none")
@@ -109,7 +109,7 @@ def _memory(subject: Subject, gpu: Gpu) -> Finding:
 
 
 def _needed(subject: Subject) -> tuple[float, float, str]:
-    """Least and usual GiB, and the job that needs them."""
+    """Minimum and usual need in GiB, and the job with the usual need."""
     if (asked := subject.needs.gpu_gib) is not None:
         return asked, asked, "what was asked for"
     backbones = {name.removesuffix("-medical") for name in subject.site.checkpoints}
@@ -127,7 +127,7 @@ def _absent(subject: Subject, asked: str, gpus: tuple[Gpu, ...]) -> Finding:
 
 
 def disk(subject: Subject) -> Iterator[Finding]:
-    """There is free space for the state and for the kit, where FLARE keeps jobs and logs."""
+    """Check the free space for the site's state and for the kit, where FLARE keeps jobs and logs."""
     for what, folder in _written(subject).items():
         found, least = shutil.disk_usage(_existing(folder)).free / GIB, subject.needs.disk_gib
         text, expected = f"{found:.1f} GiB free at {folder}", f"{least:g} GiB"
@@ -149,7 +149,7 @@ def _written(subject: Subject) -> dict[str, Path]:
 
 
 def state_dir(subject: Subject) -> Iterator[Finding]:
-    """The folder can be written; a training would find out only at the end of its first round."""
+    """Check that the folder can be written; training would find out only at the end of its first round."""
     site = subject.site
     if not site.state_dir:
         yield fault('no "state_dir"', "the absolute path of a folder that survives a restart", f"add it to {site.path}")
@@ -176,7 +176,7 @@ def _existing(path: Path) -> Path:
 
 
 def _stated() -> PackageMetadata:
-    """The installed package's metadata; NotChecked if it runs without being installed."""
+    """The installed package's metadata; raises NotChecked if the package is not installed."""
     try:
         return metadata(PACKAGE)
     except PackageNotFoundError as error:

@@ -1,7 +1,7 @@
-"""Checks that need the server or its port: whether it answers, whether it knows this kit, and its clock.
+"""Checks of the network: whether the server answers, accepts this kit's certificate, and has the same time.
 
-FLARE's default transport is HTTP over mutual TLS. A request for a page that does not exist changes nothing at the
-server, and the answer has the server's time.
+FLARE's default transport is HTTP over mutual TLS. The checks request a page that does not exist, which changes nothing
+at the server; the answer has the server's time.
 """
 
 import errno
@@ -23,18 +23,18 @@ from fedpeft.deploy.doctor.subject import Subject
 
 SECONDS = 5.0
 HTTP = ("http", "https")
-# OpenSSL's X509_V_FLAG_NO_CHECK_TIME: a wrong clock, which is to be found, would end the handshake.
+# OpenSSL's X509_V_FLAG_NO_CHECK_TIME: a wrong clock must not end the handshake, since a check is to report it.
 NO_CHECK_TIME = 0x200000
-# Seconds; the answer's time has whole seconds and arrives late.
+# Seconds. The answer's time is in whole seconds and arrives late, so smaller values would prove nothing.
 SKEW_WARNING, SKEW_FAULT = 5.0, 60.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The server's part of a handshake.
+    """The server's answer to a connection.
 
     Attributes:
-        certificate: the server's, issued by the kit's root.
+        certificate: the server's certificate, issued by the kit's root.
         skew: seconds that the server's clock is ahead of this one; None if the answer has no time.
     """
 
@@ -51,8 +51,8 @@ def ask(kit: Kit, host: str, port: int) -> Answer:
     """Connect to the server as this kit's participant.
 
     Raises:
-        NotChecked: the kit's certificate or key cannot be used, or its project does without TLS.
-        OSError: the server is not reached, or one end refuses the other's certificate.
+        NotChecked: the kit's certificate or key cannot be used, or its project does not use TLS.
+        OSError: the server cannot be reached, or one end refuses the other's certificate.
     """
     connection = HTTPSConnection(host, port, timeout=SECONDS, context=_context(kit))
     try:
@@ -68,7 +68,7 @@ def ask(kit: Kit, host: str, port: int) -> Answer:
 
 def _context(kit: Kit) -> ssl.SSLContext:
     if kit.security == "clear":
-        raise NotChecked('this kit\'s project does without TLS ("connection_security": "clear")')
+        raise NotChecked('this kit\'s project does not use TLS ("connection_security": "clear")')
     try:
         context = ssl.create_default_context(cafile=str(kit.root))
         context.load_cert_chain(kit.certificate, kit.key)
@@ -81,10 +81,10 @@ def _context(kit: Kit) -> ssl.SSLContext:
 
 
 def _skew(connection: HTTPSConnection) -> float | None:
-    """Seconds that the server is ahead; None if its answer has no time.
+    """Seconds that the server's clock is ahead; None if its answer has no time.
 
     Raises:
-        ConnectionError, ssl.SSLError: it refuses our certificate, which shows only after the handshake.
+        ConnectionError, ssl.SSLError: the server refuses the kit's certificate, which shows only after the handshake.
     """
     before = time.time()
     try:
@@ -100,7 +100,7 @@ UNKNOWN = (
     "it hangs up: it does not know this kit's certificate, or is no FLARE server",
     "compare host and port with the server's, and install the kit that was made together with the server's",
 )
-# Error of an attempt, its meaning, the remedy; the first that fits.
+# (type of error, its meaning, remedy); the first type that fits counts.
 ENDS: tuple[tuple[type[OSError], str, str], ...] = (
     (socket.gaierror, "its name is not known here", "have it entered in DNS, or in /etc/hosts"),
     (
@@ -125,7 +125,7 @@ ENDS: tuple[tuple[type[OSError], str, str], ...] = (
 
 
 def server(subject: Subject) -> Iterator[Finding]:
-    """A client or an admin console reaches the server, and both accept each other's certificate."""
+    """Check that the server can be reached, and that both ends accept each other's certificate."""
     kit = subject.kit
     for port in kit.ports:
         where = f"{kit.host}:{port}"
@@ -151,12 +151,12 @@ def _met(kit: Kit, where: str, answer: Answer) -> Finding:
 
 
 def ports(subject: Subject) -> Iterator[Finding]:
-    """The server's ports are free, or this kit's server listens there."""
+    """Check that the server's ports are free, or that this kit's server listens there."""
     kit = subject.kit
     for port in kit.ports:
         try:
             with socket.socket() as free:
-                # As servers do: connections of a server that has just ended must not count.
+                # As servers do, so that connections of a server that has just ended do not count.
                 free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 free.bind(("", port))
         except OSError as error:
@@ -184,7 +184,7 @@ def _is_ours(kit: Kit, port: int) -> bool:
 
 
 def clock(subject: Subject) -> Iterator[Finding]:
-    """This clock agrees with the server's; without the server's time, NTP keeps this clock."""
+    """Check this machine's clock against the server's or, without the server's time, that NTP keeps it right."""
     skew, why = _measured(subject)
     if skew is None:
         yield _by_ntp(subject, why)
@@ -201,7 +201,7 @@ def clock(subject: Subject) -> Iterator[Finding]:
 
 
 def _measured(subject: Subject) -> tuple[float | None, str]:
-    """Seconds that the server's clock is ahead, or the reason why that is not known."""
+    """Seconds that the server's clock is ahead, or None; and the reason why they are not known."""
     try:
         if subject.is_server:
             return None, "this is the server"
@@ -220,7 +220,7 @@ def _by_ntp(subject: Subject, why: str) -> Finding:
     if kept:
         return ok(f"kept by NTP; {text}")
     return warning(
-        f"nothing keeps it right, says the kernel; {text}",
+        f"the kernel reports that nothing synchronises it; {text}",
         "kept by NTP",
         "start chrony or systemd-timesyncd; in a container or a virtual machine look at its host's clock",
     )

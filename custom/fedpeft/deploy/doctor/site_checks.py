@@ -1,4 +1,4 @@
-"""Checks of a site file and of everything that it names: permit, checkpoints, data sets."""
+"""Checks of a site file and of what it names: permit, checkpoints, data sets."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -13,14 +13,14 @@ from fedpeft.deploy.doctor.finding import Finding, NotChecked, fault, not_checke
 from fedpeft.deploy.doctor.subject import Subject
 from fedpeft.training.client.permit import ANY_METHOD, Permit, permit_line
 
-# A message lists so many things and counts the others.
+# Number of items that a message lists; it counts the others.
 SHOWN = 5
 EXAMPLE = ("flap_sam",)
 CHECKPOINTS = {*BACKBONES, *(f"{name}-medical" for name in BACKBONES)}
 
 
 def site_file(subject: Subject) -> Iterator[Finding]:
-    """The site file is valid."""
+    """Check that the site file is valid."""
     try:
         site = subject.read_site()
     except (ValueError, OSError) as error:
@@ -30,7 +30,7 @@ def site_file(subject: Subject) -> Iterator[Finding]:
 
 
 def permit(subject: Subject) -> Iterator[Finding]:
-    """The site permits something, and only methods that exist."""
+    """Check that the site permits a method and an upload, and only methods that exist."""
     stated, site_path = subject.site.permit, subject.site.path
     methods, limit = stated.methods or [], stated.max_upload_bytes
     known = [name for name in methods if name in METHODS or name == ANY_METHOD]
@@ -53,7 +53,7 @@ def permit(subject: Subject) -> Iterator[Finding]:
 
 
 def checkpoints(subject: Subject) -> Iterator[Finding]:
-    """Every file of weights is there and has the stated SHA-256."""
+    """Check that every file of weights exists and has the stated SHA-256."""
     site = subject.site
     if not site.checkpoints:
         yield ok("none named: only backbones that are shipped with the package can be trained")
@@ -87,13 +87,13 @@ def _checkpoint(site_path: Path, name: str, path: Path, stated: str | None) -> F
 
 
 def data(subject: Subject) -> Iterator[Finding]:
-    """Every data set's files are there and labelled; with ``full``, every case can be read."""
+    """Check that every data set's files exist and are labelled; with ``full``, that every case can be read."""
     datasets = subject.site.datasets
     if not datasets:
         raise NotChecked("the site file names no data set")
     for name, path in datasets.items():
         if "{site}" in path:
-            yield not_checked(f"{path}: nothing says what the site is called; give --kit DIR or --name", of=name)
+            yield not_checked(f"{path}: the site's name is not known; give --kit DIR or --name", of=name)
             continue
         yield _dataset(name, Path(path), subject.needs.full)
 
@@ -107,7 +107,7 @@ def _dataset(name: str, path: Path, full: bool) -> Finding:
     if faults:
         return fault(_listed(faults), "a datalist.json without faults", remedy, of=name)
     if warnings:
-        return warning(_listed(warnings), "nothing odd", "look at these cases; a run does not stop for them", of=name)
+        return warning(_listed(warnings), "no warning", "look at these cases; a run does not stop for them", of=name)
     how = "every case read" if full else "files there, not read (--full reads them)"
     return ok(f"{path}: {counts}; {how}", of=name)
 
@@ -123,7 +123,7 @@ def _faults(path: Path, full: bool) -> tuple[list[str], list[str], str]:
 
 
 def _visible(site: Site) -> list[str]:
-    """Faults that show without reading a case."""
+    """Return the faults that show without reading a case."""
     if not site.splits["training"]:
         return ["training is empty"]
     cases = [(split, case) for split in SPLITS for case in site.splits[split]]

@@ -12,13 +12,13 @@ from fedpeft.deploy.doctor.finding import NotChecked
 from fedpeft.deploy.doctor.kit import SERVER, Kit, read_kit
 from fedpeft.training.client.site_file import SiteFile, read_site_file
 
-# A clock state of ntp_gettime(3): nothing tells the kernel the time.
+# The state of ntp_gettime(3) for a clock that nothing synchronises.
 UNSYNCHRONISED = 5
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU as torch sees it; bytes."""
+    """A GPU as torch sees it; ``free`` and ``total`` memory in bytes."""
 
     name: str
     free: int
@@ -29,14 +29,14 @@ def visible_gpus() -> tuple[Gpu, ...]:
     """The GPUs that this process may use, in torch's order.
 
     Raises:
-        RuntimeError: one cannot be opened, for instance since another process has it for itself.
+        RuntimeError: a GPU cannot be opened, for instance because another process has exclusive use of it.
     """
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return tuple(Gpu(name, *torch.cuda.mem_get_info(index)) for index, name in enumerate(names))
 
 
 def kept_by_ntp() -> bool | None:
-    """Whether the kernel says that something keeps its clock right; None if it does not say."""
+    """Whether the kernel reports a synchronised clock; None if it does not report a state."""
     try:
         state = ctypes.CDLL(None).ntp_gettime(ctypes.create_string_buffer(256))
     except (AttributeError, OSError):
@@ -46,7 +46,7 @@ def kept_by_ntp() -> bool | None:
 
 @dataclass(frozen=True)
 class Machine:
-    """The facts of a machine that no test can change, as functions: one that fails fails its own check alone.
+    """The facts about a machine that tests replace; one that may fail is a function, called by its own check alone.
 
     Attributes:
         gpus: see ``visible_gpus``.
@@ -61,13 +61,13 @@ class Machine:
 
 @dataclass(frozen=True)
 class Needs:
-    """A person's demands on the machine.
+    """The requirements against which the machine is checked.
 
     Attributes:
-        gpu_gib: free GPU memory; None for the need of the site file's backbones.
-        disk_gib: free space. Training every parameter of the largest backbone needs 1.1 GB for a run, twice while a
-            state replaces the last one.
-        full: read every case of the data sets.
+        gpu_gib: free GPU memory in GiB; None for what the site file's backbones need.
+        disk_gib: free disk space in GiB. Training every parameter of the largest backbone takes 1.1 GB for a run, and
+            twice that while a new state replaces the last one.
+        full: whether to read every case of the data sets.
     """
 
     gpu_gib: float | None = None
@@ -77,14 +77,14 @@ class Needs:
 
 @dataclass(frozen=True)
 class Subject:
-    """A machine, the kit and the site file on it.
+    """A machine with the kit and the site file on it.
 
     Attributes:
-        kit_folder: the folder that has startup/ and local/; None without a kit.
+        kit_folder: the folder that contains startup/ and local/; None without a kit.
         site_path: the site file; None without one.
-        given_name: the site's name; None for the kit's.
-        needs: a person's demands.
-        machine: the facts of the machine.
+        given_name: the site's name; None means the kit's name.
+        needs: the requirements.
+        machine: the facts about the machine.
     """
 
     kit_folder: Path | None = None
@@ -95,29 +95,29 @@ class Subject:
 
     @property
     def role(self) -> str:
-        """The role: "client", "server" or "admin"; a machine without a readable kit counts as a client."""
+        """The machine's role: "client", "server" or "admin"; without a readable kit, "client"."""
         try:
             return self.kit.role
         except NotChecked:
             return "client"
 
     def read_kit(self) -> Kit:
-        """The kit.
+        """Read the kit.
 
         Raises:
-            NotChecked: none was given.
-            ValueError, OSError: it cannot be read.
+            NotChecked: no kit was given.
+            ValueError, OSError: the kit cannot be read.
         """
         if self.kit_folder is None:
             raise NotChecked("no kit was given: --kit DIR")
         return read_kit(self.kit_folder)
 
     def read_site(self) -> SiteFile:
-        """The site file; ``{site}`` stays as it is if nothing says the site's name.
+        """Read the site file; ``{site}`` stays as it is if the site's name is not known.
 
         Raises:
-            NotChecked: none was given.
-            ValueError, OSError: it cannot be read.
+            NotChecked: no site file was given.
+            ValueError, OSError: the file cannot be read.
         """
         if self.site_path is None:
             raise NotChecked("no site file was given: --site FILE")
@@ -125,7 +125,7 @@ class Subject:
 
     @cached_property
     def kit(self) -> Kit:
-        """The kit, for checks that are not about it; NotChecked if there is none or it cannot be read."""
+        """The kit, for checks that only use it; raises NotChecked if it is missing or cannot be read."""
         try:
             return self.read_kit()
         except (ValueError, OSError) as error:
@@ -133,7 +133,7 @@ class Subject:
 
     @cached_property
     def site(self) -> SiteFile:
-        """The site file, for checks that are not about it; NotChecked if there is none or it is not valid."""
+        """The site file, for checks that only use it; raises NotChecked if it is missing or not valid."""
         try:
             return self.read_site()
         except (ValueError, OSError) as error:
@@ -141,7 +141,7 @@ class Subject:
 
     @property
     def name(self) -> str | None:
-        """The site's name; None if nothing says it."""
+        """The site's name; None if it is not known."""
         try:
             return self.given_name or self.kit.name
         except NotChecked:
@@ -149,7 +149,7 @@ class Subject:
 
     @property
     def local(self) -> Path:
-        """The folder of FLARE's local files; NotChecked without a kit or a site file."""
+        """The folder of FLARE's local files; raises NotChecked without a kit and a site file."""
         if self.kit_folder is not None:
             return self.kit_folder / "local"
         if self.site_path is not None:

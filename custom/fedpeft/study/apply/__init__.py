@@ -1,1 +1,1 @@
-"""A finished run's model on other data: evaluation and inference."""
+"""Apply a finished run's model to other data: evaluation and inference."""

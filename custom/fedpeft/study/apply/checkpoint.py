@@ -1,4 +1,4 @@
-"""The checkpoint that a run starts from, for what runs outside of a FLARE site."""
+"""Find the checkpoint that a run starts from, outside of a FLARE site."""
 
 from pathlib import Path
 
@@ -8,15 +8,16 @@ from fedpeft.training.client.site_file import read_site_file, verified
 
 
 def find_checkpoint(run: Run, checkpoint: Path | None = None, site_file: Path | None = None) -> Path | None:
-    """The weights that a run starts from; None where it starts from random ones.
+    """Return the file of the weights that a run starts from; None if it starts from random ones.
 
     Args:
-        run: whose backbone.
+        run: the run.
         checkpoint: file with the backbone's published weights; not needed where the package ships them.
-        site_file: names that file for each backbone; ``checkpoint`` goes before it.
+        site_file: site file that names this file for each backbone; ``checkpoint`` takes precedence.
 
     Raises:
-        ValueError: the weights are not shipped and no argument names them, or one does where the run uses none.
+        ValueError: the weights are not shipped and no argument names them, or ``checkpoint`` is given for a run that
+            starts from random weights.
     """
     if run.model.initial == "random":
         if checkpoint:

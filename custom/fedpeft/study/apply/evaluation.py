@@ -1,4 +1,4 @@
-"""A run's model on a folder of sites: its score per case, site and class."""
+"""Score a run's model on a folder of sites, per case, site and class."""
 
 import csv
 import io
@@ -21,10 +21,10 @@ class Evaluation:
 
     Attributes:
         folder: path of the run folder.
-        run: what was run.
+        run: the run.
         which: file of the model, the last or the best one.
         normalised: site -> whose statistics normalised its volumes, "site" or "volume"; empty for images.
-        scores: per case and class.
+        scores: the scores per case and class.
     """
 
     folder: str
@@ -66,7 +66,7 @@ class Evaluation:
         return [case_record(item, self.run) for item in self.scores]
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Headings and lines for a terminal: a line for each site, and one for their mean."""
+        """Headings and lines of a table: a line for each site, and one for their mean."""
         result, metric = self.to_dict(), self.run.task.metric
         labels = list(dict.fromkeys(item.label for item in self.scores))
         lines = [
@@ -84,7 +84,7 @@ def _shown(value: float | None) -> str:
 
 
 def case_record(item: CaseScore, run: Run) -> dict[str, Any]:
-    """One case and class as a record, with the probabilities of all classes where there are any."""
+    """The record of one case and class, with the probabilities of all classes if the task has them."""
     record = {
         "site": item.site,
         "split": item.split,
@@ -100,10 +100,10 @@ def evaluate(folder: RunFolder, data: Path, split: str, checkpoint: Path | None,
     """Score a finished run's model on every site of a folder.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         data: folder of sites.
-        split: whose cases.
-        checkpoint: the one that the run started from; None where it started from random weights.
+        split: the split whose cases are scored.
+        checkpoint: the weights that the run started from; None if it started from random ones.
         which: file of the model, ``GLOBAL`` or ``BEST``.
 
     Raises:
@@ -127,7 +127,7 @@ def evaluate(folder: RunFolder, data: Path, split: str, checkpoint: Path | None,
 
 
 def write_evaluation(result: Evaluation, out: Path) -> Path:
-    """Write evaluation.json and evaluation.csv; returns the JSON file."""
+    """Write evaluation.json and evaluation.csv; return the JSON file."""
     write_json(out / "evaluation.json", result.to_dict())
     write_csv(out / "evaluation.csv", result.cases())
     return out / "evaluation.json"

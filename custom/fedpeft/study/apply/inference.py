@@ -1,4 +1,4 @@
-"""One image through a run's model."""
+"""Apply a run's model to one image."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from fedpeft.training.server.run_folder import GLOBAL, RunFolder
 
 
 def check_ending(run: Run, out: Path) -> None:
-    """Check that ``out`` has a name that the run's task writes.
+    """Check that ``out`` has an ending that the run's task writes.
 
     Raises:
-        ValueError: it has not; the message lists the endings.
+        ValueError: it has another ending; the message lists the expected ones.
     """
     endings = task_of(run).endings
     if not out.name.endswith(endings):
@@ -20,17 +20,17 @@ def check_ending(run: Run, out: Path) -> None:
 
 
 def infer(folder: RunFolder, image: Path, out: Path, checkpoint: Path | None, which: str = GLOBAL) -> Written:
-    """Write what a run's model finds in one image.
+    """Write the prediction of a run's model for one image.
 
     Args:
-        folder: of the run.
-        image: NIfTI volume, or JPEG or PNG, as the run's task takes.
-        out: the file to write, see ``check_ending``; its folder is made.
-        checkpoint: the one that the run started from; None where it started from random weights.
-        which: the run's last model or its best one.
+        folder: the run folder.
+        image: NIfTI volume, or JPEG or PNG, as the run's task requires.
+        out: the file to write, see ``check_ending``; its folder is created if it is missing.
+        checkpoint: the weights that the run started from; None if it started from random ones.
+        which: file of the model, the last or the best one.
 
     Raises:
-        FileNotFoundError, ValueError: the image is missing or faulty, or the checkpoint is another one.
+        FileNotFoundError, ValueError: the image is missing or faulty, or the checkpoint is not the run's.
     """
     run = folder.run
     check_ending(run, out)

@@ -1,1 +1,1 @@
-"""What a comparison is made of: its runs and experiments, and the jobs that are rendered."""
+"""Plan a comparison: its runs and experiments; render jobs with changes."""

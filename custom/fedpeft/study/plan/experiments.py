@@ -1,8 +1,8 @@
-"""A comparison's experiments, each in a folder that is complete or absent, whenever the comparison is killed.
+"""A comparison's experiments, each in a folder that is complete or absent even if the comparison is killed.
 
-A training writes into a folder of its own, ``<experiment>.attempt-<number>``, which takes the experiment's place by one
-rename. So nothing that a killed comparison left, such as a process, can write into an experiment. The test scores are
-written after that, by one rename too.
+A training writes into its own folder, ``<experiment>.attempt-<random>``, which is then renamed to the experiment's. So
+a process that a killed comparison left behind cannot write into an experiment. The test scores are written after that,
+also by one rename.
 """
 
 import fcntl
@@ -30,7 +30,7 @@ from fedpeft.training.server.run_folder import DESCRIPTION, RunFolder
 LOCAL, FEDERATED, CENTRALIZED = SETTINGS
 INITIAL = "initial"
 MADE_FROM, TIMES, LOCK, WORKSPACE = "made_from.json", "times.json", ".lock", "workspace"
-# A draft of ``train.files``: .<name>.<random><ending>, the ending being the name's.
+# A temporary file of ``common.files.replace``: .<name>.<random><ending of the name>.
 LEFT = re.compile(r"\.[\w-]+(\.json|\.csv|\.md|\.png)\.\w{8}\1")
 
 
@@ -41,10 +41,10 @@ class Plan:
     Attributes:
         data: folder of sites.
         out: where experiments and results go.
-        checkpoint: the weights that the runs start from; None if these are random.
-        seconds: limit for one run of the simulator.
+        checkpoint: file of the weights that the runs start from; None for random ones.
+        seconds: time limit for one run of the simulator.
         device: torch device of every training.
-        split: whose cases are tested.
+        split: the split whose cases are tested.
     """
 
     data: Path
@@ -55,12 +55,12 @@ class Plan:
     split: str = "test"
 
     def source(self) -> dict[str, str]:
-        """What every experiment is made from: fingerprints of data and checkpoint, and the device."""
+        """The inputs of every experiment: fingerprints of data and checkpoint, and the device."""
         return {"data": _fingerprint(self.data), "checkpoint": identity(self.checkpoint), "device": self.device}
 
 
 def label(run: Run) -> str:
-    """What tables, plots and folders call a run: its method, with the options that are not the method's own."""
+    """The name of a run in tables, plots and folders: its method, and the options that differ from the defaults."""
     own = make_run(run.model.method, run.data.dataset, run.model.backbone, classes=run.data.classes)
     marks = {"rank": "r", "prompts": "p", "blocks": "b", "width": "w"}
     others = [(name, value) for name, value in run.model.options if own.option(name) != value]
@@ -69,9 +69,9 @@ def label(run: Run) -> str:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A model to train and test: a run in a setting; ``site`` is empty unless the setting is local.
+    """A run in a setting: a model to train and test; ``site`` is empty unless the setting is local.
 
-    The setting "initial" is the model before any training: it is tested only.
+    The setting "initial" is the model before any training, which is only tested.
     """
 
     run: Run
@@ -79,25 +79,25 @@ class Experiment:
     site: str = ""
 
     def folder(self, out: Path) -> Path:
-        """Where the experiment's files are."""
+        """The folder of the experiment's files."""
         return out / label(self.run) / f"seed-{self.run.training.seed}" / self.setting / self.site
 
     @property
     def model(self) -> str:
-        """The model among those of its run: "initial", "local/<site>", "federated" or "centralized"."""
+        """The name of the model in its run: "initial", "local/<site>", "federated" or "centralized"."""
         return f"{self.setting}/{self.site}" if self.site else self.setting
 
     @property
     def name(self) -> str:
-        """What log lines and messages call the experiment."""
+        """The name of the experiment in log lines and messages."""
         return f"{label(self.run)}, seed {self.run.training.seed}, {self.setting}{f' {self.site}' if self.site else ''}"
 
 
 def experiments_of(runs: Sequence[Run], settings: Sequence[str], sites: Sequence[Site]) -> list[Experiment]:
-    """The experiments of a comparison: each run's initial model, and its trainings in the settings, each once.
+    """The experiments of a comparison without duplicates: each run's initial model and its trainings in the settings.
 
     Raises:
-        ValueError: two different runs would have one folder.
+        ValueError: two different runs would have the same folder.
     """
     named: dict[tuple[str, int], Run] = {}
     for run in runs:
@@ -115,10 +115,10 @@ def experiments_of(runs: Sequence[Run], settings: Sequence[str], sites: Sequence
 
 @contextmanager
 def only_one(out: Path) -> Iterator[None]:
-    """Keep a second comparison out of the folder; the lock is released when the process ends, however it ends.
+    """Lock the folder against a second comparison; the lock is released when the process ends, however it ends.
 
     Raises:
-        RuntimeError: another comparison works there.
+        RuntimeError: another comparison uses the folder.
     """
     out.mkdir(parents=True, exist_ok=True)
     with (out / LOCK).open("w") as stream:
@@ -130,7 +130,7 @@ def only_one(out: Path) -> Iterator[None]:
 
 
 def is_trained(plan: Plan, experiment: Experiment, source: dict[str, str]) -> bool:
-    """Whether the experiment's training is done, of this run, with these data and this checkpoint."""
+    """Whether the experiment is trained with this run, these data and this checkpoint."""
     folder = experiment.folder(plan.out)
     if experiment.setting == INITIAL:
         return True
@@ -141,10 +141,10 @@ def is_trained(plan: Plan, experiment: Experiment, source: dict[str, str]) -> bo
 
 
 def refuse_replacing(plan: Plan, experiments: Sequence[Experiment], source: dict[str, str]) -> None:
-    """Refuse to put anything in the place of a finished training that was made from something else.
+    """Refuse to replace a finished training that has other inputs.
 
     Raises:
-        ValueError: one was; the message names the experiment and what differs.
+        ValueError: there is one; the message names the experiment and what differs.
     """
     for experiment in experiments:
         folder = experiment.folder(plan.out)
@@ -160,7 +160,7 @@ def refuse_replacing(plan: Plan, experiments: Sequence[Experiment], source: dict
 
 
 def _changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Names of what differs; fields of the run by their own names, method and preprocessing as a whole."""
+    """Names of the inputs that differ; method and preprocessing are compared as a whole."""
     found = []
     for key, value in new.items():
         if isinstance(value, dict) and isinstance(old.get(key), dict) and key not in ("method", "preprocessing"):
@@ -171,9 +171,9 @@ def _changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
 
 
 def made_from(experiment: Experiment, source: dict[str, str]) -> dict[str, Any]:
-    """Everything that an experiment's outcome depends on, the code apart, in JSON's values.
+    """Everything except the code on which an experiment's outcome depends, ready for JSON.
 
-    The entries are part of it: a changed method or preprocessing of the data set makes another experiment.
+    It includes the registry entries: a changed method or preprocessing of the data set makes another experiment.
     """
     run = experiment.run
     entries = {
@@ -185,16 +185,16 @@ def made_from(experiment: Experiment, source: dict[str, str]) -> dict[str, Any]:
 
 @contextmanager
 def attempt(folder: Path, made: dict[str, Any]) -> Iterator[Path]:
-    """A new folder that takes the experiment's place when the block ends; older contents and attempts are removed.
+    """Yield a new folder that replaces the experiment's when the block ends; remove older contents and attempts.
 
-    If the block fails its folder stays, with the logs, until the next attempt.
+    If the block fails, the new folder stays with its logs until the next attempt.
 
     Args:
-        folder: the experiment's.
-        made: what the experiment is made from, see ``made_from``.
+        folder: the experiment's folder.
+        made: the experiment's inputs, see ``made_from``.
     """
     if folder.exists():
-        # Renamed first: an experiment of which half is removed must not be taken for a finished one.
+        # Renamed first, so that a half-removed experiment is not taken for a finished one.
         folder.rename(_attempt(folder))
     for old in folder.parent.glob(f"{escape(folder.name)}.attempt-*"):
         end_simulation(old / WORKSPACE)
@@ -206,13 +206,13 @@ def attempt(folder: Path, made: dict[str, Any]) -> Iterator[Path]:
 
 
 def keep_scores(plan: Plan, experiment: Experiment, source: dict[str, str], scores: list[CaseScore]) -> None:
-    """Write an experiment's test scores; this comes last and completes the experiment."""
+    """Write an experiment's test scores, the last step, which completes the experiment."""
     content = made_from(experiment, source) | {"scores": [asdict(item) for item in scores]}
     write_json(_scores_file(plan, experiment), content)
 
 
 def kept_scores(plan: Plan, experiment: Experiment, source: dict[str, str]) -> list[CaseScore] | None:
-    """A finished experiment's test scores; None if it is not finished, or of another run, data or checkpoint."""
+    """A finished experiment's test scores; None if it is not finished or its inputs differ."""
     file = _scores_file(plan, experiment)
     if not file.is_file() or not is_trained(plan, experiment, source):
         return None
@@ -223,17 +223,17 @@ def kept_scores(plan: Plan, experiment: Experiment, source: dict[str, str]) -> l
 
 
 def keep_time(folder: Path, what: str, seconds: float) -> None:
-    """Note how long an experiment's "train" or "test" took."""
+    """Record the seconds that an experiment's "train" or "test" took."""
     write_json(folder / TIMES, times(folder) | {what: seconds})
 
 
 def times(folder: Path) -> dict[str, float]:
-    """Seconds of an experiment's "train" and "test", as far as they are known."""
+    """The recorded seconds of an experiment's "train" and "test"."""
     return read_json(folder / TIMES) if (folder / TIMES).is_file() else {}
 
 
 def sweep(folder: Path) -> None:
-    """Remove half-written files of a killed comparison."""
+    """Remove the temporary files of a killed comparison."""
     for file in folder.glob(".*"):
         if LEFT.fullmatch(file.name) and file.is_file():
             file.unlink()
@@ -248,7 +248,7 @@ def _scores_file(plan: Plan, experiment: Experiment) -> Path:
 
 
 def _fingerprint(data: Path) -> str:
-    """SHA-256 of the datalists and of the names, sizes and times of the files they name: no image is read."""
+    """SHA-256 of the datalists and of the names, sizes and times of their files; no image is read."""
     sha = hashlib.sha256()
     for site in read_sites(data):
         sha.update((site.root / DATALIST).read_bytes())

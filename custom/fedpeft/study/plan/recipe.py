@@ -1,4 +1,4 @@
-"""The runs of a comparison: a recipe, varied by method, rank and seed."""
+"""Make the runs of a comparison: a recipe, varied by method, rank and seed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ from fedpeft.data.datalist import read_sites
 
 
 def recipe(data: Path) -> RunConfig:
-    """What a folder of sites starts from: the run of its data set's job, with the data's own name and classes.
+    """The recipe for a folder of sites: the run of its data set's job, with the data's own name and classes.
 
-    A data set without a job has the recipe of plain data of its task.
+    A data set without a job gets the recipe of its task's default data set.
 
     Raises:
         ValueError: there is no site in the folder.
@@ -39,18 +39,18 @@ def variations(
     fields: Mapping[str, Any],
     rates: Mapping[str, float],
 ) -> list[Run]:
-    """One run for each method, rank and seed, each once.
+    """One run for each method, rank and seed, without duplicates.
 
     Args:
         start: the recipe.
         methods: names of methods.
-        seeds: of the runs.
-        ranks: adapter ranks; none means every method's own. A method whose adapters have none is run once.
-        fields: of the run that are set for every method.
-        rates: method -> its learning rate; the others derive theirs from the base learning rate.
+        seeds: seeds of the runs.
+        ranks: adapter ranks; empty for every method's default. A method without a rank gets one run.
+        fields: fields that are set for every method.
+        rates: method -> its learning rate; all other methods derive theirs from the base learning rate.
 
     Raises:
-        ValueError: no method has an option that ``fields`` set, or values do not fit one another.
+        ValueError: no method has an option that ``fields`` sets, or values contradict each other.
     """
     _refuse_unused(fields, methods)
     runs = [
@@ -64,7 +64,7 @@ def variations(
 
 
 def _refuse_unused(fields: Mapping[str, Any], methods: Sequence[str]) -> None:
-    """Refuse an option that none of the methods has: it would be set and change nothing."""
+    """Refuse an option that none of the methods has, since it would change nothing."""
     for name in option_fields().keys() & fields.keys():
         if not any(name in method(item).options for item in methods):
             raise ValueError(f"{name} is {fields[name]!r}, but {', '.join(methods)} has no such option")

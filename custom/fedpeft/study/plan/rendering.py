@@ -1,4 +1,4 @@
-"""A job's folder, from a job of the package with changes."""
+"""Render a job's folder from a shipped job, with changes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,20 +24,21 @@ def render_job(
     """Write a FLARE job's folder, which ``nvflare simulator`` runs and ``fedpeft job submit`` sends.
 
     Args:
-        name: of the job, and of its folder in ``out``.
+        name: name of the job, and of its folder in ``out``.
         out: parent folder.
-        job: the job of the package to start from, see ``fedpeft job list``; default: the one called ``name``.
+        job: the shipped job to start from, see ``fedpeft job list``; default: the one called ``name``.
         method: see ``fedpeft methods``; default: the job's.
-        min_sites: accepted results that a round needs; default: the job's.
-        gpus: what FLARE reserves at the sites; default: the job's.
-        **fields: of the run, as ``rounds=50`` or ``labels=("kidney", "tumour")``; labels also set the classes.
+        min_sites: number of accepted results that a round needs; default: the job's.
+        gpus: the GPUs that FLARE reserves at the sites; default: the job's.
+        **fields: fields of the run, such as ``rounds=50`` or ``labels=("kidney", "tumour")``; labels also set the
+            number of classes.
 
     Returns:
         The job's folder.
 
     Raises:
-        ValueError: there is no such job, it was changed but has the name of one of the package, or a value is out of
-            range; the message names the field.
+        ValueError: there is no such job, a changed job has the name of a shipped one, or a value is out of range; the
+            message names the field.
     """
     start = job or name
     if start not in JOBS:
@@ -60,7 +61,7 @@ def _changed(run: RunConfig, fields: dict[str, Any]) -> RunConfig:
     """The job's run with the given fields; labels set the number of classes.
 
     Raises:
-        ValueError: the method has no such option, or values do not fit one another.
+        ValueError: the method has no such option, or values contradict each other.
     """
     changes = dict(fields)
     if changes.get("labels"):

@@ -1,4 +1,4 @@
-"""Plots of a comparison. They need matplotlib, which a server or a training site can do without."""
+"""Plots of a comparison. They need matplotlib, which servers and training sites need not install."""
 
 from importlib.util import find_spec
 
@@ -6,5 +6,5 @@ NO_PLOTS = 'no plots: matplotlib is not installed; pip install "fedpeft[plots]",
 
 
 def can_plot() -> bool:
-    """Whether matplotlib is installed; without it nothing else of this package can be imported."""
+    """Whether matplotlib is installed; without it, no other module of this package can be imported."""
     return find_spec("matplotlib") is not None

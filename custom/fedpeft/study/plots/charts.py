@@ -1,4 +1,4 @@
-"""The charts of a comparison's numbers: score against bytes, curves, the spread over seeds, the gain by federation."""
+"""Charts of a comparison's numbers: score against bytes, curves, the spread over seeds, the gain by federation."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,14 +15,14 @@ HATCHES = ("", "///", "...")
 
 
 def plot_charts(results: dict[str, Any], out: Path) -> list[Path]:
-    """Write bytes.png, curves.png, seeds.png and gain.png, those for which there are results.
+    """Write bytes.png, curves.png, seeds.png and gain.png, as far as there are results for them.
 
     Args:
-        results: of a comparison, what results.json holds.
-        out: folder; an older chart for which there are no results any more is removed.
+        results: the content of results.json.
+        out: folder of the charts; an older chart without results is removed.
 
     Returns:
-        The files written.
+        The written files.
     """
     charts: dict[str, Callable[[dict[str, Any]], Figure | None]] = {
         "bytes.png": score_bytes,
@@ -41,7 +41,7 @@ def plot_charts(results: dict[str, Any], out: Path) -> list[Path]:
 
 
 def _seeds(results: dict[str, Any]) -> Figure:
-    """Every seed's Average as a point, their mean as a bar, a column a method."""
+    """Plot a column for each method: every seed's Average as a point, and their mean as a bar."""
     summary = results["summary"]
     figure, axes = plt.subplots(figsize=(max(5.5, 1.1 * len(summary) + 2), 4.8), constrained_layout=True)
     settings = compared(summary)
@@ -63,7 +63,7 @@ def _seeds(results: dict[str, Any]) -> Figure:
 
 
 def _gain(results: dict[str, Any]) -> Figure | None:
-    """Federated minus local at home for each site, and the average with its interval."""
+    """Plot each site's federated minus local score at home, and the average with its interval."""
     items = [item for item in results["summary"] if item["gain"]]
     if not items:
         return None
@@ -97,7 +97,7 @@ def _gain(results: dict[str, Any]) -> Figure | None:
 
 
 def _ticks(axes: Axes, names: Sequence[str]) -> None:
-    # About 11 characters an inch.
+    # About 11 characters fit into an inch.
     figure = axes.get_figure(root=True)
     assert figure is not None
     crowded = len(names) * (max(map(len, names)) + 2) > 11 * figure.get_figwidth()

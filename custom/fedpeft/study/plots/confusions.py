@@ -1,4 +1,4 @@
-"""The overview of a comparison of classifiers: validation curves, and confusion matrices."""
+"""The overview of compared classifiers: validation curves and confusion matrices."""
 
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from fedpeft.study.plots.style import Axes, plt, save, title_of
 
 
 def plot_confusions(results: dict[str, Any], run: Run, path: Path) -> Path:
-    """Plot validation curves on the left, and on the right each setting's confusion matrix over all sites' cases.
+    """Plot validation curves on the left and each setting's confusion matrix over all sites' cases on the right.
 
     Args:
-        results: of a comparison; its first run is shown.
-        run: that run.
+        results: the content of results.json; the first run is shown.
+        run: the first run.
         path: PNG to write.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The chart of validation curves, site by site."""
+"""The chart of validation curves, a panel for each site."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -13,12 +13,12 @@ from fedpeft.study.plots.style import COLOURS, STYLES, Axes, Figure, Line2D, com
 from fedpeft.study.results.history import Curve, aligned, mean_curve
 
 ALL = "all sites"
-# Panel -> (label, setting) -> one curve a seed.
+# Panel -> (label, setting) -> one curve for each seed.
 Curves = dict[str, dict[tuple[str, str], list[Curve]]]
 
 
 def curves(results: dict[str, Any]) -> Figure | None:
-    """Plot a panel for each site and one for all: a line for the mean over seeds, a band for their range."""
+    """Plot a panel for each site and one for all, with a line for the mean over seeds and a band for their range."""
     panels = _histories(results)
     if not panels:
         return None
@@ -70,7 +70,7 @@ def _line(axes: Axes, seeds: Sequence[Curve], style: dict[str, Any]) -> None:
 
 
 def _histories(results: dict[str, Any]) -> Curves:
-    """Panel -> (label, setting) -> one curve a seed; the pooled cases of centralized training stand for all sites."""
+    """The curves by panel; the pooled cases of centralized training go to the panel of all sites."""
     panels: Curves = {}
     for entry in results["runs"]:
         found: dict[str, list[Curve]] = {}

@@ -1,4 +1,4 @@
-"""The overview of a comparison of segmentations: validation curves, and masks on slices."""
+"""The overview of compared segmentations: validation curves, and masks on slices."""
 
 from pathlib import Path
 from statistics import fmean
@@ -19,9 +19,9 @@ from fedpeft.study.results.history import mean_curve
 from fedpeft.tasks.segmentation import SegmentationTask
 from fedpeft.tasks.volume_masks import dice_of, predict_mask
 
-# Okabe and Ito's colours, told apart with every colour vision: one for each class.
+# Okabe and Ito's colours, which people with any colour vision can tell apart: one for each class.
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
-# Percentiles of a volume's intensities that are shown black and white.
+# Percentiles of a volume's intensities that are shown as black and as white.
 WINDOW = (1, 99.5)
 
 
@@ -31,12 +31,12 @@ def plot_masks(
     """Plot the curves of all settings on the left, and one case of each site with its masks on the right.
 
     Args:
-        results: of a comparison; the first run's curves are shown.
+        results: the content of results.json; the first run's curves are shown.
         sites: the folder's sites.
         models: column title -> site -> model that predicts there.
         run: the run of these models.
         path: PNG to write.
-        split: whose cases are shown.
+        split: the split whose cases are shown.
 
     Returns:
         ``path``.
@@ -102,7 +102,7 @@ def _label(volume: Volume) -> torch.Tensor:
 
 
 def _telling_slice(volume: Volume) -> int:
-    """The slice with the most of the rarest class."""
+    """The index of the slice with the most voxels of the volume's rarest class."""
     label = _label(volume)
     classes = [c for c in label.unique().tolist() if c]
     if not classes:
@@ -112,7 +112,7 @@ def _telling_slice(volume: Volume) -> int:
 
 
 def _overlay(axes: Axes, volume: Volume, mask: torch.Tensor, index: int, title: str) -> None:
-    """A slice as a radiologist sees it (anterior up, right at the left), with the mask's outlines."""
+    """Plot a slice in radiological orientation (anterior up, patient's right on the left) with the mask's outlines."""
     grey = np.rot90(volume.image[:, :, index].numpy()[::-1])
     low, high = np.percentile(volume.image, WINDOW)
     axes.imshow(grey, cmap="gray", aspect=volume.spacing[1] / volume.spacing[0], vmin=low, vmax=high)

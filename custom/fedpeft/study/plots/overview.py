@@ -1,4 +1,4 @@
-"""The overview of a comparison, compare.png: which models it shows, and where they are."""
+"""Plot the overview of a comparison, compare.png: choose and load the models that it shows."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,12 +17,12 @@ from fedpeft.training.server.run_folder import RunFolder
 
 
 def plot_overview(plan: Plan, run: Run, settings: Sequence[str], results: dict[str, Any]) -> Path:
-    """Write compare.png of the first run, as its task says."""
+    """Write compare.png of the first run, with the figure of its task."""
     return FIGURES[task_of(run).figure](plan, run, settings, results, plan.out / "compare.png")
 
 
 def _masks(plan: Plan, run: Run, settings: Sequence[str], results: dict[str, Any], path: Path) -> Path:
-    """A test case of each site with the masks of all settings."""
+    """Plot a case of each site with the masks of all settings."""
     sites = read_sites(plan.data)
     models: dict[str, dict[str, Module]] = {}
     for setting in settings:
@@ -33,11 +33,11 @@ def _masks(plan: Plan, run: Run, settings: Sequence[str], results: dict[str, Any
 
 
 def _confusions(plan: Plan, run: Run, settings: Sequence[str], results: dict[str, Any], path: Path) -> Path:
-    """Which class is taken for which, in each setting."""
+    """Plot the confusion matrix of each setting."""
     return plot_confusions(results, run, path)
 
 
-# Name of a figure -> what plots it.
+# Name of a figure -> function that plots it.
 FIGURES: dict[str, Callable[[Plan, Run, Sequence[str], dict[str, Any], Path], Path]] = {
     "masks": _masks,
     "confusions": _confusions,

@@ -9,7 +9,7 @@ import numpy as np
 from fedpeft.data.datalist import Site
 from fedpeft.study.plots.style import COLOURS, plt, save
 
-# Classes beyond the last colour take the colours again with another pattern.
+# Classes beyond the last colour reuse the colours with another pattern.
 HATCHES = ("", "////", "....", "xxxx")
 
 
@@ -17,8 +17,8 @@ def plot_partition(sites: Sequence[Site], path: Path) -> Path:
     """Plot a bar for each site: its training cases by class, and the numbers of its other cases.
 
     Args:
-        sites: at least one, of classification, with one label table.
-        path: PNG to write; complete or absent.
+        sites: at least one site, all of classification with the same label table.
+        path: PNG to write; it is complete or absent.
     """
     labels = sites[0].labels
     counts = [Counter(case.target for case in site.splits["training"]) for site in sites]

@@ -1,4 +1,4 @@
-"""The chart of the score against what a round exchanges."""
+"""The chart of the score against the bytes that a round exchanges."""
 
 from collections.abc import Iterator, Sequence
 from statistics import fmean
@@ -11,7 +11,7 @@ from fedpeft.study.plots.style import STYLES, Axes, Figure, Summary, compared, k
 
 
 def score_bytes(results: dict[str, Any]) -> Figure:
-    """Plot a point for each method and setting; a line joins a method's settings, its name is beside the highest."""
+    """Plot a point for each method and setting; a line joins a method's points, and its name is beside the highest."""
     figure, axes = plt.subplots(figsize=(9, 5.5), constrained_layout=True)
     tops = []
     for item, volume in _spread(results["summary"]):
@@ -39,7 +39,7 @@ def score_bytes(results: dict[str, Any]) -> Figure:
 
 
 def _parameters(axes: Axes, summary: Summary) -> None:
-    """A second axis at the top: parameters that a site sends, at the bytes that these take up and down."""
+    """Add an axis at the top with the number of parameters that take these bytes up and down."""
     bytes_each = fmean((item["bytes_up"] + item["bytes_down"]) / item["exchanged"] for item in summary)
 
     def over(x: Any) -> Any:
@@ -53,7 +53,7 @@ def _parameters(axes: Axes, summary: Summary) -> None:
 
 
 def _spread(summary: Summary) -> Iterator[tuple[dict[str, Any], float]]:
-    """The methods by bytes, those of nearly as many moved by a hundredth of the axis or so, to be told apart."""
+    """Yield the methods by bytes, with methods of nearly the same size moved apart by about a hundredth of the axis."""
     volumes = [item["bytes_up"] + item["bytes_down"] for item in summary]
     step, last = (6 * max(volumes) / min(volumes)) ** (1 / 55), 0.0
     for volume, item in sorted(zip(volumes, summary, strict=True), key=lambda pair: pair[0]):
@@ -62,7 +62,7 @@ def _spread(summary: Summary) -> Iterator[tuple[dict[str, Any], float]]:
 
 
 def _name(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Names beside points, each at the first of some places where it hides no point and no other name."""
+    """Write names beside points, each at the first place where it hides no point and no other name."""
     figure = axes.figure
     figure.canvas.draw()
     dot = figure.dpi / 72
@@ -93,7 +93,7 @@ def _name(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
 
 
 def _places(width: float) -> Iterator[tuple[float, float]]:
-    """Offsets in points of a name of some width: near ones first, right of its point before left."""
+    """Yield offsets for a name of some width, both in typographic points: near before far, right before left."""
     for height in (0, *(sign * step for step in range(11, 100, 11) for sign in (1, -1))):
         for across in (9, 24, 45):
             yield from ((across, height), (-across - width, height))

@@ -1,4 +1,4 @@
-"""What all plots share: colours, markers, matplotlib without a screen, and how a figure is saved."""
+"""The style that all plots share: colours, markers, matplotlib without a screen, and saving of figures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,39 +33,39 @@ __all__ = [
     "title_of",
 ]
 
-# Okabe and Ito's colours, told apart with every colour vision; their yellow is too pale for lines on white.
+# Okabe and Ito's colours, which people with any colour vision can tell apart, without yellow: too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# Setting -> colour, marker, line.
+# Setting -> colour, marker, line style.
 STYLES = {LOCAL: ("#E69F00", "s", "--"), FEDERATED: ("#0072B2", "o", "-"), CENTRALIZED: ("#009E73", "^", ":")}
 
 Summary = Sequence[dict[str, Any]]
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG, complete or not at all, and close it; returns the file."""
+    """Write a figure as PNG, complete or not at all, and close it; return the file."""
     replace(path, lambda file: figure.savefig(file, dpi=110))
     plt.close(figure)
     return path
 
 
 def scored(results: dict[str, Any]) -> str:
-    """What a comparison's numbers are: "test Dice"."""
+    """The name of a comparison's scores, such as "test Dice"."""
     return f"{results['split']} {title_of(results)}"
 
 
 def title_of(results: dict[str, Any]) -> str:
-    """The task's metric for people: "Dice"."""
+    """The title of the task's metric, such as "Dice"."""
     return TASKS[results["summary"][0]["task"]].title
 
 
 def compared(summary: Summary) -> list[str]:
-    """The settings that any method was compared in."""
+    """The training settings in which any method was compared."""
     there = {setting for item in summary for setting in item["settings"]} - {INITIAL, EVERYWHERE}
     return [setting for setting in STYLES if setting in there]
 
 
 def key(settings: Sequence[str]) -> list[Line2D]:
-    """A legend's entries for settings that are points."""
+    """A legend's entries for settings that are plotted as points."""
     return [
         Line2D([], [], color=STYLES[setting][0], marker=STYLES[setting][1], linestyle="", label=setting)
         for setting in settings
@@ -73,5 +73,5 @@ def key(settings: Sequence[str]) -> list[Line2D]:
 
 
 def marker(labels: Sequence[str], label: str) -> str:
-    """A line's marker: labels beyond the last colour take the colours again with another one."""
+    """The marker of a label's line; labels beyond the last colour reuse the colours with another marker."""
     return ".sDv"[labels.index(label) // len(COLOURS) % 4]

@@ -1,1 +1,1 @@
-"""What a comparison found: scores, summaries, contrasts, tables."""
+"""The results of a comparison: scores, summaries, contrasts and tables."""

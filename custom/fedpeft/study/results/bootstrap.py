@@ -1,4 +1,4 @@
-"""How certain a contrast of two mean scores is: a paired bootstrap over the tested cases."""
+"""The interval of a contrast of two mean scores, by a paired bootstrap over the tested cases."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,17 +26,17 @@ def paired_contrast(
 ) -> Contrast:
     """The mean of ``first - second`` over sites, with its percentile bootstrap interval.
 
-    A case's difference is the mean over its classes, a site's the mean over its cases, and the contrast the mean over
-    sites: the difference of the Averages of two table lines. Where cases have different classes, as in classification,
-    cases of the same classes are averaged first. Each resample takes every site's cases of the same classes anew, with
-    replacement and as many as there are, the same ones for both. The sites stay the same: the interval says what other
-    patients at these sites could have given.
+    A case's difference is the mean over its classes, a site's is the mean over its cases, and the contrast is the mean
+    over sites, which is the difference between the Averages of two table lines. If cases have different classes, as in
+    classification, cases with the same classes are averaged first. A resample replaces every site's cases with the same
+    classes by as many sampled with replacement, the same ones for both scores. It keeps the sites, so the interval
+    covers the choice of patients at these sites, not that of sites.
 
     Args:
-        first: score by (site, case) or (site, case, class), the mean over seeds (``over_seeds``).
+        first: scores by (site, case) or (site, case, class), means over seeds (``over_seeds``).
         second: the other model's scores, with the same keys.
         resamples: number of resamples.
-        seed: of the resampling; the same seed gives the same interval to the last bit.
+        seed: seed of the resampling; the same seed gives the same interval to the last bit.
         level: share of the resamples inside the interval.
 
     Raises:
@@ -60,7 +60,7 @@ def paired_contrast(
 
 
 def over_seeds(scores: Sequence[Scores]) -> dict[tuple[str, ...], float]:
-    """The mean of several seeds' scores, key by key.
+    """The mean over seeds of the score of each key.
 
     Raises:
         ValueError: the keys differ.
@@ -71,7 +71,7 @@ def over_seeds(scores: Sequence[Scores]) -> dict[tuple[str, ...], float]:
 
 
 def _by_site(contrasts: Scores) -> list[list[np.ndarray]]:
-    """For each site, in the order of names, the contrasts of its cases, cases of the same classes in one array."""
+    """The contrasts of each site's cases, sites in the order of names, with an array for cases of the same classes."""
     cases: dict[tuple[str, str], dict[tuple[str, ...], float]] = {}
     for key, value in contrasts.items():
         cases.setdefault((key[0], key[1]), {})[key[2:]] = value

@@ -1,4 +1,4 @@
-"""How certain the order of methods is: the contrasts of all pairs, setting by setting, on the same test cases."""
+"""The contrasts of all pairs of methods in each setting, on the same test cases."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -15,7 +15,7 @@ FILE = "contrasts.csv"
 
 
 def write_contrasts(scores: Scored, out: Path) -> None:
-    """Write contrasts.csv; where there is only one method, remove the file that an earlier comparison may have left."""
+    """Write contrasts.csv; with a single method, remove the file of an earlier comparison."""
     lines = list(contrasts(scores))
     if lines:
         write_csv(out / FILE, lines)
@@ -29,7 +29,7 @@ def contrasts(scores: Scored) -> Iterator[dict[str, Any]]:
     Scores are means over seeds. A local model counts only at the site that trained it.
 
     Args:
-        scores: of every experiment.
+        scores: the scores of every experiment.
     """
     labels = dict.fromkeys(label(experiment.run) for experiment in scores)
     for setting in SETTINGS:

@@ -1,12 +1,12 @@
-"""A comparison's outcome: results.json, times.json, cases.csv, contrasts.csv, and the table as Markdown and CSV.
+"""Write a comparison's results: results.json, times.json, cases.csv, contrasts.csv, table.md and table.csv.
 
 ``results.json``: {"data", "split", "runs": [one for each method, rank and seed: {"label", "run": fields of the run,
 "models": {model: {site: {the task's metric, "classes", "cases"}}}, "pooled": {setting: the metric and the task's other
 measures of all sites' cases together}, "history": {model: {site: [[rounds, validation score], ...]}}, "traffic":
 {"bytes_up", "bytes_down"}}], "summary": [one for each method and rank, see ``fedpeft.study.results.summary``]}. A
-model is "initial", "local/<site>", "federated" or "centralized"; only classification has "pooled"; the traffic is what
-one site sent and received in a round, as encoded. Nothing in it differs between two runs of the same comparison;
-``times.json`` holds the seconds.
+model is "initial", "local/<site>", "federated" or "centralized". Only classification has "pooled". The traffic is the
+encoded size of what one site sends and receives in a round. Repeating a comparison gives the same results.json; only
+``times.json``, which has the seconds, differs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,11 +28,11 @@ from fedpeft.training.server.run_folder import RunFolder
 
 
 def write_results(plan: Plan, scores: Mapping[Experiment, Sequence[CaseScore]]) -> dict[str, Any]:
-    """Write results.json and the other files; returns what results.json holds.
+    """Write results.json and the other files; return the content of results.json.
 
     Args:
-        plan: of the comparison.
-        scores: of every experiment, in the order of the tables.
+        plan: the comparison's plan.
+        scores: the scores of every experiment, in the order of the tables.
     """
     runs = dict.fromkeys(experiment.run for experiment in scores)
     entries = [
@@ -56,7 +56,7 @@ def write_results(plan: Plan, scores: Mapping[Experiment, Sequence[CaseScore]]) 
 
 
 def _times(experiment: Experiment, plan: Plan) -> dict[str, float]:
-    """Seconds of the experiment's training, its test, and the mean of its rounds, as far as they are known."""
+    """Seconds of the experiment's training, of its test and, on average, of a round, as far as they are known."""
     folder = experiment.folder(plan.out)
     if experiment.setting == INITIAL:
         return times(folder)
@@ -80,7 +80,7 @@ def _entry(run: Run, plan: Plan, scores: Mapping[Experiment, Sequence[CaseScore]
 
 
 def _pooled(run: Run, scores: Mapping[Experiment, Sequence[CaseScore]]) -> dict[str, Any]:
-    """The cases of all sites together, of tasks with measures of their own: "local" has each case by its own site."""
+    """Measures of all sites' cases together, for tasks that have any; local models count at their own sites only."""
     together: dict[str, list[CaseScore]] = {}
     for experiment, items in scores.items():
         together.setdefault(experiment.setting, []).extend(item for item in items if experiment.site in ("", item.site))
@@ -89,13 +89,13 @@ def _pooled(run: Run, scores: Mapping[Experiment, Sequence[CaseScore]]) -> dict[
 
 
 def measured(items: Sequence[CaseScore], run: Run) -> dict[str, Any]:
-    """The task's metric of a set of cases, and what other measures the task has."""
+    """The task's metric and its other measures of a set of cases."""
     labels = list(run.label_table.values())
     return {run.task.metric: mean_score(items)} | task_of(run).measures(items, labels)
 
 
 def per_site(items: Sequence[CaseScore], run: Run) -> dict[str, Any]:
-    """Site -> one model's score there, its means per class, the number of cases, and the task's other measures."""
+    """Site -> a model's score there, its means per class, the number of cases, and the task's other measures."""
     by_site: dict[str, list[CaseScore]] = {}
     for item in items:
         by_site.setdefault(item.site, []).append(item)
@@ -118,6 +118,6 @@ def _case(experiment: Experiment, item: CaseScore) -> dict[str, Any]:
 
 
 def traffic(folder: Path) -> dict[str, float]:
-    """Bytes of a federated run's payloads as encoded, the mean over its sites and rounds."""
+    """Encoded bytes of a federated run's payloads, the mean over sites and rounds."""
     sites = [item for record in RunFolder(folder).rounds() for item in record["sites"].values()]
     return {key: fmean(item[key] for item in sites) for key in ("bytes_up", "bytes_down")}

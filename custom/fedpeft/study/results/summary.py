@@ -1,16 +1,16 @@
-"""What a comparison found, for each method and rank: the numbers behind the tables and the plots.
+"""Summarise a comparison for each method and rank: the numbers of the tables and plots.
 
-A summary: {"label", "method", "title", "task", "rank", "seeds", "trainable", "total": parameters, "exchanged":
+A summary is {"label", "method", "title", "task", "rank", "seeds", "trainable", "total": parameters, "exchanged":
 parameters that a site sends in a round, "bytes_up", "bytes_down": of one site in a round, "settings": {name: {"sites":
-{site: score}, "average", "sd", "seeds": [Average of each seed], "pooled": {measure: of all sites' cases together}}},
+{site: score}, "average", "sd", "seeds": [average of each seed], "pooled": {measure: of all sites' cases together}}},
 "gain", "ratio"}. Scores are means over seeds; "average" is the mean over sites, "sd" its standard deviation over seeds
-(null for one seed); "pooled" is there in classification alone. The settings are "initial", "local" (each site's own
-model at home), "local_everywhere" (each site's own model, the mean over all sites), "federated" and "centralized", as
-far as they were compared.
+(null for one seed); only classification has "pooled". The settings are "initial", "local" (each site's own model at its
+own site), "local_everywhere" (each site's own model, the mean over all sites), "federated" and "centralized", as far as
+they were compared.
 
-"gain", the paper's collaborative gain, is federated minus local: {"sites", "average", "low", "high"}, the last two the
-95 % interval of the average; "ratio" is federated over centralized: {"sites", "average"}. Both are null where a setting
-that they need was not compared.
+"gain", the FLAP-SAM paper's collaborative gain, is federated minus local: {"sites", "average", "low", "high"}, the last
+two being the 95 % interval of the average; "ratio" is federated over centralized: {"sites", "average"}. Either is null
+if one of its settings was not compared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ def summarise(entries: Sequence[dict[str, Any]], scores: Scored) -> list[dict[st
 
     Args:
         entries: "runs" of results.json.
-        scores: of every experiment.
+        scores: the scores of every experiment.
     """
     labels = dict.fromkeys(entry["label"] for entry in entries)
     return [
@@ -70,7 +70,7 @@ def _summary(entries: Sequence[dict[str, Any]], scores: Scored) -> dict[str, Any
 
 
 def _by_setting(models: Mapping[str, Any], metric: str) -> dict[str, dict[str, float]]:
-    """Setting -> site -> score, of one run."""
+    """Setting -> site -> score of one run."""
     sites = list(models[INITIAL])
     own = {site: models[f"{LOCAL}/{site}"] for site in sites if f"{LOCAL}/{site}" in models}
     found = {INITIAL: {site: models[INITIAL][site][metric] for site in sites}}
@@ -98,7 +98,7 @@ def _settings(seeds: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, A
 
 
 def _pooled(seeds: Sequence[Mapping[str, Any] | None], measures: Sequence[str]) -> dict[str, Any]:
-    """Means over seeds of the measures that are one number; a measure that a seed has not is left out."""
+    """Means over seeds of the measures that are one number; one that is undefined for a seed is left out."""
     known = [seed for seed in seeds if seed]
     if len(known) < len(seeds):
         return {}
@@ -107,7 +107,7 @@ def _pooled(seeds: Sequence[Mapping[str, Any] | None], measures: Sequence[str]) 
 
 
 def _bytes(run: Run, traffic: Mapping[str, float]) -> dict[str, int]:
-    """As measured, or what it would be where no federation was compared."""
+    """Bytes up and down: as measured, or as declared if no federation was compared."""
     up, down = (declared_bytes(declared, run.federation.codec) for declared in (payload(run), download(run)))
     return {"bytes_up": up, "bytes_down": down} | {key: round(value) for key, value in traffic.items()}
 
@@ -126,7 +126,7 @@ def _gain(settings: Mapping[str, Any], scores: Scored) -> dict[str, Any] | None:
 
 
 def at_home(scores: Scored, setting: str) -> dict[tuple[str, ...], float]:
-    """(site, case, class) -> score of a setting's model over seeds; a local model counts at its own site alone."""
+    """(site, case, class) -> mean score over seeds in a setting; a local model counts at its own site only."""
     seeds: dict[int, dict[tuple[str, ...], float]] = {}
     for experiment, items in scores.items():
         if experiment.setting == setting:

@@ -1,4 +1,4 @@
-"""The table of a comparison, in the form of the FLAP-SAM paper's: a block for each method, a line for each setting."""
+"""The table of a comparison, in the FLAP-SAM paper's form: a block for each method, a line for each setting."""
 
 import csv
 import io
@@ -46,9 +46,9 @@ class Table:
 
     Attributes:
         columns: headings.
-        blocks: one for each method: lines with a text for each column.
-        once: how many of the last columns are the same for a whole block and stand in its first line only.
-        sizes: what these columns say, one sentence for each method.
+        blocks: a block of lines for each method; a line has a text for each column.
+        once: number of last columns that hold for a whole block and are filled in its first line only.
+        sizes: the content of these columns as one sentence for each method.
         notes: explanations, one sentence each.
     """
 
@@ -59,14 +59,14 @@ class Table:
     notes: list[str]
 
     def markdown(self) -> str:
-        """The table and its notes."""
+        """The table and its notes as Markdown."""
         rule = ["---"] * 2 + ["---:"] * (len(self.columns) - 2)
         lines = [self.columns, rule, *(line for block in self.blocks for line in block)]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "".join(f"\n{note}\n" for note in self.notes)
 
 
 def write_table(summary: Sequence[dict[str, Any]], split: str, out: Path) -> None:
-    """Write table.md, for people, and table.csv, with plain numbers and a line for every setting of every method."""
+    """Write table.md for people, and table.csv with plain numbers and a line for every setting of every method."""
     replace(out / "table.md", lambda file: file.write_text(table(summary, split).markdown()))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -78,11 +78,11 @@ def write_table(summary: Sequence[dict[str, Any]], split: str, out: Path) -> Non
 
 
 def table(summary: Sequence[dict[str, Any]], split: str) -> Table:
-    """The table for people.
+    """Make the table for people.
 
     Args:
-        summary: of results.json.
-        split: whose cases were tested.
+        summary: "summary" of results.json.
+        split: the split whose cases were tested.
     """
     once = ["trainable / total", "up + down a round"]
     measures = _measures(summary)
@@ -92,7 +92,7 @@ def table(summary: Sequence[dict[str, Any]], split: str) -> Table:
 
 
 def _measures(summary: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Measure of all cases together -> heading; none in a task without."""
+    """Measure of all cases together -> heading; empty for a task without such measures."""
     pooled = summary[0]["settings"][INITIAL].get("pooled")
     task = find_task(summary[0]["task"])
     return {task.entry.metric: "Pooled", **task.measure_titles} if pooled else {}
@@ -103,7 +103,7 @@ def _sites(summary: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _initial(summary: Sequence[dict[str, Any]], measures: Sequence[str]) -> list[list[str]]:
-    """One line for all methods that start from the same model, as most do."""
+    """The lines of the initial models, one for all methods that start from the same model."""
     shared: dict[tuple[str, ...], list[str]] = {}
     for item in summary:
         shared.setdefault(tuple(_scores(item["settings"][INITIAL], measures)), []).append(item["label"])
@@ -157,7 +157,7 @@ def _share(item: dict[str, Any]) -> str:
 
 
 def _signed(value: float) -> str:
-    # What rounds to zero is no loss: adding 0.0 takes the sign away.
+    # Adding 0.0 turns -0.0 into 0.0: a value that rounds to zero is no loss.
     return f"{round(value, 4) + 0.0:+.4f}"
 
 

@@ -1,1 +1,1 @@
-"""How experiments run: worker processes, FLARE's simulator, and how far they are."""
+"""Run a comparison's experiments: worker processes, FLARE's simulator and progress."""

@@ -1,8 +1,8 @@
-"""The comparison of methods in local, federated and centralized training on one folder of sites.
+"""Compare methods in local, federated and centralized training on one folder of sites.
 
-All settings run the same loop with the same number of rounds; the federated one goes through FLARE's simulator. A
-finished experiment is not repeated: an interrupted comparison goes on where it was, and a longer list of methods,
-settings or seeds adds to what is there.
+All settings run the same loop with the same number of rounds; federated training goes through FLARE's simulator.
+Finished experiments are not repeated: an interrupted comparison continues, and a comparison of more methods, settings
+or seeds adds to the existing ones.
 """
 
 import os
@@ -34,7 +34,7 @@ from fedpeft.study.run.simulate import end_all
 from fedpeft.study.run.work import prepare, test, train, train_and_test
 
 LOOK = 0.2
-# Errors that a user can repair; any other is a defect.
+# Errors whose cause a user can repair; any other is a defect.
 EXPECTED = (ValueError, OSError, RuntimeError)
 Report = Callable[[Progress, str], None]
 
@@ -45,15 +45,15 @@ def compare(plan: Plan, runs: Sequence[Run], settings: Sequence[str], report: Re
     Args:
         plan: data, output and limits.
         runs: one for each method, rank and seed.
-        settings: of "local", "federated", "centralized".
-        report: called with the progress and what has just happened, a line for people.
+        settings: some of "local", "federated" and "centralized".
+        report: called with the progress and a line for people about the latest event.
 
     Returns:
-        What results.json holds, see ``fedpeft.study.results.results``.
+        The content of results.json, see ``fedpeft.study.results.results``.
 
     Raises:
-        ValueError: a finished training in ``plan.out`` was made from something else; it is not replaced.
-        RuntimeError: experiments failed; the message names each with its reason. The others are finished and kept.
+        ValueError: a finished training in ``plan.out`` has other inputs; it is not replaced.
+        RuntimeError: experiments failed; the message names each with its reason. All others are finished and kept.
     """
     sites = read_sites(plan.data)
     for site in sites:
@@ -63,7 +63,7 @@ def compare(plan: Plan, runs: Sequence[Run], settings: Sequence[str], report: Re
         sweep(plan.out)
         source = plan.source()
         refuse_replacing(plan, experiments, source)
-        # One more than there are cores: trainings are of unequal length. A GPU's memory is for one.
+        # One more than there are cores, since trainings differ in length. A GPU's memory suffices for one training.
         workers = (os.cpu_count() or 1) + 1 if plan.device == "cpu" else 1
         progress = Progress(experiments, workers, report)
         todo = [experiment for experiment in experiments if kept_scores(plan, experiment, source) is None]
@@ -83,13 +83,13 @@ def compare(plan: Plan, runs: Sequence[Run], settings: Sequence[str], report: Re
 def _do(
     plan: Plan, source: dict[str, str], experiments: list[Experiment], progress: Progress, workers: int
 ) -> dict[Experiment, BaseException]:
-    """Train and test experiments; returns the error of each that failed."""
+    """Train and test experiments; return the error of each that failed."""
     alone = [experiment for experiment in experiments if experiment.setting != FEDERATED]
     with Workers(min(workers, len(experiments)), progress) as pool:
         for experiment in alone:
             pool.start(experiment, train_and_test, plan, source)
         pool.wait()
-        # One after the other: each has a process for every site already. The test of one goes on beside the next.
+        # One after the other, since each starts a process for every site. Its test runs beside the next training.
         for experiment in experiments:
             if experiment.setting == FEDERATED:
                 pool.wait(pool.start(experiment, train, plan, source))
@@ -115,11 +115,11 @@ def _raise(plan: Plan, experiments: list[Experiment], failures: dict[Experiment,
 
 
 class Workers:
-    """The processes that train and test experiments.
+    """The worker processes, which train and test experiments.
 
     Args:
-        count: processes.
-        progress: told when an experiment begins, advances, finishes or fails.
+        count: number of processes.
+        progress: receives the events: an experiment begins, advances, finishes or fails.
     """
 
     def __init__(self, count: int, progress: Progress) -> None:
@@ -142,7 +142,7 @@ class Workers:
     def start(
         self, experiment: Experiment, function: Callable[..., float | None], *arguments: Any
     ) -> list[Future[float | None]]:
-        """Have a process call ``function(*arguments, experiment)``; returned seconds finish the experiment."""
+        """Let a worker call ``function(*arguments, experiment)``; if it returns seconds, the experiment is finished."""
         try:
             future = self._executor.submit(function, *arguments, experiment)
         except BrokenProcessPool as error:
@@ -168,7 +168,7 @@ class Workers:
 
     def _failed(self, experiment: Experiment, error: BaseException) -> None:
         if isinstance(error, BrokenProcessPool):
-            error = RuntimeError("a worker process was killed from outside, often for want of memory: free some")
+            error = RuntimeError("a worker process was killed from outside, often for lack of memory: free some")
         self.failures[experiment] = error
         self._progress.failed(experiment, error)
 

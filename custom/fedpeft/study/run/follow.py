@@ -1,4 +1,4 @@
-"""How far a run is, read from its folder while another process writes it."""
+"""Follow a run by its folder while another process writes it."""
 
 import json
 from collections.abc import Callable
@@ -9,22 +9,22 @@ from fedpeft.training.server.run_folder import DESCRIPTION, ROUNDS
 
 
 class RunFollower:
-    """Reads a run folder again and again, from before it exists.
+    """Reads a run folder repeatedly and reports its new rounds.
 
     Args:
-        path: the run folder.
-        report: called with the record of every round as it stands in rounds.jsonl, once each and in order.
+        path: the run folder, which need not exist yet.
+        report: called once with each round's record in rounds.jsonl, in order.
     """
 
     def __init__(self, path: Path, report: Callable[[dict[str, Any]], None]) -> None:
         self._path, self._report, self._reported = path, report, 0
 
     def look(self) -> bool:
-        """Report the rounds that are new since the last look; returns whether run.json says "finished".
+        """Report the rounds that are new since the last call; return whether run.json says "finished".
 
-        A file that is missing, or whose last line is not written to its end, is read at a later look.
+        A missing file, or an incomplete last line, is left to a later call.
         """
-        # First the status: a run that is finished has written all its rounds.
+        # The status is read first, since a finished run has written all its rounds.
         finished = _status(self._path / DESCRIPTION) == "finished"
         for line in _whole_lines(self._path / ROUNDS)[self._reported :]:
             self._report(json.loads(line))

@@ -1,4 +1,4 @@
-"""How far a comparison is, and about how much time is left."""
+"""The progress of a comparison, and an estimate of the time left."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,15 +13,15 @@ Group = tuple[str, ...]
 
 @dataclass(frozen=True)
 class State:
-    """How far an experiment is.
+    """The progress of one experiment; times are in seconds of the clock.
 
     Attributes:
-        started: when it began, in seconds of the clock; None before that.
-        rounds: rounds that it has done.
-        first: when its first round ended.
-        at: when its last round so far ended.
+        started: time of its begin; None before that.
+        rounds: number of its finished rounds.
+        first: time of the end of its first round.
+        at: time of the end of its last finished round.
         ended: whether it has finished or failed.
-        seconds: how long it took; None while it runs, or where it was not measured.
+        seconds: its duration; None while it runs, or if it was not measured.
     """
 
     started: float | None = None
@@ -38,16 +38,16 @@ class State:
 
 
 class Progress:
-    """The states of all experiments of a comparison, and an estimate of the time that is left.
+    """The states of all experiments of a comparison, and an estimate of the time left.
 
-    A running experiment's time is projected from its rounds. The first round, which also starts a model or a whole
-    federation, counts once. An experiment without a finished round is expected to take the mean of the known times of
-    its method and setting, or else of its setting, or else of all.
+    A running experiment's duration is projected from its rounds, without repeating the start of the model or federation
+    that the first round includes. An experiment without a finished round is expected to take the mean of the known
+    durations of its method and setting, else of its setting, else of all.
 
     Args:
-        experiments: of the comparison.
-        workers: how many experiments run at the same time; federated ones run one after the other.
-        report: called with this object and a line for people that says what has just happened.
+        experiments: the comparison's experiments.
+        workers: number of experiments that run at the same time; federated ones run one after the other.
+        report: called with this object and a line for people about the latest event.
         clock: returns seconds.
     """
 
@@ -63,7 +63,7 @@ class Progress:
         self._began = clock()
 
     def kept(self, experiments: Mapping[Experiment, float | None]) -> None:
-        """Take note of experiments that finished in an earlier comparison, and of their seconds where known."""
+        """Record the experiments that an earlier comparison finished, with their seconds if known."""
         for experiment, seconds in experiments.items():
             self._states[experiment] = State(ended=True, seconds=seconds)
         self._report(
@@ -74,10 +74,10 @@ class Progress:
         )
 
     def advanced(self, experiment: Experiment, rounds: int) -> None:
-        """Take note that an experiment has begun (0 rounds), or has done some of its rounds."""
+        """Record that an experiment has begun (0 rounds) or has finished some of its rounds."""
         state, now = self._states[experiment], self._clock()
         if state.ended:
-            # The last news of a worker may come after its result.
+            # A worker's last event may arrive after its result.
             return
         if rounds == 0:
             self._set(experiment, State(started=now), "begins")
@@ -86,17 +86,17 @@ class Progress:
         self._set(experiment, state, f"round {rounds} of {experiment.run.federation.rounds}")
 
     def finished(self, experiment: Experiment, seconds: float) -> None:
-        """Take note that an experiment is trained and tested."""
+        """Record that an experiment is trained and tested."""
         self._set(
             experiment, replace(self._states[experiment], ended=True, seconds=seconds), f"finished in {seconds:.0f} s"
         )
 
     def failed(self, experiment: Experiment, error: BaseException) -> None:
-        """Take note that an experiment has failed."""
+        """Record that an experiment has failed."""
         self._set(experiment, replace(self._states[experiment], ended=True), f"failed: {error}")
 
     def left(self) -> float | None:
-        """Estimate the seconds that are left; None as long as nothing is measured."""
+        """Estimate the seconds left; None until a duration is known."""
         means, now = self._means(), self._clock()
         alone: list[float] = []
         federated: list[float] = []
@@ -110,14 +110,14 @@ class Progress:
         return max(sum(alone) / min(self._workers, len(alone) or 1), *alone, 0.0) + sum(federated)
 
     def line(self) -> str:
-        """Say how many experiments are done, the time gone and about the time left."""
+        """The progress line: experiments done, time gone and estimated time left."""
         done = sum(state.ended for state in self._states.values())
         left = self.left()
         rest = "time left not known yet" if left is None else f"about {_hours(left)} left"
         return f"{done}/{len(self._states)} experiments, {_hours(self._clock() - self._began)} gone, {rest}"
 
     def running(self) -> str:
-        """Name the running experiments and their rounds."""
+        """The names of the running experiments with their rounds."""
         return "; ".join(
             f"{experiment.name} {state.rounds}/{experiment.run.federation.rounds}"
             if experiment.setting != INITIAL
@@ -131,11 +131,11 @@ class Progress:
         self._report(self, f"{experiment.name}: {text}")
 
     def _means(self) -> dict[Group, float]:
-        """The mean time of every group in which the time of an experiment is known."""
+        """The mean duration of every group with an experiment of known duration."""
         known: dict[Group, list[float]] = {}
         for experiment, state in self._states.items():
             seconds = _whole(experiment, state)
-            # How long an initial model's test takes says nothing of trainings.
+            # The duration of an initial model's test says nothing about trainings.
             groups = _groups(experiment)[: 2 if experiment.setting == INITIAL else 3]
             if seconds is not None:
                 for group in groups:
@@ -153,7 +153,7 @@ class Progress:
 
 
 def _whole(experiment: Experiment, state: State) -> float | None:
-    """An experiment's time from begin to end: measured, or projected from its rounds; None if neither is known."""
+    """An experiment's whole duration, measured or projected from its rounds; None if neither is possible."""
     if state.started is None or state.ended or not state.rounds:
         return state.seconds
     begin = state.first - state.started
@@ -162,7 +162,7 @@ def _whole(experiment: Experiment, state: State) -> float | None:
 
 
 def _groups(experiment: Experiment) -> tuple[Group, ...]:
-    """The groups that an experiment belongs to, from the most alike to the whole comparison."""
+    """The groups to which an experiment belongs, from the most similar experiments to all."""
     return (label(experiment.run), experiment.setting), (experiment.setting,), ()
 
 

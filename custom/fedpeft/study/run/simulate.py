@@ -1,7 +1,7 @@
-"""A job through FLARE's simulator, as child processes under a time limit.
+"""Run a job in FLARE's simulator, as child processes with a time limit.
 
-The simulator's exit code proves nothing, and a dead client hangs it. So a run counts as done when the run.json that the
-server wrote says "finished".
+The simulator's exit code proves nothing, and the simulator hangs if a client dies. So a run counts as done when the
+server's run.json says "finished".
 """
 
 import os
@@ -23,8 +23,8 @@ from fedpeft.training.server.run_folder import RunFolder, find_run
 RUN = Path("server", "simulate_job", "app_server", "run")
 LOOK = 0.2
 LOOKS = 10
-# Every process of a simulation inherits this variable, whose value is the workspace: sessions, parents that have ended
-# and process numbers used again cannot hide one, or make another one look like it.
+# Every process of a simulation inherits this variable, whose value is the workspace. It identifies the processes even
+# if they changed their session, their parents have ended, or process numbers were reused.
 VARIABLE = "FEDPEFT_SIMULATION"
 
 
@@ -40,14 +40,14 @@ def simulate(
 
     Args:
         job: the job's folder.
-        workspace: its ``local/`` holds resources.json and the site file; all else in it is FLARE's to delete.
-        sites: client names, each one that of its data folder.
-        threads: clients that run at the same time.
-        seconds: limit for the whole run.
-        report: called with the record of every round, as rounds.jsonl holds it.
+        workspace: its ``local/`` has resources.json and the site file; FLARE may delete everything else in it.
+        sites: names of the clients, which are those of their data folders.
+        threads: number of clients that run at the same time.
+        seconds: time limit for the whole run.
+        report: called with each round's record in rounds.jsonl.
 
     Returns:
-        The run folder of the server.
+        The server's run folder.
 
     Raises:
         TimeoutError: the limit was reached; the simulator and its clients were stopped.
@@ -68,7 +68,7 @@ def simulate(
         str(min(threads, len(sites))),
     ]
     end = time.monotonic() + seconds
-    # Of an earlier simulation in the same workspace.
+    # Removes the run folder of an earlier simulation in the same workspace.
     shutil.rmtree(workspace / RUN, ignore_errors=True)
     follower, finished = RunFollower(workspace / RUN, report), False
     with log.open("w") as output:
@@ -83,7 +83,7 @@ def simulate(
             while process.poll() is None and time.monotonic() < end:
                 time.sleep(LOOK)
                 finished = follower.look()
-                # Once the sites have tidied up and ended, FLARE only waits for its own threads, for seconds.
+                # Once the sites have ended, FLARE only waits for its own threads, which takes seconds.
                 if finished and not any(map(_is_site, _family(workspace))):
                     break
             expired = process.poll() is None and not finished
@@ -102,7 +102,7 @@ def simulate(
 def end_simulation(workspace: Path) -> None:
     """End every process of a workspace's simulation, including those that a killed parent left behind."""
     for _ in range(LOOKS):
-        # Again until none is found: one may have been starting another.
+        # Repeated, since a process may have been starting another one.
         family = _family(workspace)
         if not family:
             return
@@ -110,7 +110,7 @@ def end_simulation(workspace: Path) -> None:
 
 
 def end_all(family: Iterable[psutil.Process]) -> None:
-    """Kill processes and wait for their ends; psutil compares start times, so a reused process number is safe."""
+    """Kill processes and wait until they have ended; psutil compares start times, so reused numbers are safe."""
     family = list(family)
     for process in family:
         with suppress(psutil.NoSuchProcess):
@@ -127,7 +127,7 @@ def _is_site(process: psutil.Process) -> bool:
     try:
         return SIMULATED_SITE in process.cmdline()
     except psutil.Error:
-        # Ended meanwhile.
+        # The process has ended meanwhile.
         return False
 
 
@@ -135,15 +135,15 @@ def _workspace_of(process: psutil.Process) -> str | None:
     try:
         return process.environ().get(VARIABLE)
     except (psutil.Error, OSError):
-        # Ended meanwhile, or another user's.
+        # The process has ended meanwhile, or belongs to another user.
         return None
 
 
 def _finished(path: Path, log: Path) -> RunFolder:
-    """The run folder of a run that has finished.
+    """Return the folder of a run that must have finished.
 
     Raises:
-        RuntimeError: it has not; the message says how it ended and where the log is.
+        RuntimeError: the run did not finish; the message says how it ended and where the log is.
     """
     try:
         folder = find_run(path)

@@ -1,4 +1,4 @@
-"""An experiment's training and test, as the worker processes of a comparison do them."""
+"""Train and test an experiment in a worker process of a comparison."""
 
 import os
 import shutil
@@ -46,16 +46,16 @@ from fedpeft.training.client.site_file import checkpoint_name, register
 from fedpeft.training.server.in_process import train_in_process
 from fedpeft.training.server.run_folder import RunFolder
 
-# Set in worker processes: takes (experiment, rounds done), from which the comparison tells how far it is.
+# Set in worker processes: the queue of (experiment, finished rounds), from which the comparison shows progress.
 _events: SimpleQueue | None = None
 
 
 def prepare(events: SimpleQueue) -> None:
-    """Make a process a worker: it computes in one thread, and ends with the comparison that started it."""
+    """Initialise a worker process: it computes in one thread, and ends with the comparison that started it."""
     global _events
     _events = events
     torch.set_num_threads(1)
-    # Ctrl-C reaches every process of a terminal; the comparison alone decides what ends.
+    # Ctrl-C reaches every process of a terminal, but only the comparison handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -69,12 +69,12 @@ def _end_with_parent() -> None:
 
 
 def train(plan: Plan, source: dict[str, str], experiment: Experiment) -> None:
-    """Train an experiment, unless that is done.
+    """Train an experiment, unless it is trained.
 
     Args:
         plan: data, output and limits.
-        source: what the experiment is made from, see ``Plan.source``.
-        experiment: what to train.
+        source: the experiment's inputs, see ``Plan.source``.
+        experiment: the experiment to train.
     """
     _tell(experiment, 0)
     if is_trained(plan, experiment, source):
@@ -86,7 +86,7 @@ def train(plan: Plan, source: dict[str, str], experiment: Experiment) -> None:
 
 
 def test(plan: Plan, source: dict[str, str], experiment: Experiment) -> float:
-    """Test a trained experiment on every site and keep its scores; returns the seconds of its training and test."""
+    """Test a trained experiment on every site and keep its scores; return the seconds of its training and test."""
     started = time.monotonic()
     folder = experiment.folder(plan.out)
     sweep(folder)
@@ -97,7 +97,7 @@ def test(plan: Plan, source: dict[str, str], experiment: Experiment) -> float:
 
 
 def train_and_test(plan: Plan, source: dict[str, str], experiment: Experiment) -> float:
-    """Train and test an experiment; returns the seconds of both."""
+    """Train and test an experiment; return the seconds of both."""
     train(plan, source, experiment)
     return test(plan, source, experiment)
 
@@ -108,7 +108,7 @@ def _tell(experiment: Experiment, rounds: int) -> None:
 
 
 def _reporter(experiment: Experiment) -> Callable[[dict[str, Any]], None]:
-    """A function of a round's record that tells how many rounds are done."""
+    """Make a function that takes a round's record and reports the number of finished rounds."""
     return lambda record: _tell(experiment, record["round"] + 1)
 
 
@@ -134,16 +134,16 @@ def _federated(plan: Plan, experiment: Experiment, folder: Path) -> None:
     sites = [site.name for site in read_sites(plan.data)]
     workspace = make_workspace(folder / WORKSPACE, plan, experiment.run)
     name = f"{label(experiment.run)}_{experiment.run.data.dataset}"
-    # On one machine frequent polling costs nothing, and waiting would be a large part of a short round.
+    # Frequent polling is cheap on one machine, and waiting would take a large part of a short round.
     job = write(Job(name, experiment.run.config, min_sites=len(sites), poll_seconds=0.1), folder / "job")
 
-    # With fewer threads than sites the simulator starts a new process for every task, which costs seconds each time.
+    # With fewer threads than sites, the simulator starts a new process for every task, which takes seconds each time.
     simulate(job, workspace, sites, len(sites), plan.seconds, _reporter(experiment)).path.rename(folder / "run")
     shutil.rmtree(folder / "state", ignore_errors=True)
 
 
 def make_workspace(folder: Path, plan: Plan, run: Run) -> Path:
-    """Make a simulator workspace: the allow-list, and a site file for the plan's data and checkpoint."""
+    """Make a simulator workspace with the allow-list, and a site file for the plan's data and checkpoint."""
     write_json(folder / "local" / "resources.json", policy())
     path = register(folder, run.data.dataset, plan.data)
     values = read_json(path)

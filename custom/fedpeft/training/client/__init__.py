@@ -1,1 +1,1 @@
-"""What a site does in a round."""
+"""The client side of a round: what a site reads, trains, keeps and permits."""

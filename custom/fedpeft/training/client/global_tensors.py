@@ -1,4 +1,4 @@
-"""The global model as one site knows it, over rounds that bring only a part of it."""
+"""A site's copy of the global tensors, for methods whose rounds send only a part of them."""
 
 from collections.abc import Mapping
 
@@ -10,37 +10,37 @@ from fedpeft.training.client.state import StateFolder
 
 
 class StaleSiteError(Exception):
-    """The site has missed a round and lacks tensors that later ones do not bring; the message may leave the site."""
+    """The site missed a round and lacks tensors that later rounds do not send; the message may leave the site."""
 
 
 class GlobalTensors:
     """The global tensors as this site last received them.
 
-    A method that trains a random part of the blocks in each round sends only these. The site knows the others from
-    earlier rounds, and keeps them on its disk to know them after a restart.
+    A method that trains randomly selected blocks sends only these in a round. The site has the others from earlier
+    rounds, and keeps them on disk so that they survive a restart.
 
     Args:
         run: says which tensors each round trains.
         initial: path -> tensor of the initial model, on the CPU.
-        state: where they are kept.
+        state: the folder that keeps them.
 
     Attributes:
-        tensors: path -> tensor, all that the method may train.
+        tensors: path -> tensor, for everything that the method may train.
     """
 
     def __init__(self, run: Run, initial: dict[str, Tensor], state: StateFolder) -> None:
         self._run, self._state = run, state
         self.tensors = initial
-        # The round in which each was received.
+        # Path -> round in which the tensor was received.
         self._received = dict.fromkeys(initial, 0)
         if run.blocks and (kept := state.kept_global()) is not None:
             self.tensors, self._received = kept
 
     def receive(self, received: Mapping[str, Tensor], round_: int) -> None:
-        """Take a round's download.
+        """Store a round's download.
 
         Raises:
-            StaleSiteError: a tensor that is not in it was trained since this site last received it.
+            StaleSiteError: a tensor missing from the download was trained since this site last received it.
         """
         self.tensors |= received
         self._received |= dict.fromkeys(received, round_)
@@ -54,5 +54,5 @@ class GlobalTensors:
             if trained is not None and self._received[path] <= trained:
                 raise StaleSiteError(
                     f"this site did not receive what round {trained} made of {path!r}; it takes part again once the "
-                    f"drawn blocks have brought everything that it missed"
+                    f"selected blocks have brought everything that it missed"
                 )

@@ -1,14 +1,14 @@
-"""Whether a site's data are what a run trains on."""
+"""Check that a site's labels fit a run."""
 
 from fedpeft.config.run import Run
 from fedpeft.data.datalist import Site
 
 
 def check_labels(run: Run, site: Site) -> None:
-    """Check that the site's labels are the run's, and that its training and validation cases have one.
+    """Check that the site has the run's labels, and that its training and validation cases are labelled.
 
     Raises:
-        ValueError: they are not, or a case has none; the message names the site.
+        ValueError: the labels differ, or a case is not labelled; the message names the site.
     """
     if site.task != run.task.name:
         raise ValueError(f"site {site.name}: its datalist is for {site.task}, the run is {run.task.name}")

@@ -1,4 +1,4 @@
-"""What a site permits, whatever a job says. A site that has not decided permits nothing."""
+"""What a site permits, whatever a job asks for; a site that has not decided permits nothing."""
 
 import json
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 ANY_METHOD = "*"
-# What refusals propose to a site that states no limit: room for every low-rank method.
+# The limit that refusals propose to a site that states none; every low-rank method stays below it.
 PROPOSED_BYTES = 10_000_000
-# For a workspace whose user is all sites at once, such as the simulator's.
+# For a workspace whose user runs all sites, such as the simulator's.
 PERMIT_ALL: dict[str, Any] = {"methods": [ANY_METHOD], "max_upload_bytes": None}
-# No path of the site: what refuses a job may leave the site.
+# Names no path of the site, since a refusal may leave the site.
 WHERE = "in the site's local/fedpeft_site.json"
 
 
@@ -28,18 +28,18 @@ class Permit(BaseModel):
 
     @property
     def states_limit(self) -> bool:
-        """Whether the file says how much may be uploaded: null is a decision, an absent line is none."""
+        """Whether the file states an upload limit: null is a decision, an absent line is none."""
         return "max_upload_bytes" in self.model_fields_set
 
     def admit(self, method: str, upload_bytes: int) -> None:
-        """Check a job. The message may leave the site.
+        """Check a job against the permit. The message of a refusal may leave the site.
 
         Args:
-            method: of the job.
-            upload_bytes: of a round's update.
+            method: the job's method.
+            upload_bytes: size of a round's update.
 
         Raises:
-            ValueError: the method or the size is not permitted; the message has what would permit it.
+            ValueError: the method or the size is not permitted; the message says what would permit it.
         """
         if self.methods is None:
             raise ValueError(f"the site permits no method; if it should, write {permit_line(self, method)} {WHERE}")
@@ -61,6 +61,6 @@ class Permit(BaseModel):
 
 
 def permit_line(permit: Permit, *methods: str) -> str:
-    """The line of a site file that permits these methods, with the limit that the site has stated already."""
+    """The line of a site file that permits these methods, with the site's own limit if it states one."""
     limit = permit.max_upload_bytes if permit.states_limit else PROPOSED_BYTES
     return f'"permit": {json.dumps({"methods": methods, "max_upload_bytes": limit})}'

@@ -1,10 +1,9 @@
-"""The batches of a site's rounds: which stacks or images, how they are augmented, in which order.
+"""The batches of a site's rounds: their content, augmentation and order.
 
-Augmentation makes every epoch's images new, so that no embedding of a frozen encoder could be used twice. A method with
-a frozen encoder therefore has ``GROUPS`` augmentation groups: the batches of a run's first ``GROUPS`` epochs, which
-later epochs repeat in turn, each time in a new order. A volume is seen in that many augmented versions instead of one
-an epoch. Nothing else differs from other methods, and it is so whether or not embeddings are kept. A run of no more
-than ``GROUPS`` epochs has the batches that any other method would have.
+Augmentation changes the images in every epoch, so the embeddings of a frozen encoder could never be used twice. A
+method with a frozen encoder therefore repeats the batches of the run's first ``GROUPS`` epochs in turn, each time in a
+new order, and sees ``GROUPS`` augmented versions of a case instead of one an epoch. This holds whether or not
+embeddings are kept. A run of at most ``GROUPS`` epochs has the same batches as with any other method.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,18 +21,18 @@ from fedpeft.training.engine.embeddings import FrozenEncoder
 from fedpeft.training.engine.prefetch import prefetch
 
 GROUPS = 4
-# Round and epoch in it, 0-based.
+# (round, epoch within the round), both 0-based.
 Epoch = tuple[int, int]
 
 
 class RoundSampler:
-    """The batches of a site's rounds, determined by the run's seed and the site's name.
+    """Yields the batches of a site's rounds, which the run's seed and the site's name determine.
 
     Args:
         run: gives seed, rounds and local epochs.
-        site: its name.
+        site: the site's name.
         data: the site's training data.
-        frozen: the network, if its image encoder is frozen; None otherwise.
+        frozen: the network if its image encoder is frozen, else None.
     """
 
     def __init__(self, run: Run, site: str, data: TrainingData, frozen: FrozenEncoder | None) -> None:
@@ -41,7 +40,7 @@ class RoundSampler:
         self._encoded = False
 
     def batches(self, round_: int) -> Iterator[Batch]:
-        """A round's batches, epoch after epoch, without end."""
+        """Yield a round's batches, epoch after epoch, without end."""
         for number in count():
             epoch = round_, number
             first = repeated(self._run, epoch) if self._frozen else epoch
@@ -49,13 +48,13 @@ class RoundSampler:
             yield from self._data.epoch(self._seed(*first), order)
 
     def encode(self, round_: int, go_on: Callable[[], None]) -> None:
-        """Embed the batches of this round and later ones, if the encoder is frozen and until the cache is full.
+        """Embed the batches of this round and later ones until the cache is full; do nothing without a frozen encoder.
 
-        It is never more work than the epochs themselves would be, since there are at least as many epochs as groups.
+        This never encodes more than training would, since there are at least as many epochs as distinct ones.
 
         Args:
             round_: 0-based.
-            go_on: called before every forward pass; what it raises ends the work, and embeddings so far are kept.
+            go_on: called before every forward pass; what it raises ends the work, and finished embeddings stay.
         """
         if self._frozen is None or self._encoded:
             return
@@ -78,14 +77,14 @@ class RoundSampler:
 
 
 def repeated(run: Run, epoch: Epoch) -> Epoch:
-    """The first epoch of an epoch's group, whose batches it has where the encoder is frozen."""
+    """The epoch among the run's first ``GROUPS`` whose batches this epoch repeats if the encoder is frozen."""
     a_round = ceil(run.training.local_epochs)
     different = max(1, min(GROUPS, int(run.federation.rounds * run.training.local_epochs)))
     return divmod((epoch[0] * a_round + epoch[1]) % different, a_round)
 
 
 def groups(run: Run, round_: int) -> list[Epoch]:
-    """The first epochs of the groups that a round and all later ones have."""
+    """The epochs among the run's first ``GROUPS`` that this round or a later one repeats."""
     later = (
         (number, epoch)
         for number in range(round_, run.federation.rounds)

@@ -1,4 +1,4 @@
-"""The cache of a site's runs, whose entries only this version of the package and its libraries can find again."""
+"""The cache of a site's runs; its entries are valid for one version of the package and its libraries."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +12,7 @@ LIBRARIES = ("torch", "monai", "nibabel", "numpy", "pillow", "segment-anything")
 
 
 def site_cache(cache_dir: str) -> Cache:
-    """The cache in a site file's ``cache_dir``; for "" one of this process alone, in memory and in temporary files."""
+    """The cache in a site file's ``cache_dir``; for "", one of this process in memory and temporary files."""
     package = of_folder(Path(fedpeft.__file__).parent)
     stamp = " ".join((package, *(f"{name}-{version(name)}" for name in LIBRARIES)))
     return Cache(Path(cache_dir) if cache_dir else None, stamp)

@@ -1,6 +1,6 @@
-"""The site file says where this machine keeps data, checkpoints and state, and what it permits.
+"""The site file says where a machine keeps data, checkpoints and state, and what it permits.
 
-``local/fedpeft_site.json`` of a FLARE workspace. No job ever names such a path, and no job decides what it may do.
+It is ``local/fedpeft_site.json`` in a FLARE workspace. No job names such a path or decides what it may do.
 """
 
 import os
@@ -21,14 +21,14 @@ from fedpeft.training.client.permit import PERMIT_ALL, Permit
 NAME = "fedpeft_site.json"
 VERSION = 1
 STALE_DAYS = 30
-# What a server may call a run: it becomes a folder's name here.
+# The form of a server's name for a run, which becomes the name of a folder here.
 RUN_KEY = re.compile(r"[0-9a-f]{32}")
-# Written by ``nvflare provision``: where one of them is, the workspace is a hospital's or a server's kit.
+# Files that ``nvflare provision`` writes: a workspace with one of them is the kit of a hospital or a server.
 KIT_FILES = ("fed_client.json", "fed_server.json")
 
 
 def _placed(value: str, info: ValidationInfo) -> str:
-    """A path with the client's name put in for ``{site}``."""
+    """A path in which the client's name replaces ``{site}``."""
     path = value.replace("{site}", info.context["site"]) if info.context else value
     if not os.path.isabs(path):
         raise PydanticCustomError("path", "an absolute path: FLARE changes its folder", {"got": path})
@@ -40,7 +40,7 @@ STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Checkpoint(BaseModel):
-    """Weights that are not shipped with the package."""
+    """The entry of a file of weights that the package does not ship."""
 
     model_config = STRICT
 
@@ -49,7 +49,7 @@ class Checkpoint(BaseModel):
 
 
 class SiteFile(BaseModel):
-    """A valid site file; paths are absolute and name the site."""
+    """A valid site file; its paths are absolute and ``{site}`` is replaced."""
 
     model_config = STRICT
 
@@ -72,12 +72,12 @@ class SiteFile(BaseModel):
 
     @property
     def path(self) -> Path:
-        """The file itself, for messages."""
+        """The path of the file, for messages."""
         return self._path
 
     @classmethod
     def read(cls, path: Path, values: dict[str, Any], site: str) -> Self:
-        """The model of a file's values.
+        """Validate a file's values.
 
         Raises:
             ValueError: the message names the file and every faulty field, in one line.
@@ -90,7 +90,7 @@ class SiteFile(BaseModel):
         return found
 
     def datalist(self, dataset: str) -> Path:
-        """The datalist of a data set.
+        """The path of a data set's datalist.
 
         Raises:
             ValueError: the file has no such data set.
@@ -104,10 +104,10 @@ class SiteFile(BaseModel):
         return Path(self.datasets[dataset])
 
     def checkpoint(self, run: Run) -> Path | None:
-        """The weights that a run starts from: the package's own where they ship with it, None for random ones.
+        """The file of the weights that a run starts from: the package's own where it ships them, None for random ones.
 
         Raises:
-            ValueError: the file names none, or their SHA-256 is not the one that the file states.
+            ValueError: the site file names none, or their SHA-256 differs from the stated one.
         """
         if not needs_file(run):
             return own(run)
@@ -129,7 +129,7 @@ PARTS: dict[str, type[BaseModel]] = {"checkpoints": Checkpoint, "permit": Permit
 
 
 def _told(error: ErrorDetails) -> str:
-    """A fault in our words: the field, what was got, what was expected."""
+    """Pydantic's fault as one sentence: the field, what was got, what was expected."""
     *above, name = map(str, error["loc"])
     if error["type"] == "missing":
         return f"{'.'.join(above)} has no {name!r}"
@@ -148,7 +148,7 @@ def checkpoint_name(run: Run) -> str:
 
 
 def run_state(site_file: SiteFile, run_key: str) -> Path:
-    """Where a run's optimiser moments are kept; those of runs that nobody touched for ``STALE_DAYS`` are removed.
+    """The folder of a run's optimiser moments; folders of runs untouched for ``STALE_DAYS`` days are removed.
 
     Raises:
         ValueError: the site file names no ``state_dir``.
@@ -158,7 +158,7 @@ def run_state(site_file: SiteFile, run_key: str) -> Path:
     root = Path(site_file.state_dir)
     oldest = time.time() - STALE_DAYS * 86400
     for folder in root.glob("*/"):
-        # Only what we made: state_dir may be a folder that holds other things too.
+        # state_dir may contain other folders too, so only names of runs are removed.
         if not RUN_KEY.fullmatch(folder.name) or folder.name == run_key:
             continue
         if max(file.stat().st_mtime for file in (folder, *folder.rglob("*"))) < oldest:
@@ -167,11 +167,11 @@ def run_state(site_file: SiteFile, run_key: str) -> Path:
 
 
 def verified(path: Path, sha256: str | None) -> Path:
-    """``path`` if its SHA-256 is the stated one, or none is stated.
+    """Return ``path`` if the file has the stated SHA-256, or none is stated.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: another hash; both are named.
+        FileNotFoundError: there is no such file.
+        ValueError: the hash differs; the message names both.
     """
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist; correct the site file")
@@ -185,11 +185,11 @@ def read_site_file(path: Path, site: str) -> SiteFile:
 
     Args:
         path: the file.
-        site: the FLARE client's name, put in for ``{site}``.
+        site: the FLARE client's name, which replaces ``{site}``.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: another version, an unknown field, a wrong type or a relative path; the message names the field.
+        FileNotFoundError: there is no such file.
+        ValueError: the version, a field, a type or a relative path is wrong; the message names the field.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -203,10 +203,10 @@ def read_site_file(path: Path, site: str) -> SiteFile:
 
 
 def register(workspace: Path, dataset: str, root: Path) -> Path:
-    """Enter a folder of sites in the workspace's site file, making the file if need be; other entries stay.
+    """Enter a folder of sites in the workspace's site file; create the file if it is missing, keep other entries.
 
-    Whoever trains in a simulator's workspace is all its sites, so a file there that permits nothing yet permits all. A
-    kit's site file keeps what its hospital has decided.
+    The user of a simulator's workspace runs all its sites, so a file there without a permit gets one for everything.
+    The site file of a kit keeps the hospital's own decision.
 
     Args:
         workspace: a FLARE workspace, such as poc/simulator.

@@ -1,8 +1,8 @@
 """What a site keeps on its disk between the rounds of a run.
 
-Optimiser moments survive a round, the same in every setting. The factors that come back from the server stand in
-another basis than those that the site sent, so the moments of A and B are rotated along, by the orthogonal R that
-carries the site's last factors onto the received ones. Moments of all other tensors stay as they are.
+Optimiser moments survive a round in every setting. The factors that the server returns are in another basis than those
+that the site sent, so the moments of A and B are rotated by the orthogonal R that best maps the site's last factors
+onto the received ones. Moments of all other tensors stay as they are.
 """
 
 from dataclasses import dataclass, field
@@ -20,11 +20,11 @@ GLOBAL = "global.safetensors"
 
 @dataclass
 class OptimiserState:
-    """What a site keeps after a round.
+    """The state that a site keeps after a round.
 
     Attributes:
         moments: "<exp_avg | exp_avg_sq | step>/<parameter path>" -> tensor.
-        last: parameter path -> the trained tensor at the end of the round, to see how the factors were turned since.
+        last: parameter path -> the trained tensor at the end of the round, from which the rotation is computed.
         residual: parameter path -> the codec's error on the updates that the site has sent; absent where it is zero.
     """
 
@@ -34,7 +34,7 @@ class OptimiserState:
 
     @classmethod
     def of(cls, optimiser: AdamW, parameters: dict[str, nn.Parameter]) -> "OptimiserState":
-        """A copy of the optimiser's present state; a tensor that got no gradient yet has no moments."""
+        """A copy of the optimiser's present state; a tensor without a gradient so far has no moments."""
         moments = {
             f"{kind}/{path}": value.detach().cpu().clone()
             for path, parameter in parameters.items()
@@ -43,17 +43,17 @@ class OptimiserState:
         return cls(moments, {path: p.detach().cpu().clone() for path, p in parameters.items()})
 
     def after(self, before: "OptimiserState | None") -> "OptimiserState":
-        """This state, completed from an earlier one by the tensors that this round did not train."""
+        """This state, with the entries of ``before`` for the tensors that this round did not train."""
         if before is None:
             return self
         residual = {path: tensor for path, tensor in before.residual.items() if path not in self.last}
         return OptimiserState(before.moments | self.moments, before.last | self.last, residual | self.residual)
 
     def restore(self, optimiser: AdamW, parameters: dict[str, nn.Parameter], rules: dict[str, str]) -> None:
-        """Put the moments into a new optimiser, those of product factors rotated to the basis of ``parameters``.
+        """Put the moments into a new optimiser; rotate those of product factors into the basis of ``parameters``.
 
         Args:
-            optimiser: fresh, over ``parameters``.
+            optimiser: a new optimiser over ``parameters``.
             parameters: the tensors as received for the new round.
             rules: parameter path -> averaging rule; "product" marks factors A (rank, in) and B (out, rank).
         """
@@ -70,7 +70,7 @@ class OptimiserState:
             }
 
     def pending(self, parameters: dict[str, nn.Parameter], rules: dict[str, str]) -> dict[str, Tensor]:
-        """The residual of ``parameters``, rotated to the basis in which they were received; see ``restore``."""
+        """The residual of ``parameters``, rotated into the basis in which they were received; see ``restore``."""
         residual = {path: self.residual[path] for path in parameters if path in self.residual}
         for path, tensor in residual.items():
             if rules[path] == "product":
@@ -87,10 +87,10 @@ class OptimiserState:
 
 
 class StateFolder:
-    """A site's states of one run on its disk, one file a round, the last two kept.
+    """A site's states of one run on its disk: one file for each of the last two rounds.
 
-    A round may have to be trained again (a lost reply, a restarted server). It must then start from the state before
-    it, not from its own end, so one state would not be enough.
+    A round may have to be trained again, after a lost reply or a restart of the server. It then starts from the state
+    before that round, so keeping only the last state would not be enough.
 
     Args:
         folder: ``<state_dir>/<run key>/<site>``.
@@ -115,7 +115,7 @@ class StateFolder:
         return OptimiserState(moments, **others)
 
     def keep(self, round_: int, state: OptimiserState) -> None:
-        """Write the state after ``round_``; keep two, and none of a later round, since a run may have gone back."""
+        """Write the state after ``round_``; keep the last two, and none of a later round of a run that went back."""
         for number in self._rounds():
             if number > round_:
                 self._file(number).unlink()
@@ -131,7 +131,7 @@ class StateFolder:
         return state.last if state else None
 
     def keep_global(self, tensors: dict[str, Tensor], received: dict[str, int]) -> None:
-        """Write the global tensors as the site knows them, with the round in which each was received."""
+        """Write the site's copy of the global tensors, with the round in which each was received."""
         rounds = {f"round/{path}": torch.tensor(number) for path, number in received.items()}
         write_tensors(self.folder / GLOBAL, {f"tensor/{path}": value for path, value in tensors.items()} | rounds)
 

@@ -1,4 +1,4 @@
-"""One site's part of a run, in every setting and task: receive tensors, train a round, send the update."""
+"""A site's part of a run, the same in every setting and task: receive tensors, train a round, send the update."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -42,14 +42,14 @@ from fedpeft.training.engine.schedule import learning_rate_at
 
 @dataclass(frozen=True)
 class Update:
-    """What a site sends after a round.
+    """A site's update after a round.
 
     Attributes:
         tensors: path -> trained minus received tensor plus the residual of earlier rounds, float32 on the CPU, as the
             server will decode it.
-        cases: training cases, the site's weight.
+        cases: number of training cases, by which the server weights the site.
         loss: mean over the round's steps.
-        seconds: spent training.
+        seconds: time spent training.
     """
 
     tensors: dict[str, Tensor]
@@ -63,19 +63,19 @@ class SiteTrainer:
 
     Args:
         run: what to train.
-        site: name, labels and cases.
+        site: its name, labels and cases.
         model: the initial model; its trainable tensors are overwritten by the received ones.
-        state: folder of the optimiser moments; the site has a folder of its own in it.
+        state: folder of the run's optimiser moments, in which the site has its own folder.
         device: torch device.
         should_stop: asked before every step and every forward pass.
-        cache: keeps what is derived from the site's files; None: a new one, for this trainer alone.
+        cache: keeps what is derived from the site's files; None makes a new one for this trainer.
 
     Attributes:
-        parameters: path -> parameter, all that the method may train.
+        parameters: path -> parameter, for everything that the method may train.
 
     Raises:
         ValueError: the site's labels do not fit the run, or it has no training case.
-        RuntimeError: this machine has no such device, or the device lacks the run's precision.
+        RuntimeError: this machine lacks the device, or the device does not support the run's precision.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class SiteTrainer:
         self.run, self.site, self.should_stop = run, site, should_stop
         self.model = model.to(usable(device)).train()
         self._computing = partial(computing, run.training.precision, torch.device(device))
-        # A device that lacks the precision is refused here, not after an hour of reading.
+        # Refuses a device without the precision now, not after an hour of reading.
         self._computing()
         self.parameters = trainable(self.model)
         self.state = StateFolder(state / site.name)
@@ -112,7 +112,7 @@ class SiteTrainer:
             round_: 0-based.
 
         Raises:
-            Stopped: asked to stop; the state on disk is that of the round before.
+            Stopped: ``should_stop`` returned True; the state on disk is that of the round before.
             StaleSiteError: see ``load``.
             ValueError: the loss is not finite, or a file of the site is faulty.
         """
@@ -134,15 +134,15 @@ class SiteTrainer:
         return Update(sent, len(self.site.splits["training"]), fmean(losses), time.monotonic() - started)
 
     def validate(self, received: Mapping[str, Tensor], round_: int, split: str = "validation") -> list[CaseScore]:
-        """Scores of the model that enters a round on one of the site's splits.
+        """Score the model that enters a round on one of the site's splits.
 
         Args:
             received: the round's download, decoded and checked.
             round_: 0-based.
-            split: whose cases; they are read once and kept.
+            split: the split whose cases are scored; they are read once and kept.
 
         Raises:
-            Stopped: asked to stop.
+            Stopped: ``should_stop`` returned True.
             StaleSiteError: see ``load``.
             ValueError: a case has no label, or a file of the site is faulty.
         """
@@ -155,14 +155,14 @@ class SiteTrainer:
             return self._task.score(self._network, cases, self.run, self.site.labels, where, self.should_stop)
 
     def load(self, received: Mapping[str, Tensor], round_: int) -> None:
-        """Overwrite the model's trainable tensors by the global ones.
+        """Overwrite the model's trainable tensors with the global ones.
 
         Args:
-            received: the round's download; the others are known from earlier rounds.
+            received: the round's download; all other tensors are those of earlier rounds.
             round_: 0-based.
 
         Raises:
-            StaleSiteError: others are not known, since the site has missed a round.
+            StaleSiteError: the site missed a round and lacks some of the other tensors.
         """
         self._global.receive(received, round_)
         with torch.no_grad():
@@ -170,13 +170,13 @@ class SiteTrainer:
                 self.parameters[path].copy_(tensor)
 
     def _trained_in(self, round_: int) -> dict[str, Parameter]:
-        """The tensors that the round trains; no gradient is computed for the others."""
+        """The tensors that the round trains; the others get no gradient."""
         for path, parameter in self.parameters.items():
             parameter.requires_grad_(is_trained(self.run, path, round_))
         return {path: parameter for path, parameter in self.parameters.items() if parameter.requires_grad}
 
     def _epochs(self, optimiser: AdamW, parameters: Iterable[Parameter], round_: int) -> list[float]:
-        """The round's steps; returns the loss of each."""
+        """Do the round's steps; return the loss of each."""
         steps = ceil(self.run.training.local_epochs * self._data.steps())
         rate_at = partial(self._learning_rate_at, round_, steps)
         with self._computing():
@@ -203,14 +203,14 @@ class SiteTrainer:
         return self._task.loss(self.run, self._data)
 
     def _go_on(self) -> None:
-        """Raise Stopped when asked to stop."""
+        """Raise Stopped if ``should_stop`` returns True."""
         if self.should_stop():
             raise Stopped(f"site {self.site.name}: stopped while reading")
 
 
 @contextmanager
 def _seeded(seed: int, parameters: Iterable[Tensor]) -> Iterator[None]:
-    """Dropout by torch's own generators, from the site's seed; afterwards they are as they were before."""
+    """Seed torch's generators, which dropout uses, inside the block; restore their state after it."""
     devices = {tensor.device for tensor in parameters if tensor.device.type == "cuda"}
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)

@@ -1,1 +1,1 @@
-"""The training loop and what it is made of: the same for every method, task and setting."""
+"""The training loop and its parts, the same for every method, task and setting."""

@@ -1,4 +1,4 @@
-"""What a site may choose for its own machine: the same computation in less memory or time, up to rounding."""
+"""Options of a site for its own machine: the same computation, up to rounding, in less memory or time."""
 
 import logging
 from collections.abc import Callable
@@ -14,10 +14,10 @@ _log = logging.getLogger(__name__)
 
 
 def checkpoint_activations(model: nn.Module) -> None:
-    """Let the encoder's blocks keep nothing but their input for the backward pass, and compute the rest again there.
+    """Recompute the activations of the encoder's blocks in the backward pass instead of keeping them.
 
-    It changes ``model`` in place. It is for GPUs whose memory does not hold a step otherwise; a step computes about a
-    third more. Dropout is the same both times.
+    ``model`` is changed in place. A step then fits into the memory of smaller GPUs and computes about a third more. The
+    second pass drops the same activations as the first.
     """
     for block in model.modules():
         if isinstance(block, Block):
@@ -25,16 +25,15 @@ def checkpoint_activations(model: nn.Module) -> None:
 
 
 def compile_forward(model: nn.Module) -> None:
-    """Have torch.compile make kernels for ``model``, in place; where it cannot, the model computes as before.
+    """Compile ``model`` with torch.compile, in place; if that fails, the model computes as before.
 
-    The first step of every input shape takes minutes. A failure (no compiler, an unknown operation) is logged as a
-    warning.
+    The first step of every input shape takes minutes. A failure, such as a missing compiler, is logged as a warning.
     """
     model.forward = _Compiled(model.forward)
 
 
 class _Compiled:
-    """A function, compiled at its first call."""
+    """A function that is compiled at its first call."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         self._function = function

@@ -1,4 +1,4 @@
-"""Networks whose image encoder is frozen: an image's embedding is computed once, and kept."""
+"""Networks with a frozen image encoder: embeddings are computed once and cached."""
 
 import hashlib
 from functools import cached_property
@@ -24,13 +24,13 @@ class SplitNetwork(Protocol):
 
 
 class FrozenEncoder(nn.Module):
-    """A network whose embeddings are kept, by the encoder's tensors and the images; otherwise the network itself.
+    """A network that caches its embeddings under the encoder's tensors and the images.
 
-    The embeddings of a batch are kept together: another batch with the same image could differ in the last bit.
+    The embeddings of a batch are one entry: the same image in another batch could differ in the last bit.
 
     Args:
         network: a `SplitNetwork` whose image encoder is frozen.
-        cache: where embeddings are kept.
+        cache: the cache of the embeddings.
     """
 
     def __init__(self, network: nn.Module, cache: Cache) -> None:
@@ -40,7 +40,7 @@ class FrozenEncoder(nn.Module):
 
     @property
     def full(self) -> bool:
-        """Whether the cache takes no further embeddings; they are then computed each time."""
+        """Whether the cache takes no further embeddings; the network then computes them each time."""
         return self._cache.full
 
     def forward(self, images: Tensor) -> Tensor:
@@ -52,11 +52,11 @@ class FrozenEncoder(nn.Module):
         pixels = images.detach().cpu().contiguous()
         parts = ("embeddings", self._encoder, *_arithmetic(images.device), tuple(pixels.shape), _sha256(pixels))
         kept = self._cache.get(parts, lambda: {"embedding": self._encoded(images)})["embedding"]
-        # Copied: a mapped tensor lies elsewhere within a cache line, and matrix products may round by that.
+        # Copied, since a memory-mapped tensor is aligned differently, which may change how matrix products round.
         return kept.to(images.device, copy=True)
 
     def _encoded(self, images: Tensor) -> Tensor:
-        # Normal tensors also in evaluation: training may ask for the same ones and has to save them for backward.
+        # Not inference tensors even in evaluation: training may use the same entry, and autograd has to save it.
         with torch.inference_mode(False), torch.no_grad():
             return self.network.encode(images.clone()).cpu().contiguous()
 
@@ -70,7 +70,7 @@ def _sha256(pixels: Tensor) -> str:
 
 
 def _arithmetic(device: torch.device) -> tuple[object, ...]:
-    """What decides, beside encoder and images, how an embedding is rounded."""
+    """Everything besides encoder and images that changes how an embedding is rounded."""
     autocast = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return device.type, name, torch.get_num_threads(), torch.get_float32_matmul_precision(), autocast

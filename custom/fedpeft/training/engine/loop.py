@@ -1,4 +1,4 @@
-"""The training loop, shared by every method, task and setting."""
+"""The training loop of every method, task and setting."""
 
 from collections.abc import Callable, Iterable
 
@@ -19,23 +19,23 @@ def train_epoch(
     should_stop: Callable[[], bool],
     precision: str = "float32",
 ) -> list[float]:
-    """One pass over ``batches``.
+    """Train one step on each of ``batches``.
 
     Args:
         model: in training mode on the device of its parameters.
-        optimiser: over the model's trainable tensors.
-        loss: of the model's output and labels.
-        batches: pairs of images and labels, in the task's forms.
-        learning_rate_at: index of the step in the epoch, 0-based -> the run's learning rate.
+        optimiser: the optimiser of the model's trainable tensors.
+        loss: function of the model's output and the labels.
+        batches: pairs of images and labels, in the task's form.
+        learning_rate_at: 0-based index of a step in ``batches`` -> the run's learning rate.
         should_stop: asked before every step.
-        precision: of the model's products (``Run.precision``); the loss is computed in float32.
+        precision: of the model's matrix products (``run.training.precision``); the loss is computed in float32.
 
     Returns:
         The loss of every step.
 
     Raises:
-        Stopped: ``should_stop`` said so.
-        ValueError: the loss is not finite; nothing was stepped with it.
+        Stopped: ``should_stop`` returned True.
+        ValueError: the loss is not finite; no step was taken with it.
     """
     device = next(model.parameters()).device
     losses = []

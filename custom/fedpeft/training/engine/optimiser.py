@@ -1,4 +1,4 @@
-"""AdamW, with groups by weight decay and by the method's factors on the learning rate."""
+"""AdamW, with parameter groups by weight decay and by the method's learning rate factors."""
 
 from typing import Any
 
@@ -12,18 +12,18 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class AdamW:
-    """torch's AdamW through torch's own function of it (betas 0.9, 0.999), bit for bit.
+    """AdamW by torch's own function (betas 0.9, 0.999), bit for bit as torch's class.
 
-    torch's class loads torch's compiler, which no step here needs: 2 of the 6 seconds that a site takes to start.
-    Fused: one pass over a tensor, its gradient and its moments, which a step of full fine-tuning notices.
+    torch's class loads torch's compiler, which no step here needs and which takes 2 of a site's 6 seconds to start. The
+    fused form passes once over a tensor, its gradient and its moments, which speeds up full fine-tuning.
 
     Args:
-        groups: each with "params", "weight_decay" and "factor", by which its learning rate is the run's.
-        learning_rate: the run's, until ``set_learning_rate`` says another.
+        groups: each has "params", "weight_decay" and "factor", which multiplies the run's learning rate.
+        learning_rate: the run's learning rate until ``set_learning_rate`` changes it.
 
     Attributes:
         param_groups: the groups, each with its learning rate as "lr".
-        state: parameter -> "step", "exp_avg", "exp_avg_sq"; none for those that had no gradient yet.
+        state: parameter -> "step", "exp_avg", "exp_avg_sq"; without parameters that had no gradient so far.
     """
 
     def __init__(self, groups: list[dict[str, Any]], learning_rate: float) -> None:
@@ -32,19 +32,19 @@ class AdamW:
         self.set_learning_rate(learning_rate)
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """Give each group its factor times ``learning_rate``."""
+        """Set each group's learning rate to its factor times ``learning_rate``."""
         for group in self.param_groups:
             group["lr"] = group["factor"] * learning_rate
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Remove all gradients."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step of the parameters that have a gradient."""
+        """Update the parameters that have a gradient."""
         for group in self.param_groups:
             mine = [parameter for parameter in group["params"] if parameter.grad is not None]
             states = [self._state(parameter) for parameter in mine]
@@ -75,10 +75,10 @@ class AdamW:
 
 
 def make_optimiser(run: Run, parameters: dict[str, nn.Parameter]) -> AdamW:
-    """AdamW over ``parameters``, by path.
+    """AdamW over ``parameters``, path -> parameter.
 
-    Matrices and kernels have the run's weight decay, biases and scales none. The learning rate of a parameter is the
-    run's times a factor of the method's, such as LoRA+'s for B (Hayou et al., ICML 2024), see ``Method.rate_of``.
+    Matrices and kernels have the run's weight decay, biases and scales have none. A parameter's learning rate is the
+    run's times the method's factor (``Method.rate_of``), such as LoRA+'s for B (Hayou et al., ICML 2024).
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for path, parameter in parameters.items():

@@ -1,1 +1,1 @@
-"""What the server does in a run: the round, the choice of the best model, the run folder. No FLARE in it."""
+"""The server side of a run, free of FLARE: the round, the choice of the best model, the run folder."""

@@ -1,9 +1,9 @@
-"""What a run needs to go on in another job: kept by the server after every round, in one folder a run.
+"""The state that lets a run go on in another job; the server keeps it after every round.
 
-FLARE has no memory of a run: a server that was killed does not resume, and a site that was lost cannot come back into
-a running job. So a run may consist of several jobs, one after the other. What they share is below
-``run-state/<run key>`` in the server's kit: ``jobs.json``, written before a job starts; ``round-<n>``, a copy of the
-run folder after the last finished round; ``status.json``, what the last job says of itself.
+FLARE does not resume a job whose server was killed, and lets no lost site back into a running job. A run may therefore
+consist of several jobs, one after the other. They share ``run-state/<run key>`` in the server's kit: ``jobs.json``,
+written before a job starts; ``round-<n>``, a copy of the run folder after the last finished round; ``status.json``, the
+last job's own status.
 """
 
 import shutil
@@ -19,12 +19,12 @@ from fedpeft.training.server.run_folder import RunFolder
 
 FOLDER = "run-state"
 JOBS, STATUS, AWAITED = "jobs.json", "status.json", "awaited"
-# Jobs that may end one after the other without a finished round before the run is given up.
+# The run ends after so many jobs in a row without a finished round.
 ATTEMPTS = 5
 
 
 class RunState:
-    """One run's folder.
+    """The shared folder of one run's jobs.
 
     Args:
         folder: ``<kit>/run-state/<run key>``; sites keep their optimiser moments under the same key.
@@ -35,23 +35,23 @@ class RunState:
 
     @property
     def run_key(self) -> str:
-        """32 hexadecimal digits."""
+        """The run's name: 32 hexadecimal digits."""
         return self.folder.name
 
     @property
     def jobs(self) -> list[dict[str, Any]]:
-        """The run's jobs in their order: "job", "from_round", and "sites", who was there when it started."""
+        """The run's jobs in order: "job", "from_round", and "sites", the names of those connected at its start."""
         return read_json(self.folder / JOBS)
 
     @property
     def rounds_done(self) -> int:
-        """Finished rounds that were kept."""
+        """Number of finished rounds that were kept."""
         kept = self._kept()
         return int(kept.name.removeprefix("round-")) if kept else 0
 
     @property
     def sites(self) -> set[str]:
-        """Who took part in the last finished round, or else was there when the last job before started."""
+        """The sites of the last finished round; without one, those connected when an earlier job started."""
         kept = self._kept()
         if kept:
             return set(RunFolder(kept).rounds()[-1]["sites"])
@@ -65,21 +65,21 @@ class RunState:
 
     @property
     def continued_after(self) -> list[int]:
-        """Rounds that were done each time the run went on in another job."""
+        """The number of finished rounds each time the run went on in another job."""
         return [entry["from_round"] for entry in self.jobs[1:]]
 
     def append(self, job: str) -> None:
-        """The run goes on in this job, from the last finished round; no other may write from now on."""
+        """Let the run go on in this job, from the last finished round; only this job may write from now on."""
         write_json(self.folder / JOBS, [*self.jobs, {"job": job, "from_round": self.rounds_done, "sites": []}])
 
     def starts(self, sites: set[str]) -> None:
-        """Note who is there when the last job starts; nobody is awaited any more."""
+        """Record the sites connected when the last job starts; no site is awaited any more."""
         *others, last = self.jobs
         write_json(self.folder / JOBS, [*others, last | {"sites": sorted(sites)}])
         (self.folder / AWAITED).unlink(missing_ok=True)
 
     def keep(self, job: str, run: RunFolder, rounds_done: int) -> None:
-        """Keep a copy of the run folder after a finished round: all of it, or that of the round before.
+        """Replace the kept copy of the run folder after a finished round; an interruption leaves the former copy whole.
 
         Raises:
             RuntimeError: the run has gone on in another job meanwhile.
@@ -96,7 +96,7 @@ class RunState:
                 shutil.rmtree(before)
 
     def restore(self, path: Path) -> bool:
-        """Write the run folder as it was kept; False where no round was finished yet."""
+        """Copy the kept run folder to ``path``; return False if no round was finished yet."""
         kept = self._kept()
         if kept:
             shutil.copytree(kept, path)
@@ -106,26 +106,26 @@ class RunState:
         """Make sure that a job is the run's last one.
 
         Raises:
-            RuntimeError: it is not; what another job has taken over it must not write.
+            RuntimeError: another job has taken over the run, so this one must not write any more.
         """
         last = self.jobs[-1]["job"]
         if last != job:
             raise RuntimeError(f"run {self.run_key} has gone on in job {last}; job {job} must not write it any more")
 
     def note(self, job: str, status: str) -> None:
-        """What a job says of its end, or "running"; one that has been taken over is not heard."""
+        """Record a job's status, "running" or how it ended; ignore a job that another one has followed."""
         if self.jobs[-1]["job"] == job:
             write_json(self.folder / STATUS, {"job": job, "status": status})
 
     def status(self, job: str) -> str | None:
-        """What a job said last, or None when it said nothing."""
+        """A job's last recorded status, or None."""
         if not (self.folder / STATUS).is_file():
             return None
         found = read_json(self.folder / STATUS)
         return found["status"] if found["job"] == job else None
 
     def await_site(self) -> None:
-        """A site is there that cannot enter the running job: the next one should start after this round."""
+        """Record that a site waits to enter, so that the next job starts after the present round."""
         (self.folder / AWAITED).touch()
 
     @property
@@ -134,7 +134,7 @@ class RunState:
         return (self.folder / AWAITED).exists()
 
     def remove(self) -> None:
-        """The run has come to its end."""
+        """Remove the folder of a run that has ended."""
         shutil.rmtree(self.folder)
 
     def _round(self, number: int) -> Path:
@@ -145,10 +145,10 @@ class RunState:
 
 
 class RunStates:
-    """All runs of a server.
+    """The shared folders of all runs of a server.
 
     Args:
-        root: the server's kit.
+        root: folder of the server's kit.
     """
 
     def __init__(self, root: Path) -> None:
@@ -162,16 +162,16 @@ class RunStates:
         return None
 
     def begin(self, job: str) -> RunState:
-        """A new run, whose first job this is."""
+        """Begin a run whose first job this is."""
         state = RunState(self.folder / uuid.uuid4().hex)
         write_json(state.folder / JOBS, [{"job": job, "from_round": 0, "sites": []}])
         return state
 
     def forget_old(self, unless: set[str]) -> None:
-        """Remove runs that nobody touched for ``STALE_DAYS``.
+        """Remove runs that were not touched for ``STALE_DAYS`` days.
 
         Args:
-            unless: jobs whose runs stay.
+            unless: jobs whose runs are kept.
         """
         oldest = time.time() - STALE_DAYS * 86400
         for state in self._all():

@@ -1,7 +1,7 @@
-"""A federation in this process: sites train one after the other, without FLARE, bit for bit as through it.
+"""A federation in this process: sites train one after the other, bit for bit as they do through FLARE.
 
-Local and centralised training are federations of one site: with one site, the average of products is that site's own
-product in the balanced, aligned form. So the settings differ in who averages, and in nothing else.
+Local and centralised training are federations of one site: the average of products is then that site's own product in
+balanced, aligned form. So the settings differ only in whose updates are averaged.
 """
 
 import shutil
@@ -36,13 +36,13 @@ def train_in_process(
 
     Args:
         run: what to train.
-        sites: who takes part; one site (or the pooled sites) trains by itself.
-        checkpoint: the backbone's; None: every tensor is random.
+        sites: the sites that take part; one site, or the pooled sites, for local and centralised training.
+        checkpoint: file of the backbone's weights; None for random initial weights.
         out: the run folder; optimiser moments are kept beside it while the run lasts.
         setting: "local", "federated" or "centralized", for run.json.
         report: called with the record of every round.
         device: torch device.
-        away: (site's name, round) that are left out.
+        away: pairs (site name, round) in which a site is absent.
 
     Raises:
         FileExistsError: ``out`` holds a run already.
@@ -69,7 +69,7 @@ def train_in_process(
 
 
 def _update(trainer: SiteTrainer, received: Tensors, round_: int) -> SiteUpdate:
-    """What a site answers in a round: it validates what it received, and trains."""
+    """A site's answer in a round: it validates the received model, then trains."""
     scores = _validation(trainer, received, round_)
     update = trainer.train(received, round_)
     report = {"cases": update.cases, "loss": update.loss, "seconds": update.seconds}
@@ -82,7 +82,7 @@ def _validation(trainer: SiteTrainer, received: Tensors, round_: int) -> dict[st
 
 @contextmanager
 def _moments(out: Path) -> Iterator[Path]:
-    """The folder of the optimiser moments; those of a run that was killed before are not taken up."""
+    """A new folder for the optimiser moments; one that a killed run left is removed first."""
     folder = out.parent / f"{out.name}.state"
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -93,7 +93,7 @@ def _moments(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def _recorded(folder: RunFolder) -> Iterator[None]:
-    """Let run.json say how the run ended."""
+    """Record in run.json how the run ended."""
     try:
         yield
     except BaseException as fault:

@@ -1,10 +1,10 @@
-"""The run folder: what a finished (or stopped) run leaves, the same for local, centralized and federated training.
+"""The run folder, which every run writes in the same form: local, centralized or federated, finished or stopped.
 
-- ``run.json``: what was run, how far it is, and how it truly ended; written last after every round;
-- ``global.safetensors``, ``best.safetensors``: all trained tensors, as the sites hold them, after the last round and of
-  the best validated round;
+- ``run.json``: the run, its progress and how it truly ended; written last in every round;
+- ``global.safetensors``, ``best.safetensors``: all trained tensors as the sites receive them, after the last round and
+  of the best validated model;
 - ``exact.safetensors``: the server's own tensors after the last round, where a codec that rounds makes them differ;
-- ``rounds.jsonl``: one record a round;
+- ``rounds.jsonl``: one record for each round;
 - ``metrics.csv``: the task's score per round, site and class.
 
 Every file is replaced as a whole, so another process may read the folder while the run goes on.
@@ -44,12 +44,12 @@ PACKAGES = ("torch", "monai", "nvflare", "segment-anything", "nibabel", "numpy")
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is, for whoever follows it by its files.
+    """The progress of a run, as its files tell it.
 
     Attributes:
         status: "running", "finished", or what stopped the run.
         rounds_done: finished rounds; their records are in rounds.jsonl.
-        rounds: rounds of the run.
+        rounds: number of rounds of the run.
     """
 
     status: str
@@ -58,7 +58,7 @@ class Progress:
 
     @property
     def ended(self) -> bool:
-        """Whether the run has ended; all files of the folder are complete then."""
+        """Whether the run has ended; all files of the folder are then complete."""
         return self.status != RUNNING
 
 
@@ -66,17 +66,17 @@ class RunFolder:
     """Writes and reads one run folder.
 
     Args:
-        path: the folder; it need not exist to be written.
+        path: the folder; it is created when it is first written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def start(self, run: Run, setting: str, checkpoint_sha256: str, model_sha256: str) -> None:
-        """Describe a run that begins; a folder that holds one already is refused.
+        """Write run.json of a run that begins.
 
         Raises:
-            FileExistsError: there is a run in the folder.
+            FileExistsError: the folder contains a run.
         """
         if (self.path / DESCRIPTION).exists():
             raise FileExistsError(f"{self.path} holds a run already; give another folder, or delete it")
@@ -104,7 +104,7 @@ class RunFolder:
         """Check that this is the run that a job continues.
 
         Raises:
-            ValueError: it was another run, or another initial model.
+            ValueError: the run, its checkpoint or its initial model differs; the message says which.
         """
         found = self.description
         was = {"run": self.run.to_dict(), "checkpoint": found["checkpoint"]["sha256"], "model": found["model_sha256"]}
@@ -114,7 +114,7 @@ class RunFolder:
             raise ValueError(f"the run cannot go on: {changed}; restore what it began with, or submit the job anew")
 
     def continued(self, after: list[int]) -> None:
-        """Say that the run goes on in another job, and how many rounds were done each time it did."""
+        """Record that the run goes on in another job; ``after`` has the finished rounds each time that it did."""
         self._update(status=RUNNING, continued_after=after)
 
     def keep_round(self, before: ServerState, after: ServerState, record: dict[str, Any]) -> None:
@@ -123,18 +123,18 @@ class RunFolder:
         Args:
             before: the state that entered the round.
             after: the state after it.
-            record: of the round, plain values for rounds.jsonl.
+            record: the round's record, plain values for rounds.jsonl.
         """
         self.keep_validation(before, after.best, scores_of(self.run, record["sites"]))
         self.keep_exact(after.exact, after.decoded)
         self.record(before.rounds_done, record, after.decoded)
 
     def keep_validation(self, state: ServerState, best: Best | None, scores: Scores) -> None:
-        """Write how the sites validated a state's model, and the model itself if it is the best one so far.
+        """Write the sites' scores of a state's model, and the model itself if it is the best one so far.
 
         Args:
-            state: whose model was validated.
-            best: the best model, with this validation.
+            state: the state whose model was validated.
+            best: the best model so far, this validation included.
             scores: site -> class name -> mean score.
         """
         self.metrics(state.rounds_done, "validation", scores)
@@ -142,7 +142,7 @@ class RunFolder:
             self.keep_best(state.decoded, best)
 
     def state(self) -> ServerState:
-        """The server's state after the last finished round, of which there must be one.
+        """The server's state after the last finished round; at least one round must have finished.
 
         Raises:
             ValueError: a file does not hold what the run trains.
@@ -165,23 +165,23 @@ class RunFolder:
         self._update(rounds_done=round_ + 1)
 
     def keep_exact(self, tensors: dict[str, Tensor], decoded: dict[str, Tensor]) -> None:
-        """Keep the server's own tensors after a round where they are not those that the sites hold."""
+        """Write the server's own tensors after a round if they differ from those that the sites receive."""
         if all(equal(tensor, decoded[key]) for key, tensor in tensors.items()):
             (self.path / EXACT).unlink(missing_ok=True)
         else:
             write_tensors(self.path / EXACT, tensors)
 
     def keep_best(self, tensors: dict[str, Tensor], best: Best) -> None:
-        """Keep the best validated tensors."""
+        """Write the best validated tensors."""
         write_tensors(self.path / BEST, tensors)
         self._update(best={"rounds": best.rounds, self.measure: best.score})
 
     def metrics(self, round_: int, split: str, scores: Scores) -> None:
-        """Append the sites' mean score per class of the model after ``round_`` rounds (0: the initial model).
+        """Append the sites' mean scores per class to metrics.csv.
 
         Args:
-            round_: number of finished rounds.
-            split: whose cases.
+            round_: number of finished rounds of the scored model; 0 is the initial model.
+            split: the split that was scored.
             scores: site -> class name -> mean score.
         """
         lines = [
@@ -195,15 +195,15 @@ class RunFolder:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What run.json says."""
+        """The content of run.json."""
         return read_json(self.path / DESCRIPTION)
 
     @property
     def run(self) -> Run:
-        """The run.
+        """The run that the folder describes.
 
         Raises:
-            ValueError: run.json is not what this package writes; the message names it.
+            ValueError: run.json is not in the form that this package writes; the message names it.
         """
         try:
             return Run.from_dict(self.description["run"])
@@ -212,15 +212,15 @@ class RunFolder:
 
     @property
     def measure(self) -> str:
-        """What run.json calls the measure that the best model was chosen by."""
+        """The name in run.json of the score by which the best model was chosen."""
         return f"validation_{self.run.task.metric}"
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How volumes were normalised for training.
+        """The normalisation of the training volumes.
 
         Raises:
-            ValueError: run.json is not what this package writes; the message names it.
+            ValueError: run.json is not in the form that this package writes; the message names it.
         """
         try:
             return Preprocessing.from_dict(self.description["preprocessing"])
@@ -228,7 +228,7 @@ class RunFolder:
             raise ValueError(f"{self.path / DESCRIPTION} describes no preprocessing of fedpeft ({error})") from error
 
     def progress(self) -> Progress | None:
-        """How far the run is, None before it has begun; run.json is replaced as a whole, so it can be read any time."""
+        """The run's progress, None before it has begun; safe to call while another process writes the folder."""
         if not (self.path / DESCRIPTION).is_file():
             return None
         found = self.description
@@ -241,17 +241,17 @@ class RunFolder:
         return [json.loads(line) for line in (self.path / ROUNDS).read_text().splitlines()]
 
     def tensors(self, which: str = GLOBAL) -> dict[str, Tensor]:
-        """All trained tensors after the last round, or the best ones.
+        """All trained tensors after the last round (``GLOBAL``) or of the best validated model (``BEST``).
 
         Raises:
-            ValueError: the file does not hold what the run trains.
+            ValueError: the file's tensors are not those that the run trains.
         """
         tensors = read_tensors(self.path / which)
         check(tensors, whole(self.run), str(self.path / which))
         return tensors
 
     def model(self, checkpoint: Path | None, which: str = GLOBAL) -> Module:
-        """The run's model in evaluation mode: the initial one with the trained tensors put in.
+        """The run's model in evaluation mode: the initial model with the trained tensors.
 
         Raises:
             ValueError: the checkpoint is not the one that the run was trained from.
@@ -278,8 +278,8 @@ def find_run(path: Path) -> RunFolder:
     """The one run folder at or below ``path``.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: there are several; the message lists them.
+        FileNotFoundError: there is no run.
+        ValueError: there are several runs; the message lists them.
     """
     found = sorted(file.parent for file in path.rglob(DESCRIPTION)) if path.is_dir() else []
     if not found:

@@ -1,4 +1,4 @@
-"""The best validated model of a run, and when to stop waiting for a better one."""
+"""Select a run's best validated model, and decide when to stop early."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Best:
     """The best validated model so far.
 
     Attributes:
-        rounds: rounds that it has gone through.
+        rounds: number of rounds after which the model was validated.
         score: mean over the sites of the mean over a site's classes, 0 to 1.
     """
 
@@ -24,16 +24,16 @@ class Best:
 
 
 def scores_of(run: Run, reports: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Site -> class name -> validation score, out of what the sites report of a round or of a validation."""
+    """Site -> class name -> validation score, from the sites' reports of a round or of a validation."""
     return {site: report.get(run.task.of_class, {}) for site, report in reports.items()}
 
 
 def better(best: Best | None, rounds: int, scores: Scores) -> Best | None:
-    """Return the better one of the best model so far and one that the sites have just validated.
+    """Return the better of two models: the best so far and the one that the sites have just validated.
 
     Args:
         best: None before the first validation.
-        rounds: rounds that the validated model has gone through.
+        rounds: number of rounds after which the model was validated.
         scores: site -> class name -> mean score; a site without validation cases has none.
     """
     means = [fmean(values.values()) for values in scores.values() if values]
@@ -43,11 +43,11 @@ def better(best: Best | None, rounds: int, scores: Scores) -> Best | None:
 
 
 def exhausted(best: Best | None, validated: int, patience: int) -> bool:
-    """Whether a run may end before its last round: nothing better came for ``patience`` validated rounds.
+    """Whether a run may end early: no model of the last ``patience`` validated rounds was better than the best.
 
     Args:
         best: the best model so far.
-        validated: rounds that the model validated last has gone through.
-        patience: 0: the run never ends early.
+        validated: number of rounds after which the last validated model was validated.
+        patience: number of rounds; 0 means that the run never ends early.
     """
     return bool(patience) and best is not None and validated - best.rounds >= patience

@@ -1,19 +1,19 @@
-"""What the server does in a round, in one place: the same for federated, local and centralised training.
+"""The server's computation in a round, the same for federated, local and centralised training.
 
-One round, exactly:
+A round has these steps:
 
-1. Every site receives the download of the round, decodes it, and so holds ``state.decoded``. A codec that rounds makes
-   that differ from the server's own tensors, ``state.exact``.
-2. A site validates what it received, trains, and sends an update: its trained minus its received tensors.
+1. Every site receives and decodes the download of the round; the result is ``state.decoded``. It differs from the
+   server's own tensors, ``state.exact``, if the codec rounds.
+2. A site validates the received model, trains, and sends an update: its trained minus its received tensors.
 3. The site's weight is its share of the training cases, or the same for all sites (``WEIGHTINGS``).
 4. The sites' scores decide whether the model that entered the round is the best one so far.
 5. Each tensor is averaged by the rule of its method: a weighted mean, or products of factors that are averaged as
    products and factored anew (``algebra/average.py``). The average is formed around ``state.decoded``, to which the
    updates refer; the quantisation error of the download, ``exact - decoded``, is added to it.
-6. The result is the new ``exact``; as the codec will send it, it is the new ``decoded``.
-7. The record holds, for each site, what it said and its weight, and for each product how well the average fits.
+6. The result is the new ``exact``; encoded and decoded, it is the new ``decoded``.
+7. The record has each site's report and weight, and for each product how well the average fits.
 
-`ServerRound` is pure: it reads no file and knows no FLARE, and all that lasts over rounds is in `ServerState`.
+`ServerRound` is pure: it reads no file and does not use FLARE. Everything that lasts over rounds is in `ServerState`.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,13 +34,13 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class ServerState:
-    """All that lasts over rounds. The run folder keeps it, so that another job can go on from it.
+    """Everything that lasts over rounds. The run folder keeps it, so that another job can go on from it.
 
     Attributes:
         rounds_done: finished rounds.
         exact: path -> the server's own tensor, float32, for everything that the method may train.
-        decoded: the same tensors as the sites hold them at the start of the next round.
-        best: the best validated model so far, None before the first validation.
+        decoded: the same tensors as the sites decode them at the start of the next round.
+        best: the best validated model so far; None before the first validation.
     """
 
     rounds_done: int
@@ -55,15 +55,15 @@ class SiteUpdate:
 
     Attributes:
         tensors: path -> trained minus received tensor, float32, for the payload of the round.
-        report: "cases", "loss", and under the task's name of a class's score ("dice", "recall") class name -> score of
-            the model that entered the round on the validation cases; whatever else stands in it is recorded with it.
+        report: "cases", "loss", and under the task's name of a class's score ("dice", "recall") class name ->
+            validation score of the model that entered the round; other entries are recorded as they are.
     """
 
     tensors: Tensors
     report: Record
 
 
-# Name of a weighting -> a site's report, to a number >= 0 that is divided by the sum over the sites of the round.
+# Name of a weighting -> function from a site's report to a number >= 0, later normalised over the sites of the round.
 WEIGHTINGS: dict[str, Callable[[Record], float]] = {
     "cases": lambda report: report["cases"],
     "uniform": lambda report: 1,
@@ -74,32 +74,32 @@ class ServerRound:
     """The server's part of a run, round by round.
 
     Args:
-        run: gives weighting, averaging rules, codec, rounds and patience.
+        run: gives site weighting, averaging rules, codec, rounds and patience.
     """
 
     def __init__(self, run: Run) -> None:
         self.run = run
 
     def begin(self, tensors: Mapping[str, Tensor]) -> ServerState:
-        """The state before the first round; ``tensors`` are the initial model's trainable ones, which are copied."""
+        """The state before the first round, with copies of the initial model's trainable ``tensors``."""
         return self._state(0, {key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}, None)
 
     def is_over(self, state: ServerState) -> bool:
-        """Whether all rounds are done, or the sites' validation has stopped to improve."""
+        """Whether all rounds are done, or the validation scores have stopped improving."""
         done = state.rounds_done
         return done >= self.run.federation.rounds or exhausted(state.best, done - 1, self.run.federation.patience)
 
     def download(self, state: ServerState) -> Tensors:
-        """What the sites receive at the start of the next round, or for the validation after the last one."""
+        """The tensors that the sites receive for the next round, or for the validation after the last one."""
         return {key: state.decoded[key] for key in download(self.run, state.rounds_done)}
 
     def __call__(self, state: ServerState, updates: Mapping[str, SiteUpdate]) -> tuple[ServerState, Record]:
-        """One round, see the head of this file.
+        """Compute one round; the module's docstring lists the steps.
 
         Args:
             state: the state that entered the round.
-            updates: site -> its accepted result, at least one. Sites are summed in the order of their names, so that a
-                run can be repeated bit for bit.
+            updates: site -> its accepted result, at least one. The sum runs over the sites in the order of their names,
+                so that a run can be repeated bit for bit.
 
         Returns:
             The state after the round, and the record of the round: "sites", site -> its report and "weight", and
@@ -107,7 +107,7 @@ class ServerRound:
 
         Raises:
             ValueError: there is no update, or they differ in keys or shapes; the message names the tensor.
-            KeyError: an update has a tensor that the state lacks; ``models.payload.check`` refuses it with its reason.
+            KeyError: an update has a tensor that the state lacks; ``models.payload.check`` refuses it earlier.
         """
         sites = sorted(updates)
         reports = {site: updates[site].report for site in sites}
@@ -116,14 +116,14 @@ class ServerRound:
         best = better(state.best, state.rounds_done, scores_of(self.run, reports))
         tensors = [updates[site].tensors for site in sites]
         average, fits = averaged(state.exact, state.decoded, tensors, weights, self.run.method.rule_of)
-        # A robust rule takes the place of `averaged`; a server optimiser changes `average` here, and keeps its momentum
-        # in the state.
+        # A robust rule would replace `averaged`; a server optimiser would change `average` and keep its momentum in the
+        # state.
         after = self._state(state.rounds_done + 1, state.exact | average, best)
         weighted = {site: reports[site] | {"weight": w} for site, w in zip(sites, weights, strict=True)}
         return after, {"sites": weighted, "averaging": fits}
 
     def validated(self, state: ServerState, scores: Scores) -> ServerState:
-        """The state after a validation that no round goes with, which is that of the final model."""
+        """The state after the validation of the final model, which belongs to no round."""
         return replace(state, best=better(state.best, state.rounds_done, scores))
 
     def _state(self, rounds_done: int, exact: Tensors, best: Best | None) -> ServerState:
