@@ -1,11 +1,7 @@
 """Run the rounds of a federation on FLARE's public controller: ask the sites, and decide when the run is over.
 
 FLARE's own ScatterAndGather fixes the number of rounds beforehand, drops the reasons of refused results and does not
-<<<<<<< HEAD
 validate the final model. The aggregator collects and averages the sites' updates.
-=======
-validate the final model. ``training/server/server_round.py`` has the computation of a round.
->>>>>>> prose2
 """
 
 from collections.abc import Callable
@@ -76,7 +72,6 @@ class AdapterRounds(Controller):
         check_tasks_every(communicator, self._check_seconds)
 
     def start_controller(self, fl_ctx: FLContext) -> None:
-<<<<<<< HEAD
         """Load the state from which the run begins or goes on."""
         persistor, aggregator = (fl_ctx.get_engine().get_component(name) for name in ("persistor", "aggregator"))
         for part, wanted in ((persistor, RunFolderPersistor), (aggregator, AdapterAggregator)):
@@ -84,14 +79,6 @@ class AdapterRounds(Controller):
                 self.system_panic(f"the job needs a component {wanted.__name__}, got {type(part).__name__}", fl_ctx)
                 return
         self._job, self._persistor, self._aggregator = job_run(fl_ctx), persistor, aggregator
-=======
-        """Load the state from which the run begins or goes on."""
-        persistor = fl_ctx.get_engine().get_component("persistor")
-        if not isinstance(persistor, RunFolderPersistor):
-            self.system_panic(f"the job needs a RunFolderPersistor, got {type(persistor).__name__}", fl_ctx)
-            return
-        self._job, self._persistor = job_run(fl_ctx), persistor
->>>>>>> prose2
         self._server = ServerRound(self._job.run)
         self._state = persistor.load(self._server, fl_ctx)
         self._announce(AppEventType.INITIAL_MODEL_LOADED, self._state, fl_ctx)
@@ -185,13 +172,8 @@ class AdapterRounds(Controller):
             after = self._server.validated(state, scores_of(self._job.run, answers.accepted))
             self._persistor.conclude(after, answers, fl_ctx)
 
-<<<<<<< HEAD
     def _ask(self, task: str, state: ServerState, take: Take, abort_signal: Signal, fl_ctx: FLContext) -> None:
-        """Send the sites what a state brings them, and take their answers until the task is over."""
-=======
-    def _ask(self, task: str, state: ServerState, answers: Answers, abort_signal: Signal, fl_ctx: FLContext) -> None:
         """Send a state's download to the sites, and take their answers until the task is over."""
->>>>>>> prose2
         data = task_data(self._server.download(state), self._persistor.identity, state.rounds_done)
         self.broadcast_and_wait(
             task=Task(
