@@ -40,7 +40,10 @@ class LoRA(Ranked):
     kind: ClassVar[str] = "lora"
 
     alpha: float | None = Field(
-        None, gt=0, description="the update is scaled by alpha / rank; default no scale, as in the FLAP-SAM paper"
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="the update is scaled by alpha / rank; default no scale, as in the FLAP-SAM paper",
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the inputs that the update drops in training")
     rslora: bool = Field(False, description="scale by alpha / sqrt(rank) instead (Kalajdzievski 2023)")

@@ -122,10 +122,15 @@ class Method:
         """Check that the entry is whole.
 
         Raises:
-            ValueError: it selects blocks without saying how many, or says how many without selecting.
+            ValueError: it selects blocks without saying how many, or says how many without selecting; or two adapters
+                give an option different values, of which a run could keep one only.
         """
         if bool(self.selects) != (self.selection is not None):
             raise ValueError(f"method {self.name!r}: selects and selection belong together; give both or none")
+        for option, value in self.options.items():
+            given = [getattr(item.options, option, value) for item in self.adapters]
+            if any(other != value for other in given):
+                raise ValueError(f"method {self.name!r}: a run has one {option}, but its adapters give {given}")
 
     @property
     def options(self) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from fedpeft.common.files import read_json, write_json
-from fedpeft.config.datasets import DATASETS
 from fedpeft.config.run import SETTINGS, Run, make_run
 from fedpeft.data.datalist import DATALIST, SPLITS, Site, read_sites
 from fedpeft.models.checkpoints.start import identity
@@ -177,7 +176,7 @@ def made_from(experiment: Experiment, source: dict[str, str]) -> dict[str, Any]:
     """
     run = experiment.run
     entries = {
-        "preprocessing": DATASETS[run.data.dataset].preprocessing.to_dict(),
+        "preprocessing": run.preprocessing.to_dict(),
         "method": run.method.to_dict(),
     }
     return json.loads(json.dumps(source | entries | {"run": run.to_dict()}))
