@@ -24,7 +24,7 @@ from fedpeft.data.datalist import DATALIST, SPLITS, Site, read_sites
 from fedpeft.models.checkpoints.start import identity
 from fedpeft.study.run.simulate import end_simulation
 from fedpeft.tasks.scores import CaseScore
-from fedpeft.training.server.run_folder import DESCRIPTION, RunFolder
+from fedpeft.training.server.run_folder import DESCRIPTION, FINISHED, RunFolder
 
 LOCAL, FEDERATED, CENTRALIZED = SETTINGS
 INITIAL = "initial"
@@ -135,7 +135,7 @@ def is_trained(plan: Plan, experiment: Experiment, source: dict[str, str]) -> bo
         return True
     if not (folder / "run" / DESCRIPTION).is_file() or not (folder / MADE_FROM).is_file():
         return False
-    finished = RunFolder(folder / "run").description["status"] == "finished"
+    finished = RunFolder(folder / "run").description["status"] == FINISHED
     return finished and read_json(folder / MADE_FROM) == made_from(experiment, source)
 
 
@@ -148,7 +148,7 @@ def refuse_replacing(plan: Plan, experiments: Sequence[Experiment], source: dict
     for experiment in experiments:
         folder = experiment.folder(plan.out)
         if (folder / MADE_FROM).is_file() and (folder / "run" / DESCRIPTION).is_file():
-            if RunFolder(folder / "run").description["status"] != "finished":
+            if RunFolder(folder / "run").description["status"] != FINISHED:
                 continue
             differs = _changed_fields(read_json(folder / MADE_FROM), made_from(experiment, source))
             if differs:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fedpeft.training.server.run_folder import DESCRIPTION, ROUNDS
+from fedpeft.training.server.run_folder import DESCRIPTION, FINISHED, ROUNDS
 
 
 class RunFollower:
@@ -25,7 +25,7 @@ class RunFollower:
         A file that is missing, or whose last line is not written to its end, is read at a later look.
         """
         # First the status: a run that is finished has written all its rounds.
-        finished = _status(self._path / DESCRIPTION) == "finished"
+        finished = _status(self._path / DESCRIPTION) == FINISHED
         for line in _whole_lines(self._path / ROUNDS)[self._reported :]:
             self._report(json.loads(line))
             self._reported += 1
