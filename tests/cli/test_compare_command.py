@@ -72,7 +72,7 @@ def test_seeds_make_runs(asked):
 
 
 def test_a_learning_rate_replaces_that_of_a_recipe_with_one_for_all(asked, monkeypatch):
-    paper = RunConfig.of(method="flap_sam", dataset="kits19", classes=2, learning_rate=8e-4)
+    paper = RunConfig.of(method="flap_sam", dataset="kits19", backbone="sam_tiny", classes=2, learning_rate=8e-4)
     monkeypatch.setattr("fedpeft.cli.compare.recipe", lambda data: paper)
     runs, _ = asked("--methods", "flap_sam,full_ft", "--learning-rate", "1e-3")
     assert [run.training.learning_rate for run in runs] == [1e-3, 1e-3]

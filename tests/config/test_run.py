@@ -98,6 +98,17 @@ def test_what_was_not_set_follows_the_method_and_the_backbone():
     assert (tiny.option("rank"), tiny.model.image_size, tiny.training.learning_rate) == (8, 96, 2e-3)
 
 
+def test_an_option_is_set_and_not_set_any_more():
+    assert make_run("mole", "phantom", experts=4).with_(experts=None).option("experts") == 3
+    assert make_run("flap_sam", "phantom", dropout=0.5, rslora=None).with_(dropout=None).option("dropout") == 0
+
+
+def test_rslora_scales_alpha():
+    with pytest.raises(ValueError, match="run: rslora is True, expected with alpha"):
+        make_run("flap_sam", "phantom", rslora=True)
+    assert make_run("flap_sam", "phantom", rslora=True, alpha=16).option("rslora")
+
+
 def test_options_belong_to_the_method():
     run = make_run("full_ft", "phantom", rank=32)
     assert run.option("rank") is None and run.with_(method="flap_sam").option("rank") == 32

@@ -6,7 +6,7 @@ import pytest
 
 from fedpeft.config.methods import METHODS
 from fedpeft.config.run import RunConfig, make_run
-from fedpeft.study.plan.experiments import Experiment, label
+from fedpeft.study.plan.experiments import Experiment, experiments_of, label
 from fedpeft.study.plan.recipe import recipe, variations
 
 START = RunConfig.of(
@@ -102,6 +102,13 @@ def test_a_base_learning_rate_that_changes_nothing_is_refused():
         variations(paper, ["flap_sam"], [0], [], {"base_learning_rate": 1e-3}, {})
     (run,) = variations(paper, ["flap_sam"], [0], [], {"base_learning_rate": 1e-3, "learning_rate": None}, {})
     assert run.training.learning_rate == 1e-3
+
+
+def test_a_comparison_of_nothing_or_in_no_setting_is_refused():
+    with pytest.raises(ValueError, match="at least one method and one seed"):
+        variations(START, ["flap_sam"], [], [], {}, {})
+    with pytest.raises(ValueError, match="unknown setting 'locale'"):
+        experiments_of([START.resolve()], ["locale"], [])
 
 
 @pytest.mark.parametrize("fields", [{"method": "dora"}, {"seed": 1}])

@@ -62,15 +62,11 @@ def _options(value: Any) -> Any:
     if not isinstance(value, Mapping):
         raise ValueError("an object of options by name")
     known = option_fields()
-    found = []
-    for name, option in value.items():
+    for name in value:
         if name not in known:
             raise ValueError(f"options among {', '.join(sorted(known))}; {name!r} is none")
-        kind, _ = known[name]
-        checked = getattr(with_options(kind(), {name: option}), name)
-        if option is not None:
-            found.append((name, checked))
-    return tuple(sorted(found))
+    given = {name: option for name, option in value.items() if option is not None}
+    return tuple(sorted((name, getattr(with_options(known[name][0](), given), name)) for name in given))
 
 
 def _options_schema() -> dict[str, Any]:

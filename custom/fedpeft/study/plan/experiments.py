@@ -96,8 +96,11 @@ def experiments_of(runs: Sequence[Run], settings: Sequence[str], sites: Sequence
     """The experiments of a comparison: each run's initial model, and its trainings in the settings, each once.
 
     Raises:
-        ValueError: two different runs would have one folder.
+        ValueError: a setting is unknown, or two different runs would have one folder.
     """
+    for setting in settings:
+        if setting not in SETTINGS:
+            raise ValueError(f"unknown setting {setting!r}; known: {', '.join(SETTINGS)}")
     named: dict[tuple[str, int], Run] = {}
     for run in runs:
         if named.setdefault((label(run), run.training.seed), run) != run:

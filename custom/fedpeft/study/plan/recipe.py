@@ -52,6 +52,8 @@ def variations(
     Raises:
         ValueError: no method has an option that ``fields`` set, or values do not fit one another.
     """
+    if not (methods and seeds):
+        raise ValueError("nothing to compare: name at least one method and one seed")
     if taken := {"method", "seed"} & fields.keys():
         raise ValueError(f"{min(taken)} is no field of all runs; name what is compared in methods and seeds")
     refuse_unused(start, {**fields, **({"rank": list(ranks)} if ranks else {})}, methods)
