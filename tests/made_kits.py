@@ -14,7 +14,7 @@ PEOPLE = ("lead@example.org", "admin@example.org", "it@hospital-1.org")
 SITES = (SERVER, *HOSPITALS)
 POLICY = {f"{name}.json{end}" for name in ("authorization", "log_config", "resources") for end in ("", ".default")}
 OURS = {"fedpeft_site.json", "fedpeft_wheel.json"}
-WHEEL = "fedpeft-0.1.0-py3-none-any.whl"
+WHEEL = "fedpeft-0.2.0-py3-none-any.whl"
 
 
 def nvflare(folder, monkeypatch, *arguments):

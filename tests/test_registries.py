@@ -1,4 +1,4 @@
-"""A method, a data set and a codec from outside the package: registered by public functions, then prepared and trained."""
+"""A method, a data set and a codec from outside the package: registered, then prepared and trained."""
 
 import argparse
 from pathlib import Path

@@ -76,7 +76,7 @@ def private(name: str) -> bool:
 def test_nothing_is_called_by_a_private_word(file):
     found = [f"{name} in line {line}" for name, line in defined(ast.parse(file.read_text())) if private(name)]
     found += [name for name in file.relative_to(REPOSITORY).with_suffix("").parts if private(name)]
-    assert not found, f"{file}: {', '.join(found)}; see the table in CONTRIBUTING.md"
+    assert not found, f"{file}: {', '.join(found)}; see INSTEAD in {Path(__file__).name}"
 
 
 def helps(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:

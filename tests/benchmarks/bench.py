@@ -34,7 +34,7 @@ class Line(NamedTuple):
 def steps(result: Result) -> Iterator[Line]:
     """Time and memory of a training step."""
     for entry in result["entries"]:
-        what = f"step, {entry['precision']}, {result['side']} px, {result['slices']} slices"
+        what = f"step, {entry['precision']}, {result['image_size']} px, {result['slices']} slices"
         against, products = entry["against_reference_float32"], f"{result['operations'] / 1e9:.0f} G operations"
         yield Line(
             what,
@@ -187,8 +187,8 @@ def commands(threads: int) -> dict[str, list[str]]:
         found[name] += ["--threads", str(threads)]
     if torch.cuda.is_available():
         found |= {
-            f"step-cuda-{side}": ["bench_step.py", "--device", "cuda:0", "--side", str(side), "--batch", batch]
-            for side, batch in ((224, "16"), (1024, "1"))
+            f"step-cuda-{size}": ["bench_step.py", "--device", "cuda:0", "--image-size", str(size), "--batch", batch]
+            for size, batch in ((224, "16"), (1024, "1"))
         }
     return found
 

@@ -1,6 +1,6 @@
 """Time of an epoch, against a reference implementation: every slice in five stacks, read and augmented one by one.
 
-    python tests/benchmarks/bench_epoch.py [--json FILE] [--repeats 3] [--threads 2] [--cases 2] [--side 224]
+    python tests/benchmarks/bench_epoch.py [--json FILE] [--repeats 3] [--threads 2] [--cases 2] [--image-size 224]
 
 sam_vit_b with random weights on synthetic volumes, one stack a step; the reference implementation in float32, ours in
 float32 and, where the processor has it, in bfloat16. Both ways train on slices of the same volumes, chosen by the same
@@ -122,14 +122,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="batches of each way (default 3)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch threads (default: torch's)")
     parser.add_argument("--cases", type=int, default=2, help="volumes (default 2)")
-    parser.add_argument("--side", type=int, default=224, help="the network's input (default 224)")
+    parser.add_argument("--image-size", type=int, default=224, help="the network's input (default 224)")
     parser.add_argument("--backbone", default="sam_vit_b")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
         site = read_site(write_phantom(Path(folder) / "phantom", sites=1, seed=0) / "site-1")
         site.splits["training"] = site.splits["training"][: arguments.cases]
-        run = make_run("flap_sam", "phantom", arguments.backbone, classes=2, image_size=arguments.side, batch=1)
+        run = make_run("flap_sam", "phantom", arguments.backbone, classes=2, image_size=arguments.image_size, batch=1)
         precisions = ["float32", "bfloat16"][: 1 + native_bfloat16(torch.device("cpu"))]
         entries = [
             measure(run.with_(method=method, precision=precision), site, Path(folder), arguments.repeats, frozen)
@@ -138,7 +138,7 @@ def main() -> None:
         ]
     result = {
         "backbone": run.model.backbone,
-        "side": run.model.image_size,
+        "image_size": run.model.image_size,
         "repeats": arguments.repeats,
         **machine(),
         "entries": entries,
@@ -152,7 +152,7 @@ def table(result: dict[str, Any]) -> str:
     """Return the result as text."""
     lines = [
         f"{result['cpu']} ({result['instructions']}), {result['threads']} thread(s), torch {result['torch']}",
-        f"An epoch, {result['backbone']} at {result['side']}, from medians of {result['repeats']} batches; "
+        f"An epoch, {result['backbone']} at {result['image_size']}, from medians of {result['repeats']} batches; "
         "seconds that pass (seconds of processor)",
         f"{'method':>9} {'precision':>9} {'epochs':>16} {'slices: reference':>17} {'ours':>6} {'reference':>17}"
         f" {'ours':>17} {'ratio':>15} {'bound s':>8}",

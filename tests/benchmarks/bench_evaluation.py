@@ -1,6 +1,7 @@
 """Time of predicting a volume, against a reference implementation: overlapping stacks of five, published attention.
 
-    python tests/benchmarks/bench_evaluation.py [--json FILE] [--repeats 3] [--threads 2] [--depth 100] [--side 224]
+    python tests/benchmarks/bench_evaluation.py [--json FILE] [--repeats 3] [--threads 2] [--depth 100]
+        [--image-size 224]
 
 sam_vit_b with random weights, flap_sam, one volume of noise with 256 x 256 voxels a slice; the reference implementation
 in float32, ours in float32 and, where the processor has it, in bfloat16. The ways take turns. The machine may have
@@ -69,7 +70,7 @@ def measure(run: Run, depth: int, repeats: int) -> dict[str, Any]:
     ]
     head = {
         "backbone": run.model.backbone,
-        "side": run.model.image_size,
+        "image_size": run.model.image_size,
         "slices": depth,
         "native": NATIVE,
         "repeats": repeats,
@@ -92,11 +93,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch threads (default: torch's)")
     parser.add_argument("--depth", type=int, default=100, help="slices (default 100)")
-    parser.add_argument("--side", type=int, default=224, help="the network's input (default 224)")
+    parser.add_argument("--image-size", type=int, default=224, help="the network's input (default 224)")
     parser.add_argument("--backbone", default="sam_vit_b")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    run = make_run("flap_sam", "phantom", arguments.backbone, classes=2, image_size=arguments.side)
+    run = make_run("flap_sam", "phantom", arguments.backbone, classes=2, image_size=arguments.image_size)
     result = measure(run, arguments.depth, arguments.repeats)
     print(
         f"{result['cpu']} ({result['instructions']}), {result['threads']} thread(s), torch {result['torch']}\n"

@@ -1,7 +1,7 @@
 """Time and memory of a training step, against a reference implementation: published attention, torch's default AdamW.
 
-    python tests/benchmarks/bench_step.py [--json FILE] [--repeats 7] [--threads 2] [--method flap_sam] [--side 224]
-        [--batch 1] [--device cpu]
+    python tests/benchmarks/bench_step.py [--json FILE] [--repeats 7] [--threads 2] [--method flap_sam]
+        [--image-size 224] [--batch 1] [--device cpu]
 
 sam_vit_b with random weights and noise for images: values do not change the time. The ways take turns, so that a
 busy machine slows them alike; processor seconds stand beside the seconds that passed. bfloat16 is measured where the
@@ -40,7 +40,7 @@ Step = Callable[[Tensor, Tensor], float]
 
 
 def batch(run: Run, device: str) -> tuple[Tensor, Tensor]:
-    """Slices (batch * stack, 1, side, side) of noise and their labels."""
+    """Slices (batch * stack, 1, size, size) of noise and their labels."""
     generator = torch.Generator().manual_seed(0)
     shape = (run.training.batch * run.data.stack, run.model.image_size, run.model.image_size)
     images = torch.randn(shape, generator=generator).unsqueeze(1)
@@ -120,8 +120,8 @@ def measure(run: Run, repeats: int, threads: int, device: str) -> dict[str, Any]
 def table(result: dict[str, Any]) -> str:
     """Return the result as text."""
     lines = [
-        f"A step of {result['method']}, sam_vit_b, side {result['side']}, {result['slices']} slices; median of "
-        f"{result['repeats']} interleaved steps",
+        f"A step of {result['method']}, sam_vit_b, image size {result['image_size']}, {result['slices']} slices; "
+        f"median of {result['repeats']} interleaved steps",
         f"{result['cpu']} ({result['instructions']}), {result['threads']} thread(s), torch {result['torch']}, device "
         f"{result['device']}",
         "",
@@ -152,13 +152,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7, help="steps of each way (default 7)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch threads (default: torch's)")
     parser.add_argument("--method", default="flap_sam", help="method (default flap_sam)")
-    parser.add_argument("--side", type=int, default=224, help="input side in pixels (default 224)")
+    parser.add_argument(
+        "--image-size", type=int, default=224, help="height and width of the input in pixels (default 224)"
+    )
     parser.add_argument("--batch", type=int, default=1, help="stacks of 5 slices in a step (default 1)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:0 (default cpu)")
     arguments = parser.parse_args()
     if arguments.repeats < 1 or arguments.threads < 1:
         parser.error("--repeats and --threads must be at least 1")
-    sizes = {"image_size": arguments.side, "batch": arguments.batch}
+    sizes = {"image_size": arguments.image_size, "batch": arguments.batch}
     run = make_run(arguments.method, "phantom", "sam_vit_b", classes=2, initial="random", **sizes)
     result = measure(run, arguments.repeats, arguments.threads, arguments.device)
     print(table(result))

@@ -1,6 +1,6 @@
 """Where the time of a site's round goes: validation and training of flap_sam, sam_vit_b, seen by torch's profiler.
 
-    python tests/benchmarks/profile_round.py [--method flap_sam] [--side 224] [--cases 1]
+    python tests/benchmarks/profile_round.py [--method flap_sam] [--image-size 224] [--cases 1]
 
 Random weights, synthetic volumes. Operations count with their own time, without that of what they call; shares hardly
 depend on what else the machine does. The profiler sees one thread: torch has no more here, and what reads and augments
@@ -61,7 +61,7 @@ def main() -> None:
     """Profile and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", default="flap_sam")
-    parser.add_argument("--side", type=int, default=224, help="the network's input (default 224)")
+    parser.add_argument("--image-size", type=int, default=224, help="the network's input (default 224)")
     parser.add_argument("--cases", type=int, default=1, help="volumes that train, and that validate (default 1)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -71,7 +71,7 @@ def main() -> None:
         "sam_vit_b",
         classes=2,
         initial="random",
-        image_size=arguments.side,
+        image_size=arguments.image_size,
         batch=1,
         rounds=2,
     )

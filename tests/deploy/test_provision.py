@@ -95,8 +95,8 @@ def test_a_certificate_is_made_anew_when_it_is_taken_out_of_the_state(root, kits
     [
         ([], "holds none, expected one wheel of fedpeft; build it with admin/wheels.sh"),
         (
-            [WHEEL, "fedpeft-0.2.0-py3-none-any.whl"],
-            f"holds {WHEEL}, fedpeft-0.2.0-py3-none-any.whl, expected one wheel",
+            [WHEEL, "fedpeft-0.3.0-py3-none-any.whl"],
+            f"holds {WHEEL}, fedpeft-0.3.0-py3-none-any.whl, expected one wheel",
         ),
         ([WHEEL], "is no wheel; build one with admin/wheels.sh"),
     ],
