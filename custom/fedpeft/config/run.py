@@ -196,7 +196,7 @@ class Run:
     def adapters(self) -> tuple[Adapter, ...]:
         """The method's adapters with this run's options."""
         values = dict(self.model.options)
-        return tuple(adapter.resolved(values, self.backbone) for adapter in self.method.adapters)
+        return tuple(adapter.resolved(values) for adapter in self.method.adapters)
 
     def option(self, name: str) -> Any:
         """The value of an option of the method's adapters; None where the method has none of that name."""

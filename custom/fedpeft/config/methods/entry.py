@@ -10,8 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from fedpeft.common.registry import Registry
-from fedpeft.config.adapters import AdapterOptions, BlockSelection, Ranked, with_options
-from fedpeft.config.backbones import Backbone
+from fedpeft.config.adapters import AdapterOptions, BlockSelection, with_options
 
 SEGMENTATION = ("segmentation",)
 CLASSIFICATION = ("classification",)
@@ -52,21 +51,16 @@ class Adapter:
         """Name of the adapter in ``fedpeft.models.adapters``."""
         return self.options.kind
 
-    def resolved(self, values: Mapping[str, Any], backbone: Backbone) -> "Adapter":
-        """The adapter with the options that were set, and with the backbone's rank where none is.
+    def resolved(self, values: Mapping[str, Any]) -> "Adapter":
+        """The adapter with a run's options.
 
         Args:
-            values: options that were set, those of other kinds among them.
-            backbone: gives the default rank, and the default width of bottlenecks.
+            values: all of them, those of other kinds among them.
 
         Raises:
             ValueError: a value is out of range.
         """
-        options = with_options(self.options, values)
-        size = "rank" if isinstance(options, Ranked) else "width"
-        if getattr(options, size, 0) is None:
-            options = with_options(options, {size: backbone.rank})
-        return replace(self, options=options)
+        return replace(self, options=with_options(self.options, values))
 
 
 def encoder_qv(options: AdapterOptions) -> Adapter:
