@@ -18,5 +18,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The functions too that are not imported yet."""
+    """All names, including functions that are not imported yet."""
     return sorted({*globals(), *__all__})

@@ -1,1 +1,1 @@
-"""Pretraining: the shipped backbones on synthetic images alone, a medical model on one site's images."""
+"""Pretraining of the shipped backbones on synthetic images alone, and of a medical model on one site's images."""

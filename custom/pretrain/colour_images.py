@@ -1,10 +1,10 @@
 """Synthetic colour images with attributes, on which ``vit_tiny`` is pretrained.
 
-An image shows one to three figures of one kind with one surface, on a ground with another: a texture, coarse or fine,
-faint or strong, of some colour. What a model learns to name are these attributes, so that outlines, textures and
-colours are in its features. Nothing is made to look like anything that a hospital takes images of.
+An image shows one to three figures of one kind with one surface, on a ground with another. A surface is a texture,
+coarse or fine, faint or strong, of some colour. The model learns to name these attributes, so its features encode
+outlines, textures and colours. No image resembles a medical one.
 
-The generator stands alone: nothing here is used for, or taken from, the data on which methods are compared.
+The generator shares nothing with the data on which methods are compared.
 """
 
 from dataclasses import dataclass
@@ -52,19 +52,19 @@ def draw(count: int, seed: int, image_size: int = 64, kinds: Kinds = TRAINED) ->
     """A batch of images, their attributes, and where the figures are.
 
     Args:
-        count: images.
+        count: number of images.
         seed: the same seed gives the same batch.
-        image_size: in pixels.
-        kinds: what they may show.
+        image_size: height and width in pixels.
+        kinds: figures and textures that they may show.
 
     Returns:
-        Red, green and blue (count, 3, size, size), 0 to 1; indices of the attributes' values, (count, attributes)
-        int64 in the order of ``kinds.attributes``; True inside a figure, (count, image_size, image_size).
+        Red, green and blue (count, 3, image_size, image_size), 0 to 1; indices of the attributes' values, (count,
+        attributes) int64 in the order of ``kinds.attributes``; True inside a figure, (count, image_size, image_size).
     """
     random = Random(seed, count, image_size)
     figure, number = random.number(len(kinds.figures)), random.number(len(COUNTS))
     value = random.uniform(0.35, 0.95)
-    # Brighter or darker than the ground, never alike: a figure must show when the hues are the same.
+    # Figures are always brighter or darker than the ground, so that they show even in the same hue.
     apart = 0.35 + (value - 0.35 + random.uniform(0.2, 0.4)) % 0.6
     filling, of_figures = _surface(random, kinds, apart)
     ground, of_ground = _surface(random, kinds, value)
@@ -78,7 +78,7 @@ def _surface(random: Random, kinds: Kinds, value: Tensor) -> tuple[Tensor, list[
     """Colours (count, 3, size, size) of a mean brightness, and the attributes in the order of ``kinds.surface``."""
     texture, scale, contrast = (random.number(len(names)) for names in (kinds.textures, SCALES, CONTRASTS))
     hue = random.uniform(0, 1)
-    # Two and a half to nine periods in an image; the three ranges meet, of contrasts too.
+    # An image has two and a half to nine periods. The ranges of the three scales, and of the contrasts, are adjacent.
     periods = 8 * 3.5 ** ((scale + random.uniform(0, 1)) / len(SCALES))
     strength = 0.06 * 7 ** ((contrast + random.uniform(0, 1)) / len(CONTRASTS))
     pattern = _texture(random, kinds, texture, periods)
@@ -87,7 +87,7 @@ def _surface(random: Random, kinds: Kinds, value: Tensor) -> tuple[Tensor, list[
 
 
 def _figures(random: Random, kinds: Kinds, figure: Tensor, number: Tensor) -> Tensor:
-    """``number`` + 1 figures of one kind round the middle, one alone larger; positive inside, (count, size, size)."""
+    """``number`` + 1 figures of one kind around the centre, one alone larger; positive inside, (count, size, size)."""
     x, y = _plane(random)
     alone = number == 0
     size = torch.where(alone, random.log_uniform(0.35, 0.85), random.log_uniform(0.22, 0.4))
@@ -102,7 +102,7 @@ def _figures(random: Random, kinds: Kinds, figure: Tensor, number: Tensor) -> Te
 
 
 def _texture(random: Random, kinds: Kinds, kind: Tensor, periods: Tensor) -> Tensor:
-    """Textures of any direction, a little bent, (count, image_size, image_size)."""
+    """Textures of any direction, slightly bent, (count, image_size, image_size)."""
     x, y = _plane(random)
     bent = x + random.uniform(0, 0.06) * random.smooth(4)
     u, v = _turned(random, bent - random.uniform(-0.5, 0.5), y - random.uniform(-0.5, 0.5))
@@ -112,7 +112,7 @@ def _texture(random: Random, kinds: Kinds, kind: Tensor, periods: Tensor) -> Ten
 def _of_kind(
     random: Random, table: dict[str, Pattern], names: tuple[str, ...], kind: Tensor, u: Tensor, v: Tensor
 ) -> Tensor:
-    """What each image's own function makes of the coordinates."""
+    """Apply each image's own function to its coordinates."""
     found = torch.empty_like(u)
     for index, name in enumerate(names):
         chosen = (kind.flatten() == index).nonzero().flatten()
@@ -121,7 +121,7 @@ def _of_kind(
 
 
 def _plane(random: Random) -> tuple[Tensor, Tensor]:
-    """Pixel centres from -1 to 1."""
+    """Coordinates of the pixels' centres, from -1 to 1."""
     line = (torch.arange(random.image_size) + 0.5) * 2 / random.image_size - 1
     shape = (random.count, random.image_size, random.image_size)
     return line.expand(shape), line[:, None].expand(shape)
@@ -133,7 +133,7 @@ def _turned(random: Random, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _coloured(random: Random, texture: Tensor, hue: Tensor, value: Tensor, strength: Tensor) -> Tensor:
-    """Colours (count, 3, image_size, image_size) that a texture varies round a hue and a brightness, both 0 to 1."""
+    """Colours (count, 3, image_size, image_size) that a texture varies around a hue and a brightness, both 0 to 1."""
     hue = hue + random.uniform(-0.2, 0.2) * strength * texture
     saturation = (random.uniform(0.3, 0.9) + random.uniform(-0.6, 0.6) * strength * texture).clamp(0, 1)
     value = value + strength * texture
@@ -144,7 +144,7 @@ def _coloured(random: Random, texture: Tensor, hue: Tensor, value: Tensor, stren
 
 
 def _acquired(random: Random, image: Tensor) -> Tensor:
-    """What a camera does: uneven light, a blur along either axis, noise."""
+    """Apply a camera's effects: uneven light, a blur along each axis, and noise."""
     light = torch.exp(random.uniform(0, 0.2) * random.smooth(2)).unsqueeze(1)
     down, across = (random.blur(0.2, 0.8).unsqueeze(1) for _ in range(2))
     noise = torch.stack([random.white() for _ in range(3)], dim=1)

@@ -2,11 +2,11 @@
 
     python -m pretrain.colour_train --out custom/fedpeft/models/weights/vit_tiny.safetensors
 
-takes about half an hour on one core. The class token learns to name ten attributes of images that are never
-repeated, every other token the surface and the edges at its place; the mean of the weights over the last steps is kept,
-without the head. Beside them a JSON file says how they were made, how well the attributes are named in held-out
-images, and how well a linear probe tells figures and textures apart that were never drawn before, with these weights
-and with random ones. The same seed and steps give the same file on one machine: torch runs with one thread.
+takes about half an hour on one core. The class token learns to name ten attributes of images that never repeat, every
+other token the surface and the edges at its place. The weights, averaged over the last steps, are saved without the
+head. A JSON file beside them says how they were made, how well they name the attributes of held-out images, and how
+well a linear probe tells unseen figures and textures apart, with these weights and with random ones. The same seed and
+steps give the same file on one machine, because torch runs with one thread.
 """
 
 import argparse
@@ -32,15 +32,15 @@ from pretrain.probe import features_of, probe
 
 STEPS = 3600
 IMAGES = 1024
-# Outputs for each attribute of an image, and of a place in it.
+# Numbers of outputs for the attributes of an image, and of a place in it.
 SIZES = [len(values) for values in TRAINED.attributes.values()]
 PLACE = [len(values) for values in of_place(TRAINED).values()]
-# What the probe tells apart among figures and textures that were never drawn; the other attributes are the same.
+# The probe tells these apart among unseen figures and textures; the other attributes are the same as in pretraining.
 NEW = ("figure", "texture", "texture of the ground")
 
 
 class Namer(nn.Module):
-    """A Vision Transformer whose head looks at every token instead of the class token alone.
+    """A Vision Transformer whose head classifies every token instead of the class token alone.
 
     Args:
         classifier: with ``image_encoder`` and ``head``.
@@ -110,7 +110,7 @@ def pretrain(run: Run, steps: int, report: Report) -> tuple[nn.Module, list[floa
 
 @torch.no_grad()
 def score(model: nn.Module, run: Run, count: int = IMAGES) -> dict[str, float]:
-    """Accuracy on held-out images by attribute, and the mean of those."""
+    """Accuracy on held-out images by attribute, and the mean over attributes."""
     images, attributes = _others(run, count, "held out", TRAINED)
     found = [part.argmax(dim=1) for part in features_of(model, images)[:, : sum(SIZES)].split(SIZES, dim=1)]
     right = (torch.stack(found, dim=1) == attributes).double().mean(dim=0).tolist()
@@ -118,7 +118,7 @@ def score(model: nn.Module, run: Run, count: int = IMAGES) -> dict[str, float]:
 
 
 def on_new_kinds(features: Callable[[Tensor], Tensor], run: Run, count: int = IMAGES) -> float:
-    """Mean balanced accuracy of linear probes on images of figures and textures that pretraining never draws."""
+    """Mean balanced accuracy of linear probes on images of figures and textures that pretraining never shows."""
     (train, known), (test, truth) = (_others(run, count, part, UNSEEN) for part in ("fit", "probe"))
     train, test = features_of(features, train), features_of(features, test)
     columns = [list(UNSEEN.attributes).index(name) for name in NEW]
@@ -188,7 +188,7 @@ def _batch(run: Run, step: int) -> Batch:
 
 
 def _others(run: Run, count: int, name: str, kinds: Kinds) -> Batch:
-    """Other images than those of ``_batch``, and their attributes."""
+    """Images that ``_batch`` never makes, and their attributes."""
     pixels, attributes, _ = draw(count, seed_of(name, run.training.seed), run.model.image_size, kinds)
     return normalised(pixels, run), attributes
 

@@ -1,4 +1,4 @@
-"""What pretrainings share: steps on fresh batches with averaged weights, how far they are, and the file they write."""
+"""What all pretraining shares: steps on fresh batches with averaged weights, progress, and the file of weights."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from fedpeft.training.engine.loop import train_epoch
 from fedpeft.training.engine.optimiser import make_optimiser
 from fedpeft.training.engine.schedule import learning_rate_at
 
-# Every CHUNK steps the averaged weights keep the share KEEP of themselves: a memory of about a hundred steps.
+# Every CHUNK steps the averaged weights keep the share KEEP of themselves, so they average about a hundred steps.
 CHUNK = 10
 KEEP = 0.9
 
@@ -33,10 +33,10 @@ def descend(
 
     Args:
         model: every ``CHUNK`` steps its averaged weights move 1 - ``KEEP`` of the way to the present ones.
-        run: optimiser and learning rates.
-        loss: of the model's answer and the batch's second part.
+        run: gives optimiser and learning rates.
+        loss: function of the model's output and the batch's second part.
         batch: number of a step -> its batch.
-        steps: optimiser steps.
+        steps: number of optimiser steps.
         report: called every ``CHUNK`` steps with the steps done and the mean loss since the last call.
 
     Returns:
@@ -57,7 +57,7 @@ def descend(
             lambda index, done=done: learning_rate_at(run, (done + index) / steps),
             should_stop=lambda: False,
         )
-        # Early on the mean follows closely: the random start must not linger in it.
+        # Early on the mean follows closely, so that it forgets the random start.
         weight = max(1 - KEEP, CHUNK / len(losses))
         for path, parameter in parameters.items():
             mean[path].lerp_(parameter.detach(), weight)
@@ -70,13 +70,13 @@ def descend(
 
 
 def write(out: Path, model: nn.Module, run: Run, facts: dict[str, Any]) -> None:
-    """The weights without the tensors that are drawn anew for every task, and ``facts`` in the JSON file beside them.
+    """Write the weights without the backbone's ``fresh`` tensors, and ``facts`` in a JSON file beside them.
 
     Args:
         out: the .safetensors file.
-        model: pretrained.
+        model: the pretrained model.
         run: its recipe.
-        facts: what the JSON file says besides the recipe, the versions and the file's SHA-256.
+        facts: what the JSON file says in addition to recipe, versions, size and SHA-256.
     """
     write_tensors(
         out,
@@ -96,7 +96,7 @@ def write(out: Path, model: nn.Module, run: Run, facts: dict[str, Any]) -> None:
 
 
 def normalised(pixels: Tensor, run: Run) -> Tensor:
-    """Images (B, 3, image_size, image_size), 0 to 1, in the backbone's colours, as a task's images are."""
+    """Images (B, 3, image_size, image_size), 0 to 1, normalised by the backbone's colours, like a task's images."""
     mean, deviation = (torch.tensor(values)[:, None, None] for values in run.backbone.colours)
     return (pixels - mean) / deviation
 
@@ -107,7 +107,7 @@ def ends(losses: list[float]) -> dict[str, float]:
 
 
 def progress(steps: int) -> Report:
-    """Print a line every fifth chunk and at the end: step, loss, time gone, time left."""
+    """A report that prints step, loss, elapsed and remaining time every fifth chunk and at the end."""
     started = time.monotonic()
 
     def report(done: int, loss: float) -> None:

@@ -1,7 +1,7 @@
 """Figures and textures of the generated images, as functions of coordinates for a whole batch.
 
-A figure is positive inside and about the distance to its edge for a radius of 1; a texture lies between -1 and 1. Some
-of both are never drawn in pretraining: on them it is measured what the features are worth for something new.
+A figure's value is positive inside and about the distance to its edge for a radius of 1; a texture is between -1 and 1.
+Pretraining never shows some of both: they measure how well the features fit something new.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from torch import Tensor
 from pretrain.shapes import SHAPES, Random
 
 Pattern = Callable[[Random, Tensor, Tensor], Tensor]
-# Bumps along an image's edge of grain from coarse to fine.
+# Numbers of bumps along an image's edge, from coarse to fine grain.
 GRAINS = (4, 6, 9, 13, 18)
 
 
@@ -26,7 +26,7 @@ def _tube(random: Random, u: Tensor, v: Tensor) -> Tensor:
 
 
 def _regular(corners: int) -> Pattern:
-    """A regular polygon, stretched a little."""
+    """A regular polygon, slightly stretched."""
 
     def polygon(random: Random, u: Tensor, v: Tensor) -> Tensor:
         v = v * random.uniform(1, 1.4)
@@ -75,7 +75,7 @@ FIGURES: dict[str, Pattern] = {
 
 
 def _grain(random: Random, u: Tensor, v: Tensor) -> Tensor:
-    """A random field as coarse as the coordinates' periods are long."""
+    """A random field whose bumps are as wide as the coordinates' periods."""
     fields = torch.stack([random.smooth(knots) for knots in GRAINS])
     width = u.amax(dim=(1, 2), keepdim=True) - u.amin(dim=(1, 2), keepdim=True)
     nearest = (torch.tensor(GRAINS)[:, None, None, None] - width / pi).abs().argmin(dim=0, keepdim=True)
@@ -91,7 +91,7 @@ def _bricks(random: Random, u: Tensor, v: Tensor) -> Tensor:
     return 1 - 2 * torch.maximum(torch.cos(u + pi * course), torch.cos(2 * v)).clamp(min=0) ** 4
 
 
-# Of coordinates in which one period is 2 pi.
+# Functions of coordinates in which one period is 2 pi.
 TEXTURES: dict[str, Pattern] = {
     "stripes": lambda random, u, v: torch.sin(u),
     "checks": lambda random, u, v: torch.tanh(4 * torch.sin(u) * torch.sin(v)),

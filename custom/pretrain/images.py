@@ -1,11 +1,11 @@
 """Synthetic grey slices with labels, on which ``sam_tiny`` is pretrained.
 
-A foundation has to know edges, textures, contrast and enclosure before any hospital's data is seen. Each image is a
-body in air with compartments, folds, a rim and a bias field, which are not labelled, and objects of six classes, which
-are. Everything is drawn for a whole batch at once, as implicit functions (positive inside) of warped coordinates in
-which the body is the unit disc, so that fresh images for every step cost little beside the step itself.
+A foundation model has to know edges, textures, contrast and enclosure before it sees any hospital's data. Each image
+is a body in air with compartments, folds, a rim and a bias field, which are not labelled, and objects of six classes,
+which are. A whole batch is generated at once, by implicit functions (positive inside) of warped coordinates in which
+the body is the unit disc, so that fresh images for every step cost little compared with the step itself.
 
-The generator stands alone: nothing here is used for, or taken from, the data on which methods are compared.
+The generator shares nothing with the data on which methods are compared.
 """
 
 from dataclasses import dataclass, fields
@@ -41,7 +41,7 @@ class Kind:
     core: float = 0.0
 
 
-# Painted in this order: later ones lie on top.
+# Painted in this order; later kinds cover earlier ones.
 KINDS = (
     Kind(TEXTURED, "ellipse", (0.2, 0.6), 0.45, core=0.4),
     Kind(TEXTURED, "polygon", (0.2, 0.6), 0.2, core=0.4),
@@ -54,7 +54,7 @@ KINDS = (
     Kind(BRIGHT, "ellipse", (0.07, 0.2), 0.6, sign=1),
     Kind(DARK, "ellipse", (0.07, 0.2), 0.6, sign=-1),
 )
-# What other objects enclose; its size is a share of theirs.
+# The object that others enclose; its size is a share of theirs.
 CORE = Kind(ENCLOSED, "ellipse", (0.25, 0.6), 0.4)
 
 
@@ -64,7 +64,7 @@ class Canvas:
 
     Attributes:
         u, v: coordinates in which the body is the unit disc.
-        interior: True where objects may lie.
+        interior: True where objects may be.
         base: grey level of the body.
         image: grey levels.
         label: class indices.
@@ -82,7 +82,7 @@ class Canvas:
         return Canvas(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     def put(self, chosen: Tensor, part: "Canvas") -> None:
-        """What was painted on the copy."""
+        """Put what was painted on the copy ``part`` back into the chosen images."""
         self.image[chosen], self.label[chosen] = part.image, part.label
 
     def paint(self, inside: Tensor, softness: Tensor, value: Tensor, label: int) -> None:
@@ -99,12 +99,13 @@ def draw(count: int, seed: int, image_size: int = 96) -> tuple[Tensor, Tensor]:
     """A batch of images and labels.
 
     Args:
-        count: images.
+        count: number of images.
         seed: the same seed gives the same batch.
-        image_size: in pixels.
+        image_size: height and width in pixels.
 
     Returns:
-        Images (count, 1, size, size), z-scored as users' volumes are, in [-3, 6]; labels (count, size, size) int64.
+        Images (count, 1, image_size, image_size), z-scored like users' volumes, in [-3, 6]; labels (count, image_size,
+        image_size) int64.
     """
     random = Random(seed, count, image_size)
     canvas = _body(random)
@@ -140,7 +141,7 @@ def _body(random: Random) -> Canvas:
 
 
 def _object(random: Random, canvas: Canvas, kind: Kind) -> None:
-    """One object of a kind on every image, with what it encloses."""
+    """Paint one object of a kind on every image, with the object that it encloses."""
     size, softness = random.log_uniform(*kind.size), random.log_uniform(0.003, 0.05)
     angle, away = random.uniform(0, 2 * pi), 0.8 * (1 - 0.5 * size) * random.uniform(0, 1).sqrt()
     u, v = canvas.u - away * angle.cos(), canvas.v - away * angle.sin()
@@ -157,7 +158,7 @@ def _object(random: Random, canvas: Canvas, kind: Kind) -> None:
 
 
 def _core(random: Random, canvas: Canvas, u: Tensor, v: Tensor, parent: Tensor, size: Tensor) -> None:
-    """Something within an object of radius ``size`` round the origin of u, v, 0.02 or more away from its edge."""
+    """Paint an object inside another of radius ``size`` around the origin of u, v, at least 0.02 away from its edge."""
     angle, away = random.uniform(0, 2 * pi), 0.4 * size * random.uniform(0, 1)
     form = ellipse(random, u - away * angle.cos(), v - away * angle.sin(), size * random.log_uniform(*CORE.size))
     value = _filling(random, canvas, CORE)
@@ -165,7 +166,7 @@ def _core(random: Random, canvas: Canvas, u: Tensor, v: Tensor, parent: Tensor, 
 
 
 def _filling(random: Random, canvas: Canvas, kind: Kind) -> Tensor:
-    """Grey levels of an object: a contrast to the body, over its own level or over what lies below."""
+    """Grey levels of an object: a contrast added to the body's level or to what is below the object."""
     if kind.label == TEXTURED:
         return canvas.base + random.uniform(-0.05, 0.05) + random.log_uniform(0.08, 0.3) * _coarse(random, canvas)
     sign = random.sign() if kind.sign == 0 else kind.sign
@@ -189,14 +190,14 @@ def _coarse(random: Random, canvas: Canvas) -> Tensor:
 
 
 def _inverted(random: Random, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """One image in ten upside down in grey, air bright; what was bright is dark then."""
+    """Invert the grey levels of one image in ten, so that air is bright; swap the labels bright and dark there."""
     swap = random.chance(0.1)
     swapped = torch.tensor([OUTSIDE, BODY, DARK, BRIGHT, TEXTURED, TUBE, RING, ENCLOSED])[label]
     return torch.where(swap, 1.3 - image, image), torch.where(swap, swapped, label)
 
 
 def _acquired(random: Random, image: Tensor) -> Tensor:
-    """What a scanner does: bias field, gamma, a blur of its own along either axis, noise before and after it."""
+    """Apply a scanner's effects: bias field, gamma, a separate blur along each axis, noise before and after it."""
     image = image.clamp(0.0, 2.0) * torch.exp(random.uniform(0, 0.25) * random.smooth(2))
     image = (image + 1e-4) ** random.log_uniform(0.7, 1.5)
     image = image + random.log_uniform(0.003, 0.12) * random.white()
@@ -209,7 +210,7 @@ def _acquired(random: Random, image: Tensor) -> Tensor:
 def _normalised(random: Random, image: Tensor) -> Tensor:
     """z-scores over the pixels above 5 % of the range, clipped to [-3, 6].
 
-    Users' volumes are normalised as a whole, so that a slice has neither mean 0 nor deviation 1: both are varied.
+    Users' volumes are normalised as a whole, so a slice has neither mean 0 nor deviation 1; both vary here too.
     """
     low, high = image.amin(dim=(1, 2), keepdim=True), image.amax(dim=(1, 2), keepdim=True)
     weight = (image > low + 0.05 * (high - low)).float()

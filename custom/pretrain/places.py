@@ -1,7 +1,7 @@
-"""What there is at each place of a generated image: the surface, figure or ground, and the edges.
+"""The attributes of each place of a generated image: its surface, figure or ground, and its edges.
 
-Every token is asked for it. Edges are what the pixels of a place alone show, and they come first: a network that has to
-name their direction finds textures and outlines many times sooner.
+Every token learns to name them. The pixels of a place alone show its edges, so these are learnt first: a network that
+has to name their direction learns textures and outlines many times sooner.
 """
 
 from math import pi
@@ -29,10 +29,10 @@ def places(pixels: Tensor, attributes: Tensor, inside: Tensor, patch: int) -> Te
         pixels: as ``pretrain.colour_images.draw`` gives them, (B, 3, image_size, image_size).
         attributes: its second part, (B, attributes).
         inside: its third part, (B, image_size, image_size).
-        patch: image_size in pixels.
+        patch: height and width of a patch in pixels.
 
     Returns:
-        (B, patches, attributes of a place) int64 in the order of ``of_place``, row by row.
+        (B, patches, attributes of a place) int64 in the order of ``of_place``; patches from left to right, then down.
     """
     figure = avg_pool2d(inside.float(), patch).flatten(1).gt(0.5)[..., None]
     of_figures, of_ground = attributes[:, None, 2:].chunk(2, dim=2)

@@ -1,4 +1,4 @@
-"""What features are worth: how well a linear function of them tells classes apart that they were not trained for."""
+"""Linear probe: how well a linear function of features tells classes apart that they were not trained for."""
 
 from collections.abc import Callable
 
@@ -16,12 +16,12 @@ def features_of(features: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
 
 
 def probe(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], penalty: float = 0.01) -> float:
-    """Balanced accuracy of a ridge regression of the classes' indicators, in which every class weighs the same.
+    """Balanced accuracy of a ridge regression of the classes' indicators, in which every class has the same weight.
 
     Args:
         train: features (N, dim) and classes (N,) int64 from 0 on, each of which occurs.
-        test: others; the mean is over the classes that occur here.
-        penalty: on the standardised features, as a share of their unit variance.
+        test: features and classes of other images; the mean is over the classes that occur here.
+        penalty: ridge penalty on the standardised features, as a share of their unit variance.
     """
     (inputs, classes), (others, truth) = train, test
     mean, deviation = inputs.double().mean(dim=0), inputs.double().std(dim=0).clamp(min=1e-6)

@@ -2,11 +2,11 @@
 
     python -m pretrain.self_supervised --data data/ham10000 --site centre-1 --out medical.safetensors
 
-takes about ten minutes on one core. Two views of an image are to be recognised among those of other images (SimCLR,
-Chen et al. 2020): the features of both go through a small projection, and each view's nearest other one is to be its
-partner. It starts from random weights, or with ``--start generic`` from the package's own. Beside the weights a JSON
-file names the site and the images, so that it can be shown that no evaluation has seen them. What was trained on
-other people's images has their licence: the package ships no such file.
+takes about ten minutes on one core. The model learns to recognise two views of an image among those of other images
+(SimCLR, Chen et al. 2020): the features of both pass through a small projection, in which each view's nearest
+neighbour must be its partner. Training starts from random weights, or with ``--start generic`` from the package's own.
+A JSON file beside the weights names the site and the images, so that users can show that no evaluation contains them.
+Weights that were trained on other people's images have their licence, so the package ships no such file.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from pretrain.views import view
 
 STEPS = 400
 TEMPERATURE = 0.2
-# Width of the projection, which is thrown away.
+# Width of the projection, which is discarded after training.
 PROJECTION = 128
 STARTS = ("random", "generic")
 
@@ -56,7 +56,7 @@ class Recogniser(nn.Module):
 
 
 def recipe(seed: int = 0, backbone: str = "vit_tiny", start: str = "random") -> Run:
-    """The pretraining as a run of all tensors; the head is there, but nothing depends on it."""
+    """The pretraining as a run that trains all tensors; the head has no effect."""
     return make_run(
         "full_ft",
         "images",
@@ -73,11 +73,11 @@ def recipe(seed: int = 0, backbone: str = "vit_tiny", start: str = "random") -> 
 
 
 def agreement(projected: Tensor, partners: Tensor) -> Tensor:
-    """How well every view finds its partner: NT-Xent, Chen et al. 2020, equation 1.
+    """The loss of not finding each view's partner: NT-Xent, Chen et al. 2020, equation 1.
 
     Args:
         projected: (N, width).
-        partners: (N,) int64, the place of each one's partner.
+        partners: (N,) int64, the index of each view's partner.
     """
     directions = normalize(projected, dim=1)
     likeness = directions @ directions.T / TEMPERATURE
@@ -95,7 +95,7 @@ def pretrain(
         pixels: images (N, 3, image_size, image_size) uint8.
         steps: optimiser steps of two views each of ``run.training.batch`` images, or of all where there are fewer.
         report: see ``descend``.
-        start: weights to start from; None draws them.
+        start: weights to start from; None: random ones.
 
     Returns:
         The classifier with averaged weights, in evaluation mode, and the loss of every step.
@@ -144,7 +144,7 @@ def training_cases(data: Path, site: str) -> tuple[Case, ...]:
 
     Raises:
         FileNotFoundError: the folder holds no site.
-        ValueError: it has no such site, or the site's cases are no images or fewer than two.
+        ValueError: it has no such site, or the site's cases are not images or fewer than two.
     """
     sites = {item.name: item for item in read_sites(data)}
     if site not in sites:
@@ -158,7 +158,7 @@ def training_cases(data: Path, site: str) -> tuple[Case, ...]:
 
 
 def _start(run: Run) -> Path | None:
-    """The weights to start from; None where they are drawn.
+    """The weights to start from; None for random ones.
 
     Raises:
         ValueError: the backbone has none in the package.
@@ -173,7 +173,7 @@ def _start(run: Run) -> Path | None:
 
 
 def _batch(run: Run, pixels: Tensor, step: int) -> Batch:
-    """Two views of some of the images, all first views first, and the place of each one's partner."""
+    """Two views of some of the images, all first views first, and the index of each view's partner."""
     generator = torch.Generator().manual_seed(seed_of("pictures", run.training.seed, step))
     chosen = pixels[torch.randperm(len(pixels), generator=generator)[: run.training.batch]].float() / 255
     views = torch.cat([view(chosen, seed_of("view", run.training.seed, step, number)) for number in range(2)])
@@ -201,7 +201,7 @@ def _command(options: argparse.Namespace) -> str:
 
 
 def _parse(arguments: list[str] | None) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
-    """The command line's options, checked, and the parser for further complaints."""
+    """The command line's options, checked, and the parser for further errors."""
     parser = argparse.ArgumentParser(prog="python -m pretrain.self_supervised", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of <site>/datalist.json")
     parser.add_argument("--site", required=True, help="whose training images are used")

@@ -1,4 +1,4 @@
-"""Draws for a whole batch, and the outlines of bodies and objects as implicit functions, positive inside."""
+"""Random numbers for a whole batch, and the outlines of bodies and objects as implicit functions, positive inside."""
 
 from copy import copy
 from functools import cache
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 class Random:
-    """Draws for every image of a batch, from one seed.
+    """Random numbers for every image of a batch, from one seed.
 
     Args:
-        seed: of the batch.
-        count: images.
-        image_size: of an image in pixels.
+        seed: the batch's seed.
+        count: number of images.
+        image_size: height and width of an image in pixels.
     """
 
     def __init__(self, seed: int, count: int, image_size: int) -> None:
@@ -22,12 +22,12 @@ class Random:
         self._generator = torch.Generator().manual_seed(seed)
 
     def some(self, share: float) -> tuple[Tensor, "Random"]:
-        """Indices of about a share of the images, and the draws for them."""
+        """Indices of about that share of the images, and the random numbers for them."""
         chosen = self.chance(share).flatten().nonzero().flatten()
         return chosen, self.part(len(chosen))
 
     def part(self, count: int) -> "Random":
-        """The draws for ``count`` of the images, from the same generator."""
+        """The random numbers for ``count`` of the images, from the same generator."""
         part = copy(self)
         part.count = count
         return part
@@ -70,7 +70,7 @@ class Random:
 
 @cache
 def _basis(knots: int, image_size: int) -> Tensor:
-    """Gaussian bumps at ``knots`` places and two more beyond either border, rows of unit norm, (size, knots + 4)."""
+    """Gaussian bumps at ``knots`` places and two more beyond each border, unit norm per pixel, (size, knots + 4)."""
     pixel = (torch.arange(image_size) + 0.5) * knots / image_size
     bump = torch.exp(-((pixel[:, None] - torch.arange(-2, knots + 2) - 0.5) ** 2) / (2 * 0.6**2))
     return bump / bump.norm(dim=1, keepdim=True)
@@ -100,7 +100,7 @@ def _tube(random: Random, u: Tensor, v: Tensor, size: Tensor) -> Tensor:
     width = size * (1 + random.uniform(-0.6, 0.6) * t)
     points = torch.cat([-2 * pu, -2 * pv, pu * pu + pv * pv - width * width], dim=2)
     pixels = torch.stack([u, v, torch.ones_like(u)], dim=1).flatten(2)
-    # |pixel - point|^2 - width^2, the squared excess over the surface, divided by its slope there is a distance.
+    # The excess |pixel - point|^2 - width^2, divided by its slope at the surface, is about the distance to it.
     return -((points @ pixels).amin(dim=1).view_as(u) + u * u + v * v) / (2 * size)
 
 
@@ -112,7 +112,7 @@ def _turned(random: Random, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _roughness(random: Random) -> Tensor:
-    """What an outline deviates from its shape, as a share of the radius."""
+    """Deviation of an outline from its shape, as a share of the radius."""
     return random.uniform(0, 0.25) * random.smooth(8) + random.uniform(0, 0.12) * random.smooth(20)
 
 
@@ -121,7 +121,7 @@ def coordinates(random: Random) -> tuple[Tensor, Tensor]:
     line = (torch.arange(random.image_size) + 0.5) * 2 / random.image_size - 1
     x = line[None, None, :] - random.uniform(-0.2, 0.2) + random.uniform(0, 0.06) * random.smooth(5)
     y = line[None, :, None] - random.uniform(-0.2, 0.2) + random.uniform(0, 0.06) * random.smooth(5)
-    # One body in ten fills the frame, as in a cropped volume; the small ones are a body's first and last slices.
+    # One body in ten fills the frame, as in a cropped volume; small ones resemble a body's first and last slices.
     size = torch.where(random.chance(0.1), random.uniform(1.3, 2.0), random.uniform(0.5, 1.1))
     angle = random.uniform(0, pi)
     u, v = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()

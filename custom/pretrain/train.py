@@ -2,9 +2,9 @@
 
     python -m pretrain.train --out custom/fedpeft/models/weights/sam_tiny.safetensors
 
-takes about 25 minutes on one core. Every tensor trains, on images that are never repeated; the mean over the last
-steps is kept. Beside the weights a JSON file says how they were made and what they score. The same seed and steps give
-the same file on one machine: torch runs with one thread.
+takes about 25 minutes on one core. Every tensor trains, on images that never repeat, and the weights, averaged over the
+last steps, are saved. A JSON file beside them says how they were made and what they score. The same seed and steps give
+the same file on one machine, because torch runs with one thread.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def pretrain(run: Run, steps: int, report: Report) -> tuple[nn.Module, list[floa
 
 @torch.no_grad()
 def score(model: nn.Module, run: Run, images: int = SCORED) -> dict[str, float]:
-    """Dice on held-out images by class, each the mean over the images that have the class, and the mean of those."""
+    """Dice on held-out images by class, each the mean over the images with the class, and the mean over classes."""
     found: list[list[float]] = [[] for _ in CLASSES]
     for start in range(0, images, run.training.batch):
         image, label = draw(run.training.batch, seed_of("held out", run.training.seed, start), run.model.image_size)
@@ -133,7 +133,7 @@ def _batch(run: Run, step: int) -> tuple[Tensor, Tensor]:
 
 
 def _steps_in(run: Run, minutes: float) -> int:
-    """How many steps fit, measured over the second half of some that are thrown away."""
+    """Number of steps that fit into the time, from the speed of the second half of a short trial run."""
     times: list[float] = []
     pretrain(run, 2 * CHUNK, lambda done, loss: times.append(time.monotonic()))
     return max(1, int(60 * minutes / (times[1] - times[0]) * CHUNK))

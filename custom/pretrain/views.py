@@ -1,4 +1,4 @@
-"""Two views of one image, which a self-supervised model is to recognise as the same."""
+"""Two views of one image, which a self-supervised model learns to recognise as the same."""
 
 from math import pi
 
@@ -8,7 +8,8 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from pretrain.shapes import Random
 
-# Part of the image's width that a view shows, and factors: of the light, of each colour, of contrast and saturation.
+# WIDTH is the share of the image's width that a view shows; the others are factors: of the light, of each colour, and
+# of contrast and saturation.
 WIDTH = (0.55, 1.0)
 LIGHT = (0.75, 1.33)
 COLOUR = (0.93, 1.07)
@@ -16,9 +17,9 @@ CONTRAST = (0.7, 1.4)
 
 
 def view(images: Tensor, seed: int) -> Tensor:
-    """A view of every image: turned by any angle, perhaps mirrored, a part of it, in other light, perhaps blurred.
+    """A view of every image: turned by any angle, perhaps mirrored, cropped, in other light, perhaps blurred.
 
-    Colours change little, for in the images of medicine they carry the diagnosis.
+    Colours change little, because in medical images they carry the diagnosis.
 
     Args:
         images: (B, 3, image_size, image_size), 0 to 1; not changed.
@@ -32,7 +33,7 @@ def view(images: Tensor, seed: int) -> Tensor:
 
 
 def _placed(random: Random, images: Tensor) -> Tensor:
-    """Turned, mirrored and cropped; what lies outside of the image is mirrored in."""
+    """Turn, mirror and crop the images; pixels outside an image are reflected ones from inside."""
     angle, width, mirror = random.uniform(0, 2 * pi), random.uniform(*WIDTH), random.sign()
     x, y = ((1 - width) * random.uniform(-1, 1) for _ in range(2))
     affine = [

@@ -1,11 +1,12 @@
 """The controller by itself: real store, real round, answers of this test's making; FLARE's engine is a stand-in."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from exchange import Engine, context
-from nvflare.apis.dxo import DXO, DataKind
+from nvflare.apis.dxo import DXO, DataKind, from_shareable
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import ReservedKey, ReturnCode
 from nvflare.apis.signal import Signal
@@ -14,6 +15,7 @@ from nvflare.app_common.app_event_type import AppEventType
 from nvflare.widgets.info_collector import GroupInfoCollector, InfoCollector
 
 from fedpeft.config.run import make_run
+from fedpeft.flare.aggregator import AdapterAggregator
 from fedpeft.flare.answers import Updates, Validations
 from fedpeft.flare.controller import AdapterRounds
 from fedpeft.flare.job_run import JobRun
@@ -33,7 +35,8 @@ class Server(Engine):
 
     def __init__(self, job, local, app, persistor):
         super().__init__(job, local, app)
-        self.parts, self.events, self.abort = {"run": job, "persistor": persistor}, [], Signal()
+        self.parts = {"run": job, "persistor": persistor}
+        self.events, self.abort = [], Signal()
 
     def get_component(self, name):
         return self.parts.get(name)
@@ -90,6 +93,7 @@ def play(small_phantom, tmp_path):
     def played(answer=well, run=RUN, before=lambda server: None, min_sites=2, job="job"):
         local = register(tmp_path / "kit", run.data.dataset, small_phantom).parent
         server = Server(JobRun(run.to_dict()), local, tmp_path / "app", RunFolderPersistor())
+        server.parts["aggregator"] = AdapterAggregator(min_sites)
         before(server)
         fl_ctx, rounds = context(server, "server", "site-1"), Rounds(answer, min_sites)
         fl_ctx.set_prop(ReservedKey.RUN_NUM, job, private=False, sticky=False)
@@ -253,3 +257,18 @@ def test_every_reason_is_in_the_end_of_a_round_with_too_few_results():
     answers.take("a", refusal(ReturnCode.BAD_TASK_DATA, "x"))
     with pytest.raises(RuntimeError, match="Refused: a: x. No answer in time: b, c"):
         answers.enough(1, {"a", "b", "c"})
+
+
+def test_the_aggregator_serves_flares_own_workflows_too(play):
+    """FLARE's contract: ``accept`` names the site by the context's peer, ``aggregate`` returns the averaged tensors."""
+    rounds, server, _ = play()
+    aggregator, fl_ctx = AdapterAggregator(1), context(server, "server", "site-1")
+    state = replace(rounds._state, rounds_done=1)
+    aggregator.begin(rounds._server, state, server.parts["run"])
+    assert aggregator.accept(trained(1), fl_ctx) and not aggregator.accept(trained(1), fl_ctx)
+    averaged = from_shareable(aggregator.aggregate(fl_ctx)).data
+    assert averaged is aggregator.after.exact and aggregator.after.rounds_done == 2
+    assert aggregator.record["silent"] == ["site-2"] and set(aggregator.record["sites"]) == {"site-1"}
+    aggregator.reset(fl_ctx)
+    with pytest.raises(RuntimeError, match="0 accepted results, 1 needed"):
+        aggregator.aggregate(fl_ctx)

@@ -53,7 +53,7 @@ def rotate_moments(exp_avg: Tensor, exp_avg_sq: Tensor, rotation: Tensor, dim: i
         dim: the dimension of the rank: 0 for A, 1 for B.
 
     Returns:
-        Both moments rotated, in their own dtype; the arguments are left alone.
+        Both moments rotated, in their own dtype; the arguments are not changed.
 
     Raises:
         ValueError: if `dim` is neither 0 nor 1 or the shapes do not fit.

@@ -1,7 +1,7 @@
-"""The average of a round: every parameter by its rule, all of them in one call.
+"""The average of a round: every parameter by its averaging rule (``fedpeft.algebra.rules``).
 
-Sites send updates to the model that they received. Products are made of factors, not of updates, so the base is added
-back before anything is multiplied. The rules are in ``fedpeft.algebra.rules``.
+Sites send updates of the model that they received. Products are made of factors, not of updates, so the base is added
+back before anything is multiplied.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -45,8 +45,8 @@ def average_payload(
         rule_of: parameter path -> name of a rule.
 
     Returns:
-        The averages under the keys of `base`, in its order, shapes and dtypes; and group -> report, the group of a
-        rule other than "mean" being the path without its last component.
+        The averages under the keys of `base`, in its order, shapes and dtypes; and group -> report. The group of a rule
+        other than "mean" is the path without its last component.
 
     Raises:
         ValueError: naming the first key that is missing, superfluous, of another shape, not finite or not floating
@@ -70,7 +70,7 @@ def _averaged(
     weights: Sequence[float],
     item: tuple[tuple[str, str], dict[str, str]],
 ) -> tuple[Leaves, Report]:
-    """Return what its rule makes of one item of `_grouped`."""
+    """Return the average and the report of one item of `_grouped`."""
     (name, group), keys = item
     sites = [{leaf: base[key].double() + update[key].double() for leaf, key in keys.items()} for update in updates]
     try:

@@ -1,7 +1,7 @@
-"""Writing tensors for the wire and reading them: outside the payload, after privacy, and undone before any check.
+"""Encode tensors for the wire and decode them: the sender's last step, after privacy, and the receiver's first.
 
-Both ends must agree on what arrived: an update refers to the decoded download, and `roundtrip` is what the sender knows
-the receiver to hold. The codecs themselves are in ``fedpeft.algebra.codecs``.
+Both ends must agree on what arrived: an update refers to the decoded download, and `roundtrip` gives the sender what
+the receiver decodes. The codecs themselves are in ``fedpeft.algebra.codecs``.
 """
 
 from torch import Tensor
@@ -19,7 +19,7 @@ def encode(tensors: Tensors, codec: str) -> dict[str, Tensor]:
 
 
 def decode(tensors: Tensors, shapes: Shapes, codec: str) -> dict[str, Tensor]:
-    """Return what `codec` has encoded as float32.
+    """Return, in float32, the tensors that `codec` has encoded.
 
     Args:
         tensors: what arrived.
@@ -27,14 +27,14 @@ def decode(tensors: Tensors, shapes: Shapes, codec: str) -> dict[str, Tensor]:
         codec: its name.
 
     Raises:
-        ValueError: the codec is unknown or does not send such tensors. Keys and shapes of tensors that travel under
-            their own names are left to the receiver's check.
+        ValueError: the codec is unknown or does not send such tensors. The receiver checks keys and shapes of tensors
+            that travel under their own names.
     """
     return CODECS.find(codec).decode(tensors, shapes)
 
 
 def roundtrip(tensors: Tensors, codec: str) -> dict[str, Tensor]:
-    """Return what the receiver holds after `encode` with `codec` and `decode`.
+    """Return what the receiver has after `encode` and `decode` with `codec`.
 
     Raises:
         ValueError: as `encode` does.

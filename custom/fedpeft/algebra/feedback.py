@@ -1,8 +1,8 @@
 """Error feedback: the quantisation error of a codec is added to what is sent next, at both ends.
 
-Without it a change below half a step of the codec is lost in every round anew; with it the sum of what arrives stays
-within one rounding of the sum of what was meant (Seide et al., 1-bit SGD, Interspeech 2014; Karimireddy et al., Error
-feedback fixes SignSGD, ICML 2019).
+Without it, a change below half a step of the codec is lost in every round; with it, the sum of what arrives stays
+within one rounding of the exact sum (Seide et al., 1-bit SGD, Interspeech 2014; Karimireddy et al., Error feedback
+fixes SignSGD, ICML 2019).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ def fed_back(pending: Tensors, residual: Tensors, codec: str) -> tuple[dict[str,
     Args:
         pending: path -> the update of the round, float32.
         residual: path -> quantisation error of earlier rounds, of the same shape; a path may be absent.
-        codec: how tensors travel.
+        codec: name of the codec.
 
     Returns:
         ``sent``, which another `roundtrip` does not change; and ``pending + residual - sent`` where that is not zero.
@@ -45,8 +45,8 @@ def averaged(
     """Return the server's tensors after a round, and the reports of `average_payload`.
 
     The sites' updates refer to what they decoded and are added to exactly that; the quantisation error of the download
-    is added to the average. That is exact for means. An averaged product comes in the basis closest to the decoded
-    factors, to which the quantisation error belongs as well, so products differ to second order alone.
+    is added to the average. That is exact for means. An averaged product is in the basis closest to the decoded
+    factors, which is the basis of the quantisation error too, so products differ only in second order.
 
     Args:
         exact: path -> the server's own tensor, float32, for the paths of the updates at least.

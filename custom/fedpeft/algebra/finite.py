@@ -1,4 +1,4 @@
-"""Whether a tensor's values are all numbers, in one pass over its memory: asked of everything that arrives."""
+"""Check in one pass over its memory that a tensor is finite; every tensor that arrives is checked."""
 
 from math import isfinite
 

@@ -1,4 +1,4 @@
-"""Which of the equal factorisations of a Tucker form to send: one that moves little from the sites' mean.
+"""Choose among the equal factorisations of a Tucker form one that is close to the sites' mean.
 
 V S_l U = (V M)(M^-1 S_l N^-1)(N U) for all invertible M and N: the average fixes the product and the spans of the
 bases, not the bases. Optimiser moments that sites keep refer to the tensors that they sent, so the closer the result is
@@ -14,7 +14,7 @@ from torch import Tensor
 from fedpeft.algebra.hooi import Bases, multiply, project
 
 # Lower bounds of the singular values of a gauge, relative to the root mean square of those of the sites' bases. At 1
-# all are alike, which magnifies no rounding; the last leaves every matrix as it is whose inverse float64 can bear.
+# all are equal, which magnifies no rounding; the last changes no matrix that float64 can invert.
 BOUNDS = [10.0**-power for power in range(13)]
 # Shares of the mean core that are tried in directions that the product leaves unused.
 SHARES = [10.0**-power for power in range(7)]
@@ -23,16 +23,17 @@ SHARES = [10.0**-power for power in range(7)]
 def gauges(
     core: Tensor, bases: Bases, mean_core: Tensor, mean_bases: Bases, sizes: Sequence[float], noise: float
 ) -> Iterator[tuple[Tensor, Bases]]:
-    """Yield cores and bases with the product of `core` and `bases`, those first that move least from the mean.
+    """Yield cores and bases with the product of `core` and `bases`, ordered by their distance from the mean.
 
     The mean basis V has the projection V_q M on the span of V_q, M = V_q^T V = A diag(m) B^T. The core that belongs to
-    V_q M is S + M^+ (core - M S N) N^+, with N for the other side: the mean core S, changed only where the product asks
-    for it. In directions that the product leaves unused (q < r) the bases are zero and S stays, so that the bases still
-    receive a gradient.
+    V_q M is S + M^+ (core - M S N) N^+, where N is the M of the other basis: the mean core S, changed only where the
+    product requires it. In directions that the product leaves unused (q < r) the bases are zero and S stays, so that
+    the bases still receive a gradient.
 
     Where m is small the core has large entries: it moves far and magnifies rounding. So m is raised to a lower bound,
     each of BOUNDS in turn. A large S in unused directions magnifies the rounding of the zeros there, so it is scaled by
-    each of SHARES. A move counts the squares of what bases and core move, each relative to its size.
+    each of SHARES. The distance is the root of the summed squares of the changes of bases and core, each relative to
+    its size.
 
     Args:
         core: the best core for `bases`.

@@ -1,10 +1,10 @@
-"""The best Tucker approximation of a dense tensor: HOSVD to start with, then sweeps of HOOI.
+"""The best Tucker approximation of a dense tensor: start with HOSVD, then improve by sweeps of HOOI.
 
 A tensor X (n_0, n_1, n_2) is approximated in some of its modes m by X x_m Q_m Q_m^T, the Q_m (n_m, r_m) with
 orthonormal columns; for given bases the core X x_m Q_m^T is the best. There is no closed form for the best bases: a
 sweep takes mode after mode and gives it the leading singular vectors of what the other bases keep (De Lathauwer, De
 Moor and Vandewalle, SIAM J. Matrix Anal. Appl. 21, 2000). No sweep makes the fit worse, and the start decides which
-optimum is reached. Bases are dictionaries mode -> matrix; a mode that is missing is left alone.
+optimum is reached. Bases are dictionaries mode -> matrix; a mode that is missing is not compressed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from torch import Tensor
 
 Bases = dict[int, Tensor]
 
-# Independent sites, the hardest, take 15 to 130 sweeps; sites that trained from one start take 2.
+# Independent sites are the hardest and take 15 to 130 sweeps; sites that trained from one start take 2.
 SWEEPS = 200
 CONVERGED = 1e-12
 
@@ -39,11 +39,11 @@ def lost(tensor: Tensor, bases: Bases) -> float:
 def leading(tensor: Tensor, mode: int, rank: int) -> tuple[Tensor, Tensor]:
     """Return the first left singular vectors of an unfolding, and all its singular values.
 
-    Nobody wants the right vectors, so a wide unfolding goes through the triangle of its transpose. A Gram matrix would
-    be cheaper still and lose what is below 1e-8 of the largest.
+    The right vectors are not needed, so the R factor of its transpose replaces a wide unfolding. A Gram matrix would be
+    cheaper still, but lose singular values below 1e-8 of the largest.
 
     Returns:
-        (n_mode, q) with q = `rank` or, if that is less, the smaller side of the unfolding; sigma, descending.
+        (n_mode, q) with q = `rank` or, if that is less, the smaller dimension of the unfolding; sigma, descending.
     """
     matrix = tensor.movedim(mode, 0).flatten(1)
     if matrix.shape[1] > matrix.shape[0]:
@@ -58,7 +58,7 @@ def sweep(tensor: Tensor, ranks: Mapping[int, int], start: Bases) -> tuple[Bases
     Args:
         tensor: X, float64.
         ranks: r_m of every mode that has a basis, in the order in which they are improved.
-        start: (n_m, any width) with orthonormal columns; that of the first mode is not looked at.
+        start: (n_m, any width) with orthonormal columns; that of the first mode is not used.
 
     Returns:
         The bases, (n_m, q_m <= r_m), and the number of sweeps.
@@ -77,8 +77,8 @@ def best_bases(tensor: Tensor, ranks: Mapping[int, int], others: Sequence[Bases]
     """Return bases that lose no more than any of `others`.
 
     HOOI starts from the leading singular vectors of every unfolding (HOSVD), which are within sqrt(modes) of the best
-    error. Should it end above the best of `others`, by more than rounding, it starts from those as well, and the better
-    end counts.
+    error. If its result is worse than the best of `others` by more than rounding, it also starts from those, and the
+    better result counts.
 
     Returns:
         The bases, the absolute error of each of `others`, and the sweeps made from both starts.

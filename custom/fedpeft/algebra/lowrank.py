@@ -2,7 +2,7 @@
 
 Sites hold factors B_k (out, r_k) and A_k (r_k, in); what a network sees is their product. The mean of the factors is
 not the mean of the products, so the server averages sum_k w_k B_k A_k and truncates it to the rank again (FLAP-SAM;
-FlexLoRA, NeurIPS 2024). This file does that without the (out, in) matrix, and measures what each way loses.
+FlexLoRA, NeurIPS 2024). This file does that without the (out, in) matrix, and measures what both averages lose.
 A LoRA scale common to all sites commutes with the average; sites that scale differently multiply it into B first.
 """
 
@@ -18,7 +18,7 @@ from fedpeft.algebra.align import procrustes
 from fedpeft.algebra.finite import all_finite
 
 WEIGHT_TOLERANCE = 1e-6
-# Cancelling sites leave noise of a few eps times the norms that went in: below 2 seen, with 200 sites; 16 is a margin.
+# Sites that cancel leave noise of a few eps times their norms: below 2 measured, with 200 sites; 16 leaves a margin.
 NOISE = 16 * torch.finfo(torch.float64).eps
 
 
@@ -93,8 +93,8 @@ def average_products(
     """Return the best approximation of sum_k w_k B_k A_k that has the rank of `last`, in the basis of `last`.
 
     With S = [w_k B_k] = Q1 R1 and T = [A_k], T^T = Q2 R2, the average is S T = Q1 (R1 R2^T) Q2^T: the SVD of the small
-    core R1 R2^T gives the singular values of the average, and sqrt(sigma) goes to either side. From sum r_k >= min(out,
-    in) on the core is no smaller than the average, which is then summed densely, at a cost linear in the sites.
+    core R1 R2^T gives the singular values of the average, and each factor takes sqrt(sigma). Where sum r_k >= min(out,
+    in), the core is no smaller than the average, which is then summed densely at a cost linear in the number of sites.
 
     The SVD basis is arbitrary and jumps between rounds, which would spoil the optimiser moments that sites keep, hence:
     with P = [B_last; A_last^T], Q = [B_q; A_q^T], Q^T P = Y D X^T and W = X Y^T (the rotation closest to the last
@@ -160,7 +160,7 @@ def _core_small(sites: Sequence[Factors], weights: Sequence[float]) -> _Core:
 
 
 def _core_dense(sites: Sequence[Factors], weights: Sequence[float]) -> _Core:
-    """Return the average itself as the core, summed site by site: nothing here grows with the number of sites."""
+    """Return the average itself as the core, summed site by site: no tensor grows with the number of sites."""
     dense = sites[0].b.new_zeros(sites[0].shape)
     for site, w in zip(sites, weights, strict=True):
         dense.addmm_(site.b, site.a, alpha=w)
@@ -175,7 +175,7 @@ def _core_dense(sites: Sequence[Factors], weights: Sequence[float]) -> _Core:
 def implicit_qr(stack: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """Return R of the reduced QR of `stack` (n, R), n >= R, and the function x (R, q) -> Q x (n, q).
 
-    Q stays a product of reflections: applied to q columns that takes half the time of forming its R columns.
+    Q stays a product of reflections: to apply it to q columns takes half the time of forming its R columns.
     """
     reflectors, tau = torch.geqrf(stack)
     n, width = stack.shape

@@ -1,11 +1,11 @@
-"""The average of adapters whose layers share their bases: FacT, and so MA-SAM.
+"""The average of adapters whose layers share their bases: FacT, which MA-SAM uses.
 
 FacT (Jie and Deng, AAAI 2023) writes the updates of L slots (q and v of every block) as dW_l = V S_l U, with V (out, r)
 and U (r, in) common to all slots: FacT-TT. FacT-TK also shares the S_l, S_l = sum_k C[:, :, k] P[k, l]. Both are Tucker
 forms: the tensor W (L, out, in) of all slots is a core multiplied by a basis in two or three of its modes. The FLAP-SAM
-paper holds a federated MA-SAM to be infeasible. It is not: the average of such tensors lies in the span of all sites'
-bases, where it is small, and its best approximation of the old shape is a classical problem (`hooi`). The bases within
-their spans are then chosen so that the tensors stay near the sites' mean (`gauge`).
+paper calls a federated MA-SAM infeasible. It is feasible: the average of such tensors lies in the span of all sites'
+bases, where it is small, and its best approximation of the original shape is a classical problem (`hooi`). The bases
+are then chosen within their spans so that the tensors stay near the sites' mean (`gauge`).
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from fedpeft.algebra.gauge import gauges
 from fedpeft.algebra.hooi import Bases, best_bases, leading, lost, multiply, project
 from fedpeft.algebra.lowrank import NOISE, check_weights, implicit_qr
 
-# Rounding of the result that calls for another gauge, in units of its dtype's eps: 8e-6 for float32; 1 is usual.
+# More rounding of the result than this calls for another gauge, in eps of its dtype: 8e-6 for float32; 1 is usual.
 ROUNDING = 64
 
 
@@ -40,7 +40,7 @@ class Tucker:
     bases: Bases
 
     def __post_init__(self) -> None:
-        """Refuse what has no product."""
+        """Refuse shapes that do not fit."""
         if self.core.ndim != 3 or any(x.ndim != 2 or x.shape[1] != self.core.shape[m] for m, x in self.bases.items()):
             raise ValueError(f"a core of three modes and bases (size, width of their mode) expected, got {self.shapes}")
 
@@ -71,7 +71,7 @@ class TuckerReport:
         best_site_error: error that the best core within one site's bases would have made, for the best of all sites;
             None if the average is zero.
         rounding_error: upper bound of what rounding to the dtypes of the result adds; None if the average is zero.
-        sweeps: of HOOI, over one start or two.
+        sweeps: number of HOOI sweeps, from one start or two.
     """
 
     energy_kept: float
@@ -84,7 +84,7 @@ class TuckerReport:
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """The average in coordinates in which it is small; `sites` and `mean` are in them as well.
+    """The average, the sites and their mean in coordinates in which they are small.
 
     Attributes:
         total: the average.
@@ -108,8 +108,8 @@ def average_tucker(sites: Sequence[Tucker], weights: Sequence[float], last: Tuck
     """Return the best form of the shapes of `last` for sum_k w_k W_k, near the mean of the sites' tensors.
 
     With the QR of [V_1 .. V_K] = Q_V R_V and [U_1^T .. U_K^T] = Q_U R_U the average is Q_V G_l Q_U^T, where
-    G_l = sum_k w_k R_V,k S_kl R_U,k^T is (K r, K r); a side of the matrix that is no longer than K r is kept as it is.
-    P_k^T is treated likewise. HOOI finds the bases of G, and they lose no more than those of any site or of the mean.
+    G_l = sum_k w_k R_V,k S_kl R_U,k^T is (K r, K r); a dimension of at most K r is not compressed. The same holds for
+    P_k^T. HOOI finds the bases of G, and they lose no more than those of any site or of the mean.
 
     With p = min(K r, out) and s = min(K r, in) the cost is that of G, 2 K L p r (r + s) operations, twice as much to
     compare with the sites, a QR of (L s, p) and of (L p, s) to start with, and in each sweep 4 L p s r operations and
@@ -215,7 +215,7 @@ def _trimmed(total: Tensor, bases: Bases, noise: float) -> tuple[Bases, Tensor]:
 def _settled(core: Tensor, bases: Bases, problem: _Problem, last: Tucker) -> tuple[Tucker, float]:
     """Return the form in full size and the dtypes of `last`, and an upper bound of the change by rounding.
 
-    The gauge nearest to the mean is taken whose rounding is harmless, or, if there is none, the one that rounds least.
+    It has the gauge nearest to the mean whose rounding is harmless or, if there is none, the one that rounds least.
     """
     mean, best, least = problem.mean, None, float("inf")
     harmless = ROUNDING * max(torch.finfo(x.dtype).eps for x in last.parts) * float(core.norm())
@@ -233,10 +233,10 @@ def _settled(core: Tensor, bases: Bases, problem: _Problem, last: Tucker) -> tup
 
 
 def _change(exact: Tucker, result: Tucker) -> float:
-    """Return an upper bound of the distance of the two products, both of the same shapes.
+    """Return an upper bound of the distance between the two products, both of the same shapes.
 
-    Their difference is a sum over the parts: in each term one part is the difference, those before it are the new and
-    those behind it the old ones. Norms come from the triangles of the bases.
+    Their difference is a sum over the parts: in each term one part is the difference, the parts before it are new and
+    those after it old. Norms come from the R factors of the bases.
     """
     old, new = exact.parts, [x.double() for x in result.parts]
     change = 0.0

@@ -1,4 +1,4 @@
-"""Several faults at once: people repair a data set file by file and want the whole list, not its first line."""
+"""An error that lists every fault of a data set, so that people can repair all files before they try again."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,15 @@ class FaultError(ValueError):
     """Everything that is wrong with a data set.
 
     Attributes:
-        faults: one sentence a fault, each naming its file.
+        faults: one sentence per fault, each naming its file.
     """
 
     def __init__(self, what: str, faults: Sequence[str]) -> None:
         """Keep the list and make it the message.
 
         Args:
-            what: what was being done, the head of the message.
-            faults: one sentence a fault.
+            what: what was being done; the message begins with it.
+            faults: one sentence per fault.
         """
         self.faults = tuple(faults)
         count = f"{len(self.faults)} fault{'s' if len(self.faults) != 1 else ''}"

@@ -17,7 +17,7 @@ def replace(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write`` on a temporary file in ``path``'s folder, then rename it to ``path``.
 
     Raises:
-        OSError: the folder cannot be written or is full; what stood at ``path`` before is untouched.
+        OSError: the folder cannot be written or is full; a file that was at ``path`` before is unchanged.
     """
     try:
         _replace(path, write)
@@ -35,7 +35,7 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
-        # mkstemp makes files private; what people read later follows their own umask.
+        # mkstemp makes private files; other files follow the umask.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -54,12 +54,12 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no JSON; the message names the file and the place.
+        ValueError: the file is not JSON; the message names the file and the position.
     """
     try:
         return json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no JSON: {error}; correct the file") from error
+        raise ValueError(f"{path} is not JSON: {error}; correct the file") from error
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -73,7 +73,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 
 def _save(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None) -> None:
-    """save_file, which reports a full disk as an error of its own kind, with the system's number in its text."""
+    """Call ``save_file`` and turn its own error for a full disk, which holds the system's number, into an OSError."""
     try:
         save_file(tensors, file, metadata=metadata)
     except SafetensorError as error:

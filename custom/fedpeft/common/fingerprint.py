@@ -1,8 +1,8 @@
-"""One fingerprint over the package's files: it tells whether what is installed is the wheel that it should come from.
+"""A fingerprint over the package's files, which shows whether the installed package comes from the expected wheel.
 
-pip copies a wheel's files byte for byte and keeps no hash of the wheel. The fingerprint tells a wrong version, a lost
-file and an edit in place. It is no proof against somebody who can write to the machine, and so to the stated
-fingerprint as well.
+pip copies a wheel's files byte for byte and keeps no hash of the wheel. The fingerprint reveals a wrong version, a lost
+file or an edit in place. It does not protect against somebody who can write to the machine, because they can change the
+stated fingerprint too.
 """
 
 import hashlib
@@ -10,20 +10,20 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-# A kit's local/ states the consortium's wheel in this file, as ``of_wheel`` describes it.
+# The file in a kit's local/ that states the consortium's wheel; ``of_wheel`` gives its content.
 WHEEL = "fedpeft_wheel.json"
 PACKAGE = "fedpeft"
 BYTECODE = "__pycache__"
 
 
 def of_wheel(wheel: Path) -> dict[str, str]:
-    """What a kit says of the wheel: its name, the SHA-256 of the file, and the fingerprint of the package in it.
+    """What a kit states about the wheel: its name, the SHA-256 of the file, and the fingerprint of the package in it.
 
     Returns:
         {"wheel", "sha256", "files_sha256"}, the last as ``of_folder`` computes it once the wheel is installed.
 
     Raises:
-        ValueError: the file is no wheel of this package.
+        ValueError: the file is not a wheel of this package.
     """
     if not zipfile.is_zipfile(wheel):
         raise ValueError(f"{wheel} is no wheel; build one with admin/wheels.sh")
@@ -36,7 +36,7 @@ def of_wheel(wheel: Path) -> dict[str, str]:
 
 
 def of_folder(package: Path) -> str:
-    """The fingerprint of an installed package, or of its source: every file but Python's bytecode.
+    """The fingerprint of an installed package or of its source, over every file except Python's bytecode.
 
     Args:
         package: the folder called fedpeft.

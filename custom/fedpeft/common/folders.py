@@ -1,4 +1,4 @@
-"""Folders that are there completely or not at all."""
+"""Folders that are complete or absent: write beside the target, then rename."""
 
 import glob
 import os
@@ -22,9 +22,9 @@ def refuse_existing(out: str | Path) -> None:
 
 @contextmanager
 def building(out: str | Path) -> Iterator[Path]:
-    """A temporary sibling of ``out`` to write into; it becomes ``out`` when the block ends, and goes if it fails.
+    """A temporary sibling of ``out`` to write into; it becomes ``out`` when the block ends and is deleted if it fails.
 
-    A killed process cannot tidy up; what it left behind goes when ``out`` is built again on the same machine.
+    A killed process cannot clean up; the next build of ``out`` on the same machine deletes what it left.
 
     Args:
         out: the folder to make; its parents are made too.
@@ -33,7 +33,7 @@ def building(out: str | Path) -> Iterator[Path]:
         The temporary folder, empty.
 
     Raises:
-        FileExistsError: ``out`` is a file or holds anything.
+        FileExistsError: ``out`` is a file or a folder that is not empty.
     """
     refuse_existing(out)
     out = Path(os.path.abspath(out))
@@ -54,7 +54,7 @@ def building(out: str | Path) -> Iterator[Path]:
 
 
 def _runs(pid: str) -> bool:
-    """Whether there is such a process; what is no number is not ours to judge."""
+    """Whether a process of that number exists; True for any other text, whose folder is not ours to delete."""
     if not pid.isdecimal():
         return True
     try:

@@ -1,7 +1,7 @@
-"""Independent pieces of work on all of torch's threads, each piece on one thread.
+"""Run independent pieces of work on all of torch's threads, each piece on one thread.
 
-A small matrix gains little from several threads, several small matrices gain all of them; and what a piece returns no
-longer depends on how many threads there are.
+Several threads hardly speed up one small matrix product, but they speed up many of them. The result of a piece does not
+depend on the number of threads either.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ def parallel_map(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """Return ``work`` of every item in their order, computed without gradients, as many at a time as torch has threads.
 
     Raises:
-        Exception: the first that ``work`` raised, in the order of the items.
+        Exception: what ``work`` raised for the first item that failed, in the order of the items.
     """
     threads = torch.get_num_threads()
     if threads == 1:

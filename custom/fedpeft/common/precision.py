@@ -1,4 +1,4 @@
-"""Mixed precision by what a device can do: autocast to bfloat16, or plain float32."""
+"""Mixed precision where a device supports it: autocast to bfloat16, or float32 alone."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,7 +10,7 @@ import torch
 def native_bfloat16(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 matrices in hardware; emulated, they are slower than float32.
 
-    On processors: AVX-512 BF16 or AMX, as torch finds them; others are taken to have none.
+    On processors it looks for AVX-512 BF16 or AMX, as torch finds them; others count as having none.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -23,10 +23,10 @@ def computing(precision: str, device: torch.device) -> AbstractContextManager:
 
     Args:
         precision: "float32", "bfloat16", or "auto" for bfloat16 where the device has it.
-        device: the model's.
+        device: where the model is.
 
     Raises:
-        RuntimeError: bfloat16 was asked for and the device has none; computing otherwise would hide that.
+        RuntimeError: bfloat16 was asked for and the device has none. Another precision would hide that.
     """
     native = precision != "float32" and native_bfloat16(device)
     if precision == "bfloat16" and not native:
@@ -39,6 +39,6 @@ def computing(precision: str, device: torch.device) -> AbstractContextManager:
 
 
 def as_here(device: torch.device) -> Callable[[], AbstractContextManager]:
-    """Contexts in which other threads compute at the precision of this one: autocast belongs to a thread."""
+    """A maker of contexts in which other threads compute at this thread's precision: autocast is set per thread."""
     kind = device.type
     return partial(torch.autocast, kind, torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind))

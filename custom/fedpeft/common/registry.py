@@ -1,4 +1,4 @@
-"""Entries by name: the one way in which methods, backbones, data sets, codecs and the rest are found and added."""
+"""The registry class with which methods, backbones, data sets, codecs and other entries are added and found by name."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -13,8 +13,8 @@ class Registry(Mapping[str, T], Generic[T]):
 
     Args:
         kind: what the entries are, for messages: "method", "codec".
-        package: name of a package whose modules register entries: all of them, sub-packages included, are imported
-            before the first entry is looked up. "" if whoever has the registry imports them.
+        package: name of a package whose modules register entries. All of them, sub-packages included, are imported
+            before the first entry is looked up. "" if there is no such package.
     """
 
     def __init__(self, kind: str, package: str = "") -> None:
@@ -49,7 +49,7 @@ class Registry(Mapping[str, T], Generic[T]):
     def _discovered(self) -> dict[str, T]:
         """All entries, after the package's modules have registered theirs.
 
-        Not when the registry is made: these modules import it. Threads that come at once all wait for the imports.
+        The constructor cannot import them, because they import the registry. Threads that arrive together all wait.
         """
         if self._package:
             for module in walk_packages(import_module(self._package).__path__, f"{self._package}."):

@@ -1,4 +1,4 @@
-"""pydantic's findings as one line for people: which field, what was found, what was expected."""
+"""pydantic's errors as one line for people: the field, what was found and what was expected."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ EXPECTED = {
     "int_from_float": "a whole number",
     "float_type": "a number",
     "bool_type": "true or false",
-    "string_type": "a text",
+    "string_type": "text",
     "tuple_type": "a list",
     "list_type": "a list",
     "dict_type": "an object",
@@ -28,7 +28,7 @@ EXPECTED = {
 
 
 def one_line(error: ValidationError, what: str, known: Sequence[str] = ()) -> str:
-    """The first finding of pydantic as ``<what>: <field> is <value>, expected <what is valid>``.
+    """The first error of pydantic as ``<what>: <field> is <value>, expected <what is valid>``.
 
     Args:
         error: what pydantic raised.
@@ -54,6 +54,6 @@ def _reason(found: ErrorDetails) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as a message may show it: cut where it is long."""
+    """A value's repr for a message, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 160 else f"{text[:157]}..."

@@ -1,8 +1,8 @@
 """The options of each kind of adapter, each declared once: help, range and default.
 
 A method's entry holds one object of these classes for each adapter that it puts into a backbone (``config.methods``);
-``fedpeft.models.adapters`` has the adapter itself, registered under the same kind. An option that is None has no value
-of its own: the field's description says where the value then comes from.
+``fedpeft.models.adapters`` implements the adapter and registers it under the same kind. Where an option is None, its
+description says where the value comes from.
 """
 
 from collections.abc import Mapping
@@ -82,13 +82,13 @@ class FacTTucker(Ranked):
 
 
 class SliceMixers(AdapterOptions):
-    """MA-SAM's 3-D adapters, by which the slices of a stack exchange what they see (Chen et al. 2024)."""
+    """MA-SAM's 3-D adapters, through which the slices of a stack exchange features (Chen et al. 2024)."""
 
     kind: ClassVar[str] = "slices"
 
 
 class Prompts(AdapterOptions):
-    """Prompt tokens of their own in every block (VPT-deep, Jia et al. 2022)."""
+    """Separate prompt tokens in every block (VPT-deep, Jia et al. 2022)."""
 
     kind: ClassVar[str] = "prompts"
 
@@ -108,7 +108,7 @@ class LowRankPrompts(Prompts, Ranked):
 
 
 class Bottlenecks(AdapterOptions):
-    """Bottlenecks behind attention and MLP (Houlsby et al. 2019)."""
+    """Bottlenecks after attention and MLP (Houlsby et al. 2019)."""
 
     kind: ClassVar[str] = "bottlenecks"
 
@@ -122,9 +122,9 @@ class IA3(AdapterOptions):
 
 
 class BlockSelection(AdapterOptions):
-    """Random blocks of which each round trains and exchanges the tensors alone (stochastic block attention).
+    """Each round trains and exchanges the tensors of random blocks alone (stochastic block attention).
 
-    It adds nothing to the backbone; its option stands beside those of the adapters.
+    It adds nothing to the backbone; its option is declared here with those of the adapters.
     """
 
     kind: ClassVar[str] = "block_selection"

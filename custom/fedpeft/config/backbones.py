@@ -1,4 +1,4 @@
-"""Backbones: the foundation models that can be adapted, as entries."""
+"""Backbones: registry entries of the foundation models that can be adapted."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ OUTPUT_HEAD = (
 )
 
 
-# What a Vision Transformer was trained with, red, green, blue: timm's ViT-B/16, and ImageNet's own statistics.
+# Mean and standard deviation of red, green and blue in pretraining: timm's ViT-B/16, and ImageNet's statistics.
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -40,7 +40,7 @@ class Backbone:
         fresh: prefixes of tensors that always start at random, whatever the checkpoint holds.
         resource: file name in ``fedpeft/models/weights`` for a backbone that is shipped with the package.
         rank: default adapter rank.
-        learning_rate: for adapters; a method's ``rate`` scales it.
+        learning_rate: default peak learning rate of adapters; a method's ``rate`` scales it.
     """
 
     name: str

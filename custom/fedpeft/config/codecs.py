@@ -1,4 +1,4 @@
-"""How tensors are encoded on the wire, by name; ``fedpeft.algebra.codecs`` has the encodings."""
+"""Codecs: registry entries of the encodings on the wire, which ``fedpeft.algebra.codecs`` implements."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class Codec:
 
     Attributes:
         name: what jobs and commands call it.
-        note: what it does to a number, for people.
+        note: its size and precision, for people.
     """
 
     name: str

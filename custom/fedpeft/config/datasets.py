@@ -1,7 +1,7 @@
 """Data sets: what their labels mean and how their volumes are normalised.
 
-Where its files lie is the site's business (the site file), which cases it has is its
-``datalist.json``'s; nothing in the code branches on a data set's name.
+The site file says where a data set's files are, and ``datalist.json`` which cases it has. No code branches on a data
+set's name.
 """
 
 from collections.abc import Mapping
@@ -33,14 +33,14 @@ Pair = Annotated[tuple[float, float], Field(strict=False), AfterValidator(_risin
 
 
 class Preprocessing(BaseModel):
-    """From stored intensities to what the network sees; a step that is None is left out.
+    """How stored intensities become the network's input; a step that is None is left out.
 
-    In this order: the voxels that count are chosen (``foreground``); all intensities are clipped to percentiles of
-    those (``percentiles``); they are scaled by mean and standard deviation, or by minimum and maximum, of those
-    (``scale``); the result is clipped (``clip``); slices are padded to one size (``canvas``).
+    The steps in order: choose the voxels that count (``foreground``); clip all intensities to percentiles of those
+    (``percentiles``); scale by mean and standard deviation, or by minimum and maximum, of those (``scale``); clip the
+    result (``clip``); pad slices to one size (``canvas``).
 
-    A voxel is foreground if it exceeds ``min + foreground * (p - min)``, p being the volume's ``percentile``: robust
-    against a few very bright voxels, as in MR.
+    A voxel is foreground if it exceeds ``min + foreground * (p - min)``, where p is the volume's ``percentile``. A few
+    very bright voxels, as in MR, hardly change that bound.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -87,7 +87,7 @@ class Preprocessing(BaseModel):
 
     @property
     def rule(self) -> str:
-        """What statistics were computed of; two statistics may be compared or used only if their rules agree."""
+        """How statistics are computed, in words; they may be compared or used only where the rules agree."""
         voxels = "all voxels"
         if self.foreground is not None:
             voxels = f"voxels > min + {self.foreground:g} (p{self.percentile:g} - min)"
@@ -100,9 +100,9 @@ class Preprocessing(BaseModel):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
-        """What ``to_dict`` wrote.
+        """The preprocessing that ``to_dict`` wrote.
 
-        Fields that an earlier version did not write have their defaults, which are what that version did.
+        A field that an earlier version did not write gets its default, which is what that version did.
 
         Raises:
             ValueError: a field is unknown, of another type or out of range.
@@ -119,7 +119,7 @@ class Dataset:
     Attributes:
         name: what commands, jobs and site files call it.
         title: for people.
-        labels: (index, name) pairs from 0 on, which in segmentation is the background; None if the datalists bring the
+        labels: (index, name) pairs from 0 on, which in segmentation is the background; None if the datalists give the
             table.
         preprocessing: how volumes are normalised.
         task: what it is labelled for.
@@ -148,13 +148,13 @@ def dataset(name: str) -> Dataset:
 
 register_datasets(
     Dataset("phantom", "Synthetic organs with lesions", ((0, "background"), (1, "organ"), (2, "lesion"))),
-    # By the volume: nothing is known of the scanners, and one dark scan must not shift its whole site.
+    # Each volume by itself: the scanners are unknown, and one dark scan must not shift its whole site.
     Dataset(
         "folder",
         "A tree of <site>/<case>/ folders prepared by fedpeft data prepare folder",
         preprocessing=Preprocessing(scope="volume"),
     ),
-    # The next three as FLAP-SAM's paper describes them. Its code clips Fed-KiTS to 0.5 and 99.5 instead.
+    # The next three follow the FLAP-SAM paper. Its code clips Fed-KiTS to percentiles 0.5 and 99.5 instead.
     Dataset(
         "kits19",
         "Fed-KiTS: kidneys with tumours in CT, six sites",

@@ -1,4 +1,4 @@
-"""What a run has where nothing was set: the values that depend on its method, backbone and data set."""
+"""Defaults of a run that depend on its method, backbone and data set."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from fedpeft.config.tasks import TASKS
 
 
 def fill(values: dict[str, dict[str, Any]], method: Method, backbone: Backbone) -> None:
-    """Set what is not set and what the entries give."""
+    """Set, in place, the values that the entries give and that are not set."""
     model, data, training = values["model"], values["data"], values["training"]
     size = min(method.image_size, backbone.published_image_size) or backbone.image_size
     model.setdefault("image_size", size)
@@ -23,7 +23,7 @@ def fill(values: dict[str, dict[str, Any]], method: Method, backbone: Backbone) 
 
 
 def _options(given: Mapping[str, Any], method: Method, backbone: Backbone) -> dict[str, Any]:
-    """The method's own options: what is set, else its entry's, else the backbone's; those of others are left."""
+    """The method's own options, from ``given``, else its entry, else the backbone; drops those of other methods."""
     found = method.options | {name: value for name, value in given.items() if name in method.options}
     for name in ("rank", "width"):
         if name in found and found[name] is None:
@@ -35,7 +35,7 @@ def _options(given: Mapping[str, Any], method: Method, backbone: Backbone) -> di
 
 
 def _names(dataset: str, classes: int) -> tuple[str, ...]:
-    """The data set's own names of its classes, where it has as many."""
+    """The data set's own names of its classes if there are ``classes`` of them, otherwise none."""
     entry = DATASETS.get(dataset)
     if not entry or not entry.labels:
         return ()

@@ -1,4 +1,4 @@
-"""What a job asks of the sites' GPUs, in the words of FLARE's GPU manager, which says which one a training sees."""
+"""What a job asks of the sites' GPUs; FLARE's GPU manager assigns a GPU to each training process."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ class Gpus:
     """GPUs of a job.
 
     Attributes:
-        count: a site: 0 or 1. One training computes on one GPU; a site with several runs as many jobs at a time.
-        memory: GiB that FLARE takes off the GPU's account while the job runs; 0: none, so any number of jobs share it.
-        sites: that have GPUs, by FLARE client names; the job starts at other sites without any. Empty means every site.
+        count: GPUs per site, 0 or 1. One training computes on one GPU; a site with several runs as many jobs at a time.
+        memory: GiB of the GPU that FLARE reserves while the job runs; 0 reserves none, so any number of jobs share it.
+        sites: FLARE client names of the sites with GPUs; the job starts without one at others. Empty means every site.
     """
 
     count: int = 0
@@ -21,7 +21,8 @@ class Gpus:
         """Check the values.
 
         Raises:
-            ValueError: more GPUs than one training uses, or what FLARE could not take; the message says what to do.
+            ValueError: more GPUs than one training uses, or a request that FLARE cannot express; the message says what
+                to do.
         """
         if self.count not in (0, 1):
             raise ValueError(

@@ -18,15 +18,15 @@ class Job:
     """A job.
 
     Attributes:
-        name: of its folder below jobs/.
+        name: its folder below jobs/.
         run: what is trained.
         min_sites: accepted results that a round needs, and sites that must be there for the job to start.
-        round_seconds: a round goes on with the results it has after this time.
+        round_seconds: after this time a round continues with the results that it has.
         straggler_seconds: time for the other sites once ``min_sites`` have answered.
-        lost_seconds: a site of which the server hears nothing is not waited for after this time; it begins when the
-            server has missed the site's heartbeats (provision.py).
-        poll_seconds: between a site's questions for work: short where rounds are, longer where many sites wait long.
-        gpus: what it asks of the sites' GPUs; a row asks for none, since sites may train on whatever they have.
+        lost_seconds: how long the server still waits for a site after it has missed the site's heartbeats
+            (``deploy/provision.py``).
+        poll_seconds: time between a site's requests for work; short for short rounds, longer for many waiting sites.
+        gpus: what it asks of the sites' GPUs; the registered jobs ask for none, as sites may train on what they have.
     """
 
     name: str
@@ -61,15 +61,15 @@ def register_jobs(*entries: Job) -> None:
 
 
 def _of_the_paper(name: str, sites: int) -> Job:
-    """FLAP-SAM on a data set of its paper, trained as the paper trains; every site must take part."""
+    """FLAP-SAM on a data set of its paper, with the paper's recipe; every site must take part."""
     run = RunConfig.of(method="flap_sam", dataset=name, classes=len(dataset(name).labels or ()) - 1)
     return Job(f"flap_sam_{name}", run.with_(**RECIPES["paper"].fields), min_sites=sites)
 
 
-# One job for each data set; every other is rendered from one of these: fedpeft job render NAME --method M --name N.
+# One job for each data set; render others from these: fedpeft job render NAME --method M --name N.
 register_jobs(
-    # Half an epoch a round: sites that differ are averaged before they drift apart. The phantoms' learning rate was
-    # chosen on their validation cases; that of the folder is the backbone's default.
+    # Half an epoch per round averages different sites before they drift apart. The phantoms' learning rate was chosen
+    # on their validation cases; the folder job uses the backbone's default.
     Job(
         "flap_sam_phantom",
         RunConfig.of(

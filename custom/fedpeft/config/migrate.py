@@ -1,4 +1,4 @@
-"""Runs as versions before 0.2 wrote them, in run folders and jobs: flat, every value, under the fields' old names."""
+"""Convert runs that versions before 0.2 wrote into run folders and jobs: flat, complete, with the fields' old names."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -47,7 +47,7 @@ def nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _option(method: Any, name: str, value: Any) -> dict[str, Any]:
-    """The option as the method has it: the rank of bottlenecks has become their width."""
+    """The option under its present name, if the method has it: the rank of bottlenecks is now called width."""
     entry = METHODS.get(method) if isinstance(method, str) else None
     if entry is None or value == 0:
         return {}

@@ -1,6 +1,6 @@
 """Named choices of ``fedpeft compare``: what the FLAP-SAM paper's ablations vary, and whole training recipes.
 
-A preset gives defaults; what is asked for explicitly goes before it.
+A preset gives defaults; explicit options take precedence.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class Ablation:
         note: what it shows, for people.
         methods: names of methods.
         settings: of "local", "federated", "centralized".
-        ranks: adapter ranks; none means every method's own.
+        ranks: adapter ranks; empty means every method's own.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Recipe:
     Attributes:
         name: what the command calls it.
         note: what it is, for people.
-        fields: fields of a run by name. One that gives no ``learning_rate`` leaves each method its own.
+        fields: fields of a run by name. Without ``learning_rate``, each method keeps its own.
     """
 
     name: str
@@ -77,10 +77,10 @@ register_ablations(
 )
 
 register_recipes(
-    # Where the paper's text is silent (rounds, learning rate, schedule), what its published code does.
+    # Where the paper's text gives no value (rounds, learning rate, schedule), this follows its published code.
     Recipe(
         "paper",
-        "the FLAP-SAM paper's: sites weighted alike, 100 rounds of one epoch over all overlapping stacks, batch 32, "
+        "the FLAP-SAM paper's: sites weighted equally, 100 rounds of one epoch over all overlapping stacks, batch 32, "
         "learning rate 8e-4 for every method, schedule (1 - t)^7, float32 on the wire",
         {
             "rounds": 100,

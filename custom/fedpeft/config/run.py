@@ -1,8 +1,8 @@
 """A run: everything that determines a training except data and checkpoint, which the sites have.
 
-``RunConfig`` is what was set: nested, None where nothing was. ``Run`` is the same with every value, as the entries of
-method, backbone and data set give them. Both are rendered, kept and read as JSON, name no path and no machine, and
-serve every layer, so that local, centralized and federated training cannot drift apart.
+``RunConfig`` holds what was set, in nested sections; None means "not set". ``Run`` adds all other values, from the
+entries of method, backbone and data set. Both are written and read as JSON and contain no path and no machine name.
+Every layer uses them, so that local, centralized and federated training cannot drift apart.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ class RunConfig(BaseModel):
 
     @classmethod
     def of(cls, **fields: Any) -> "RunConfig":
-        """A config from the fields' own names: each lands in the section, or the options, that declare it.
+        """A config from field names alone; each value goes to the section, or the options, that declare the field.
 
         Raises:
             ValueError: a field is unknown, of another type or out of range; the message names it.
@@ -57,10 +57,10 @@ class RunConfig(BaseModel):
         return cls().with_(**fields)
 
     def with_(self, **fields: Any) -> "RunConfig":
-        """A copy with some fields set, or with None not set any more; every other field stays as it was.
+        """A copy with some fields set; None unsets a field, and every other field stays as it was.
 
         Args:
-            fields: names of fields of the sections, or options of adapters, which are added to those that are set.
+            fields: fields of the sections, or options of adapters, which are added to those that are set.
 
         Raises:
             ValueError: see ``of``.
@@ -77,7 +77,7 @@ class RunConfig(BaseModel):
         return self.from_dict(values)
 
     def to_dict(self) -> dict[str, Any]:
-        """What is set, as plain values ready for JSON; every section is there."""
+        """What is set, as plain values ready for JSON, with every section."""
         return self.model_dump(mode="json", exclude_none=True)
 
     @classmethod
@@ -122,7 +122,7 @@ class Run:
     federation: Federation = field(init=False)
 
     def __post_init__(self) -> None:
-        """Fill what the entries give, then check what must fit together.
+        """Add the values that the entries give, then check that all values fit together.
 
         Raises:
             ValueError: see ``RunConfig.resolve``.
@@ -183,7 +183,7 @@ class Run:
 
     @property
     def task(self) -> TaskEntry:
-        """The task's entry: that of the data set, or for data that has no entry that of the method's first task."""
+        """The task's entry: the data set's task, or the method's first task where the data set has no entry."""
         entry = DATASETS.get(self.data.dataset)
         return TASKS[entry.task if entry else self.method.tasks[0]]
 
@@ -209,7 +209,7 @@ class Run:
 
     @property
     def outputs(self) -> int:
-        """Logits of the model."""
+        """Number of logits of the model."""
         return self.data.classes + self.task.background
 
     @property
@@ -219,7 +219,7 @@ class Run:
 
     @property
     def label_table(self) -> dict[int, str]:
-        """Output -> name, the background's included where there is one."""
+        """Output index -> name, including the background where there is one."""
         first = self.task.background
         names = self.data.labels or tuple(f"class {index}" for index in range(first, self.outputs))
         return dict(enumerate((*("background",) * first, *names)))
@@ -252,12 +252,12 @@ def _refuse_unknown(option: str) -> None:
 
 
 def make_run(method: str, dataset: str, backbone: str = "sam_vit_b", **fields: Any) -> Run:
-    """A run from the fields' own names, see ``RunConfig.of``."""
+    """A run from field names alone, see ``RunConfig.of``."""
     return RunConfig.of(method=method, dataset=dataset, backbone=backbone, **fields).resolve()
 
 
 def _located(error: ValidationError) -> str:
-    """What pydantic found, with the field's own name: names of fields are unique over the sections."""
+    """The first error of pydantic without the field's section: field names are unique over the sections."""
     text = one_line(error, "run", [*SECTION_OF])
     for section in SECTIONS:
         text = text.replace(f"run: {section}.", "run: ", 1).replace(f"'{section}.", "'", 1)
@@ -265,9 +265,9 @@ def _located(error: ValidationError) -> str:
 
 
 def selected_blocks(run: Run, round_: int) -> tuple[int, ...]:
-    """The blocks that a round trains, of a method that selects some; every party selects the same.
+    """The blocks that a round trains, for a method that selects some; server and sites select the same.
 
-    Every subset of ``run.blocks`` blocks is as likely as any other, whatever other rounds selected.
+    Every subset of ``run.blocks`` blocks is equally likely, independent of other rounds.
 
     Returns:
         Numbers of blocks, ascending.

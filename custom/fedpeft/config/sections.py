@@ -37,7 +37,7 @@ class _Schema:
 
 
 def _name_in(registry: Registry[Any]) -> Any:
-    """The type of a field that names an entry; the registry stands in the field's metadata, for lists of choices."""
+    """The type of a field that names an entry; the field's metadata holds the registry, for lists of choices."""
 
     def known(name: str) -> str:
         if name not in registry:
@@ -56,7 +56,7 @@ else:
 
 
 def _options(value: Any) -> Any:
-    """Options of adapters by name, as pairs in the order of their names: a run can be compared and hashed."""
+    """Options of adapters as (name, value) pairs sorted by name, so that a run can be compared and hashed."""
     if isinstance(value, tuple):
         value = dict(value)
     if not isinstance(value, Mapping):
@@ -64,7 +64,7 @@ def _options(value: Any) -> Any:
     known = option_fields()
     for name in value:
         if name not in known:
-            raise ValueError(f"options among {', '.join(sorted(known))}; {name!r} is none")
+            raise ValueError(f"options among {', '.join(sorted(known))}; {name!r} is not one of them")
     given = {name: option for name, option in value.items() if option is not None}
     return tuple(sorted((name, getattr(with_options(known[name][0](), given), name)) for name in given))
 
@@ -84,7 +84,7 @@ Options = Annotated[
 
 
 class Section(BaseModel):
-    """Base of the sections: frozen, and nothing is converted to another type silently."""
+    """Base of the sections: frozen and strict, so that no value is converted to another type silently."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -161,13 +161,13 @@ class Training(Section):
     )
     loss: Literal["balanced", "plain", "focal"] = Field(
         "balanced",
-        description="classification's loss: cross-entropy whose classes weigh alike at each site (balanced) or as "
-        "often as they occur (plain), or focal loss",
+        description="classification's loss: cross-entropy that weights a site's classes equally (balanced) or by "
+        "frequency (plain), or focal loss",
     )
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         "float32",
-        description="of a step's products: bfloat16 needs a device that has it, auto uses it where the device does; "
-        "weights, loss and everything that travels stay float32",
+        description="precision of a step's matrix products: bfloat16 needs a device that supports it, auto uses it "
+        "where the device does; weights, loss and everything that travels stay float32",
     )
 
 
@@ -191,16 +191,16 @@ class Federation(Section):
 SECTIONS: dict[str, type[Section]] = {
     "model": Model, "data": Data, "training": Training, "federation": Federation,
 }  # fmt: skip
-# Field -> the section that declares it: a name occurs once.
+# Field -> the section that declares it; field names are unique over the sections.
 SECTION_OF = {name: section for section, declared in SECTIONS.items() for name in declared.model_fields}
 
 
 def partial(section: type[Section], module: str) -> type[Section]:
-    """The same section with every field optional: None is "not set".
+    """The same section with every field optional; None means "not set".
 
     Args:
         section: the complete one.
-        module: in which the new class stands under its name, ``<section>Config``.
+        module: name of the module that holds the new class as ``<section>Config``.
     """
     fields: dict[str, Any] = {}
     for name, field in section.model_fields.items():

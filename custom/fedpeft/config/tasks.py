@@ -1,7 +1,7 @@
-"""Tasks: what a model answers, and by which number models are selected and compared.
+"""Tasks: what a model predicts, and the metric by which models are selected and compared.
 
-A task's entry names its measures and its defaults; what it trains on, its loss, its prediction and its score are a
-class in ``fedpeft.tasks``, its networks are in ``fedpeft.models.networks``.
+A task's entry names its metrics and defaults. A class in ``fedpeft.tasks`` implements its data, loss, prediction and
+score; ``fedpeft.models.networks`` has its networks.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ class TaskEntry:
 
     Attributes:
         name: what commands and data sets call it.
-        of_case: name of a score, which belongs to a case and a class, 0 to 1.
+        of_case: name of the score of one case and class, 0 to 1.
         of_class: name of the mean score over the cases of a class.
-        metric: name of the mean of these over the classes: what selects and compares models.
+        metric: name of the mean of these over the classes, which selects and compares models.
         title: the metric for people.
-        background: outputs of the model that stand for none of the classes.
-        backbone: for which methods are listed if none is named.
+        background: number of model outputs that stand for no class.
+        backbone: default backbone of the list of methods.
         dataset: the data set whose recipe and preprocessing serve data of any other name.
-        classes: for which methods are listed if no number is given.
+        classes: default number of classes of the list of methods.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""Volumes and images: layouts, normalisation, stacks of slices, phantoms. Knows neither models nor FLARE."""
+"""Volumes and images: datalists, sources, preparation, checks and training data; no knowledge of models or FLARE."""

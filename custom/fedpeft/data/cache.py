@@ -1,9 +1,9 @@
-"""Tensors that take long to make, kept within bounds: for a run, and in a site's cache folder for later runs.
+"""A bounded cache of tensors that take long to compute: for one run, or in a site's cache folder for later runs too.
 
-With a folder, every entry is a file there, memory-mapped, so that the operating system decides how much of it is in
-memory. Without one, entries lie in memory up to a bound and beyond it in temporary files that have no name any more,
-memory-mapped as well. What found no space is made again each time it is asked for: a cache changes no result, only when
-it is computed.
+With a folder, every entry is a memory-mapped file there, so that the operating system decides how much of it is in
+memory. Without one, entries are in memory up to a bound, and beyond it in memory-mapped temporary files whose names are
+deleted at once. An entry without space is computed each time it is requested: the cache never changes a result, only
+when it is computed.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from torch import Tensor
 MEMORY = 2 * 2**30
 DISK = 32 * 2**30
 SUFFIX, DRAFT = ".safetensors", ".draft"
-# A draft that old belongs to a process that was killed.
+# A draft older than this belongs to a process that was killed.
 STALE_SECONDS = 86400
 
 LOG = logging.getLogger(__name__)
@@ -33,21 +33,21 @@ Tensors = dict[str, Tensor]
 
 
 class Cache:
-    """Entries by the hash of all that they are made from.
+    """Entries by the hash of everything that they depend on.
 
-    Files are complete or absent (written beside, then renamed) and carry a checksum; one that is damaged is made again,
-    with a message. Processes may share a folder: whoever is later finds the other's entry, or writes the same again.
+    Files are complete or absent (written beside, then renamed) and carry a checksum; a damaged one is made again, with
+    a message. Processes may share a folder: the later one finds the other's entry or writes the same entry again.
 
     Args:
-        folder: where entries outlive the run; None: they do not. Its files hold patients' images, readable by their
-            owner alone.
-        stamp: what all entries depend on besides, such as the package's version.
-        memory: bytes kept in memory where there is no folder.
-        disk: bytes on disk, and never more than half of what was free; the entries that were not used for longest go
+        folder: where entries outlive the run; None: they do not. Its files hold patients' images and are readable by
+            their owner alone.
+        stamp: what all entries depend on in addition, such as the package's version.
+        memory: bytes that may stay in memory without a folder.
+        disk: bytes on disk, and never more than half of what was free; the least recently used entries are removed
             first.
 
     Attributes:
-        full: whether there was no space for something.
+        full: whether an entry found no space.
     """
 
     def __init__(self, folder: Path | None = None, stamp: str = "", memory: int = MEMORY, disk: int = DISK) -> None:
@@ -55,18 +55,18 @@ class Cache:
         self._memory, self._disk, self._space = memory, disk, 0
         self._writable = folder is not None
         self._kept: dict[str, Tensors] = {}
-        # Entries may be made in several threads; one at a time decides whether there is space.
+        # Several threads may make entries; only one at a time decides whether there is space.
         self._deciding = threading.Lock()
 
     def get(self, parts: Iterable[object], make: Callable[[], Tensors]) -> Tensors:
         """An entry, made if it is not there.
 
         Args:
-            parts: everything that determines the entry, as values whose ``repr`` tells them apart.
+            parts: everything that determines the entry; different values must have different ``repr``.
             make: computes it; its tensors are on the CPU.
 
         Returns:
-            What ``make`` returns, now or earlier; not to be changed in place.
+            What ``make`` returns, now or earlier; callers must not change it in place.
         """
         key = hashlib.sha256("\x1f".join(map(repr, (self.stamp, *parts))).encode()).hexdigest()
         if key not in self._kept:
@@ -83,7 +83,7 @@ class Cache:
         return self._kept[key]
 
     def hold(self, tensors: Tensors) -> Tensors:
-        """The same values within this run's bounds: in memory, or mapped; as they are if neither has space."""
+        """The same values within this run's bounds, in memory or mapped; unchanged if neither has space."""
         bounded = self._bounded(tensors)
         if bounded is None:
             self._declare_full()
@@ -92,7 +92,7 @@ class Cache:
     def _declare_full(self) -> None:
         if not self.full:
             LOG.warning(
-                "the cache is full (%s); what it has no space for is computed again each time: give the site file a "
+                "the cache is full (%s); entries without space are computed again each time: give the site file a "
                 '"cache_dir" on a larger disk',
                 self.folder or "no cache_dir",
             )
@@ -140,14 +140,14 @@ class Cache:
         with tempfile.TemporaryDirectory(prefix="fedpeft-") as folder:
             path = Path(folder) / SUFFIX
             _write(path, tensors)
-            # The mapping outlives the name, and nothing of a patient is left behind, however the process ends.
+            # The mapping outlives the file's name, so no patient data stays behind, however the process ends.
             return _mapped(path)
 
     def _path(self, key: str) -> Path | None:
         return self.folder / f"{key}{SUFFIX}" if self.folder else None
 
     def _make_space(self, folder: Path, size: int) -> bool:
-        """Whether there is space for ``size`` bytes; removes the oldest files, but looks at them only now and then."""
+        """Whether there is space for ``size`` bytes; removes the oldest files, but lists the folder only rarely."""
         if size <= self._space:
             return True
         folder.mkdir(parents=True, exist_ok=True)
@@ -157,7 +157,7 @@ class Cache:
         for _, used, path in files:
             if total + size <= limit:
                 break
-            # This run's own entries stay: it would ask for them again in the same order, and find none.
+            # This run's own entries stay: it requests them again in the same order and would find none.
             if path.stem not in self._kept:
                 path.unlink(missing_ok=True)
                 total -= used
@@ -166,7 +166,7 @@ class Cache:
 
 
 def content(path: Path | None) -> str:
-    """SHA-256 of a file's bytes; "" for a file that is not there: whoever reads it says so."""
+    """SHA-256 of a file's bytes; "" for a file that does not exist, which its reader will report."""
     if path is None or not path.is_file():
         return ""
     with path.open("rb") as stream:

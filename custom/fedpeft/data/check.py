@@ -1,6 +1,6 @@
-"""Is a folder of sites ready for training? Every file is read, and every fault is named by its file.
+"""Check whether a folder of sites is ready for training: read every file, and name the file of every fault.
 
-What is looked at in a volume or an image is in ``volumes/check.py`` and ``images/check.py``.
+``volumes/check.py`` and ``images/check.py`` say what is checked in a volume and in an image.
 """
 
 import hashlib
@@ -21,9 +21,9 @@ class Report:
     """What ``check`` found.
 
     Attributes:
-        sites: summaries of the sites of which anything could be read.
+        sites: summaries of the sites with at least one readable case.
         faults: what must be repaired, one sentence each.
-        warnings: what may be as it should.
+        warnings: what is unusual but may be right.
     """
 
     sites: list[Summary] = field(default_factory=list)
@@ -44,7 +44,7 @@ def check(
 
     Args:
         root: folder of ``<site>/datalist.json``.
-        preprocessing: None: that of the data set that the datalist names, or that of folders if there is no such one.
+        preprocessing: None takes that of the datalist's data set, or that of "folder" if the data set has no entry.
         before_read: called with each case before its files are read.
 
     Raises:
@@ -105,7 +105,7 @@ def _check_site(
 
 
 def _disagreements(sites: Sequence[Site]) -> list[str]:
-    """Sites whose task or labels are not those of the first one."""
+    """Faults of sites whose task or labels differ from those of the first one."""
     faults = []
     for site in sites[1:]:
         first, where = sites[0], site.root / DATALIST

@@ -1,9 +1,9 @@
 """Site folders: ``<root>/<site>/datalist.json`` in MONAI's decathlon form.
 
-``{"name", "labels": {"0": "background", ...}, "training": [{"image", "label", "case"}], "validation": [...],
-"test": [...], "statistics": {...}}`` with paths relative to the file and inside its folder. A datalist of images has
-``"task": "classification"``, labels without a background, and entries ``{"image", "label": <index>, "case", "group"}``;
-the group, a lesion or a patient, may be missing.
+A datalist is ``{"name", "labels": {"0": "background", ...}, "training": [{"image", "label", "case"}], "validation":
+[...], "test": [...], "statistics": {...}}`` with paths relative to the file and inside its folder. A datalist of images
+has ``"task": "classification"``, labels without a background, and entries ``{"image", "label": <index>, "case",
+"group"}``; the group, a lesion or a patient, may be missing.
 """
 
 import json
@@ -27,12 +27,11 @@ class Case:
     Attributes:
         case: name, unique within its site.
         image: NIfTI, or JPEG or PNG file.
-        label: NIfTI file of the same grid; None for an image of a class and where there is no truth.
-        site: name of the site it lies at; "" for a single volume.
+        label: NIfTI file on the same grid; None for an image of a class and where the truth is unknown.
+        site: name of the site that has the case; "" for a single volume.
         statistics: of that site's training cases; None if the volume is to be normalised by itself.
-        target: index of an image's class; None for a volume and where there is no truth.
-        group: lesion or patient that an image shows: two images of one group are not independent; "" where that is
-            not known.
+        target: index of an image's class; None for a volume and where the truth is unknown.
+        group: lesion or patient that an image shows, "" if unknown; two images of one group are not independent.
     """
 
     case: str
@@ -54,7 +53,7 @@ class Site:
     """One site's cases.
 
     Attributes:
-        name: of its folder, which is its client name too.
+        name: its folder's name, which is its client name too.
         root: that folder.
         labels: index -> name, from 0 on, which in segmentation is the background.
         splits: "training", "validation" and "test", each with its cases in the datalist's order.
@@ -134,7 +133,7 @@ def read_sites(root: str | Path) -> list[Site]:
         if site.task != sites[0].task:
             raise ValueError(
                 f"tasks differ: site {sites[0].name} is of {sites[0].task}, site {site.name} of {site.task}; keep them "
-                "in folders of their own"
+                "in separate folders"
             )
         if site.labels != sites[0].labels:
             raise ValueError(
@@ -147,8 +146,8 @@ def read_sites(root: str | Path) -> list[Site]:
 def pool(sites: Sequence[Site], name: str = "pool") -> Site:
     """All sites' cases as one site, for centralized training.
 
-    Cases are called ``<site>/<case>`` and keep their own site's statistics: what a hospital's scanner does to the
-    intensities does not go away by pooling.
+    Cases are called ``<site>/<case>`` and keep their own site's statistics, because pooling does not remove the
+    differences between scanners.
 
     Raises:
         ValueError: there is no site, or tasks or label tables differ.
@@ -176,7 +175,7 @@ def write_datalist(
         folder: the site's folder, which exists and holds the cases' files.
         name: of the data set.
         labels: index -> name.
-        splits: cases by split; a missing split is written empty.
+        splits: cases by split; a missing split is written as an empty list.
         statistics: of the training cases; images have none.
         task_name: what the cases are labelled for.
 

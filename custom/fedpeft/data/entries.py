@@ -1,4 +1,4 @@
-"""What a ``datalist.json`` may say: the file may come from elsewhere, so every entry is checked, all faults at once."""
+"""Validation of ``datalist.json``, which may come from elsewhere: every entry is checked, and all faults are listed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -12,7 +12,7 @@ from fedpeft.data.volumes.normalise import Statistics
 SEGMENTATION, CLASSIFICATION = "segmentation", "classification"
 # Labels of volumes are stored in 8 bits.
 MOST_LABELS = 256
-# Faults of a message; the others are counted.
+# A message lists this many faults and counts the others.
 SHOWN = 20
 
 
@@ -20,18 +20,18 @@ class DatalistError(ValueError):
     """Everything that is wrong with a datalist.
 
     Attributes:
-        faults: one sentence a fault, each naming file and entry.
+        faults: one sentence per fault, each naming file and entry.
     """
 
     def __init__(self, file: Path, faults: Sequence[str]) -> None:
-        """Make one line of one fault, and a list of several."""
+        """Make a message of one line for one fault, and a list for several."""
         self.faults = tuple(faults)
         shown = [*self.faults[:SHOWN], *([f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else [])]
         super().__init__(shown[0] if len(shown) == 1 else "\n  ".join((f"{file}: {len(faults)} faults", *shown)))
 
 
 def path_fault(relative: Any) -> str:
-    """What is wrong with a path that a file from elsewhere names; "" if it stays below its folder."""
+    """The fault of a path in a file from elsewhere; "" if the path stays below the file's folder."""
     path = PurePosixPath(relative) if isinstance(relative, str) else None
     if path is None or path.is_absolute() or ".." in path.parts or "\\" in relative or not path.parts:
         return f"path is {relative!r}, expected one relative to the file without '..'"
@@ -45,7 +45,7 @@ def _inside(relative: Any) -> str:
 
 
 def _index(label: Any, info: ValidationInfo) -> int | None:
-    """A class of the label table, which the context holds; None where that is faulty itself."""
+    """Check that a label is None or an index of the label table in the context, where that table is valid."""
     labels = (info.context or {}).get("labels")
     if label is not None and labels and (type(label) is not int or label not in labels):
         raise ValueError(f"label is {label!r}, expected an index of the table {labels}")
@@ -92,7 +92,7 @@ Entry = TypeVar("Entry", VolumeEntry, ImageEntry)
 
 
 class Content(BaseModel, Generic[Entry]):
-    """A whole datalist; keys that are not here do not matter."""
+    """A complete datalist; other keys are ignored."""
 
     name: Text = ""
     labels: Annotated[dict[int, str], BeforeValidator(_labels), Field(validate_default=True)] = None  # type: ignore[assignment]
@@ -109,7 +109,7 @@ CONTENTS: dict[str, type[Content[Any]]] = {
 
 
 def read_content(file: Path, content: Any) -> tuple[str, Content[Any]]:
-    """The task that a datalist names, segmentation if it names none, and what it says.
+    """A datalist's task, segmentation if it names none, and its validated content.
 
     Args:
         file: for messages.
@@ -134,7 +134,7 @@ def read_content(file: Path, content: Any) -> tuple[str, Content[Any]]:
 
 
 def _sentence(file: Path, error: Mapping[str, Any]) -> str:
-    """A fault by its file and entry."""
+    """A fault as a sentence with its file and entry."""
     split, *place = error["loc"]
     where = f"{file}: {split}[{place[0]}]" if place else str(file)
     if (own := error.get("ctx", {}).get("error")) is not None:

@@ -1,4 +1,4 @@
-"""What a source of data hands to the preparation: the cases that it found, whatever they are."""
+"""What a source passes to the preparation: the cases that it found, volumes or images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ class FoundCase:
     Attributes:
         site: name of the site's folder to make.
         case: name of the case, unique within its site.
-        image: NIfTI, JPEG or PNG file; it is copied as it is.
+        image: NIfTI, JPEG or PNG file; it is copied unchanged.
         label: NIfTI file of a volume's labels; None for an image of one class.
         target: index of an image's class; None for a volume.
         split: "training", "validation" or "test"; None if the source does not say.
-        group: lesion or patient that the case shows; None if that is not known.
-        names: of a volume's image and label in the folder of the case.
+        group: lesion or patient that the case shows; None if unknown.
+        names: file names of a volume's image and label in the folder of the case.
     """
 
     site: str
@@ -41,7 +41,7 @@ class Found:
         cases: either all with a split or all without.
         faults: what is wrong with the source, one sentence each.
         notes: what a person should know, one sentence each.
-        merge: label value in the files -> index that takes its place.
+        merge: label value in the files -> index that replaces it.
     """
 
     source: Path

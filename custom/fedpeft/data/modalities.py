@@ -1,4 +1,4 @@
-"""Volumes and images: the one table of what preparing and checking a folder does differently for them."""
+"""The two modalities, volumes and images: what differs between them when a folder is prepared or checked."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Prepare(Protocol):
         """The files that ``statistics`` reads, for the progress."""
 
     def inspect(self, case: FoundCase, found: Found) -> list[str]:
-        """Read a case whole; what is wrong with it, one sentence a fault."""
+        """Read a case completely and return its faults, one sentence each."""
 
     def copy(self, case: FoundCase, folder: Path, found: Found) -> tuple[Case, bool]:
         """Copy a case into its site's folder; also returns whether its label was changed by merging."""
@@ -43,7 +43,7 @@ class Prepare(Protocol):
 
 
 class Check(Protocol):
-    """What ``check.py`` asks of a modality; a module implements it. Facts are what it keeps of a case."""
+    """What ``check.py`` asks of a modality; a module implements it. Facts are what it remembers of a case."""
 
     def inspect(self, case: Case, site: Site, preprocessing: Preprocessing) -> tuple[Any, list[str]]:
         """Facts about a case, None if it cannot be read, and its faults."""
@@ -51,10 +51,10 @@ class Check(Protocol):
     def findings(
         self, site: Site, facts: Mapping[Case, Any], preprocessing: Preprocessing
     ) -> tuple[list[str], list[str]]:
-        """Faults of a site as a whole, and warnings about what is odd about some of its cases."""
+        """Faults of a site as a whole, and warnings about unusual cases."""
 
     def summary(self, site: Site, facts: Mapping[Case, Any]) -> Summary:
-        """What a site has; of at least one case there are facts."""
+        """Summarise a site that has at least one case with facts."""
 
     def repeated(self, sites: Sequence[Site], fingerprints: Mapping[Path, str]) -> tuple[list[str], list[str]]:
         """Faults and warnings about cases that occur twice, given the SHA-256 of every readable image."""

@@ -1,7 +1,6 @@
-"""Who has which case: cases dealt out anew to sites, to compare federations that differ in nothing else.
+"""Redistribute cases to sites, to compare federations that differ only in which site has which case.
 
-Every case keeps its split, so the pooled test set is the same whatever the partition; cases of one group stay at one
-site.
+Every case keeps its split, so the pooled test set is the same for every partition; cases of one group stay at one site.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,11 +17,11 @@ NATURAL = "natural"
 
 @dataclass(frozen=True)
 class Shape:
-    """What sites are to look like.
+    """The wanted sizes and class distributions of the sites.
 
     Attributes:
-        shares: (sites,) of all cases, summing to 1.
-        mixes: (sites, classes), each site a distribution over classes; None: each case that is left is equally likely.
+        shares: (sites,) shares of all cases, sum 1.
+        mixes: (sites, classes), a distribution over classes for each site; None: each remaining case is equally likely.
     """
 
     shares: np.ndarray
@@ -30,15 +29,15 @@ class Shape:
 
 
 def iid(prior: np.ndarray, sites: int, alpha: float, rng: np.random.Generator) -> Shape:
-    """Equal sites, cases at random."""
+    """Sites of equal size, cases at random."""
     return Shape(np.full(sites, 1 / sites))
 
 
 def dirichlet(prior: np.ndarray, sites: int, alpha: float, rng: np.random.Generator) -> Shape:
-    """Equal sites, classes skewed as in Hsu, Qi and Brown 2019 (arXiv:1909.06335): q ~ Dir(alpha p) for each site.
+    """Sites of equal size, classes skewed as in Hsu, Qi and Brown 2019 (arXiv:1909.06335): q ~ Dir(alpha p) per site.
 
     p is the distribution of the classes over all cases. A large alpha makes every site like p, a small one gives most
-    sites one class. Where a site's classes are used up it takes of what is left.
+    sites one class. A site whose classes are used up takes any remaining cases.
     """
     mixes = np.zeros((sites, len(prior)))
     mixes[:, prior > 0] = rng.dirichlet(alpha * prior[prior > 0], size=sites)
@@ -55,8 +54,8 @@ class Partition:
     """An entry of the partitions.
 
     Attributes:
-        shape: (distribution of the classes, sites, alpha, rng) -> what the sites are to look like.
-        skewed: whether alpha, the concentration of a Dirichlet distribution, means anything.
+        shape: (distribution of the classes, sites, alpha, rng) -> the wanted shape of the sites.
+        skewed: whether it uses alpha, the concentration of a Dirichlet distribution.
     """
 
     shape: Callable[[np.ndarray, int, float, np.random.Generator], Shape]
@@ -69,10 +68,10 @@ PARTITIONS: dict[str, Partition] = {
 
 
 def partition(cases: Sequence[FoundCase], how: str, sites: int, alpha: float, seed: int) -> list[FoundCase]:
-    """Deal cases out to ``site-1`` ... ``site-<sites>``.
+    """Distribute cases to ``site-1`` ... ``site-<sites>``.
 
-    Each split is dealt out by itself, in the same shape; a group in several splits goes with its training cases.
-    Every site gets a training case, and one of every other split that has as many groups as there are sites.
+    Each split is distributed separately, in the same shape; a group in several splits goes with its training cases.
+    Every site gets a training case, and a case of every other split that has at least as many groups as sites.
 
     Args:
         cases: with splits; their sites are replaced.
@@ -111,13 +110,13 @@ def _split(unit: Unit) -> str:
 
 
 def _deal(units: Sequence[Unit], shape: Shape, rng: np.random.Generator) -> Iterator[tuple[int, Unit]]:
-    """Every unit with its site: the site that lacks most samples a class and takes a random unit of it."""
+    """Every unit with its site: the site with most cases missing picks a class at random, then a unit of that class."""
     targets = np.array([target_of(unit) for unit in units], dtype=np.int64)
     stock = {int(target): rng.permutation(np.flatnonzero(targets == target)).tolist() for target in np.unique(targets)}
     left = np.bincount(targets, weights=[len(unit) for unit in units], minlength=1)
     wanted, given = shape.shares * left.sum(), np.zeros(len(shape.shares))
     for _ in units:
-        # First one for each site, even where a site's share is less than a case.
+        # Each site first gets one unit, even if its share is less than a case.
         site = int(np.argmin(given > 0)) if (given == 0).any() else int(np.argmax(wanted - given))
         target = int(rng.choice(len(left), p=_odds(shape, site, left)))
         unit = units[stock[target].pop()]

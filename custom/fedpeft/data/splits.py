@@ -1,9 +1,9 @@
-"""Splits of cases: seeded, each site by itself, stratified by class, and no lesion or patient on two sides.
+"""Seeded splits of each site's cases: stratified by class, with no lesion or patient in two splits.
 
-The units of a split are groups: all cases of one lesion or patient, or a single case of which no group is known. Where
-cases have classes, a site's groups stand in a line, class after class, the most frequent first, each class in random
-order, and splits are taken at regular steps along the line: every class comes as near to its share as whole groups
-allow. Where there are no classes, the line is one random order and is cut into parts.
+The units of a split are groups: all cases of one lesion or patient, or a single case whose group is unknown. Where
+cases have classes, a site's groups form a line, class after class, the most frequent class first, each class in random
+order. Splits are taken at regular steps along the line, so every class comes as near to its share as whole groups
+allow. Without classes, the line is one random order and is cut into parts.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ import numpy as np
 from fedpeft.data.datalist import SPLITS
 from fedpeft.data.found import FoundCase
 
-# 70 / 10 / 20 at regular steps; three groups are enough for all.
+# 70 / 10 / 20 at regular steps; three groups are enough for all three splits.
 PATTERN = ("test", "training", "validation", *("training",) * 3, "test", *("training",) * 3)
-# The same as shares; the rest is for training.
+# The same shares for a line without classes; the rest is for training.
 SHARES = {"validation": 0.1, "test": 0.2}
 
-# Cases of one group, or a single one of which no group is known.
+# The cases of one group, or a single case whose group is unknown.
 Unit = tuple[FoundCase, ...]
 Item = TypeVar("Item")
 
@@ -32,11 +32,11 @@ def draw_splits(cases: Sequence[FoundCase], seed: int) -> tuple[list[FoundCase],
     """Seeded 70 / 10 / 20 splits of each site; a group at several sites is split with the first of them.
 
     Args:
-        cases: of any splits, which are replaced.
+        cases: their splits, if any, are replaced.
         seed: 0 or more.
 
     Returns:
-        The cases with their splits, and as faults the sites with fewer than three groups.
+        The cases with their splits, and a fault for each site with fewer than three groups.
     """
     split, faults = [], []
     for site, line in _lines(units_of(cases), seed).items():
@@ -56,7 +56,7 @@ def draw_validation(cases: Sequence[FoundCase], share: float, seed: int) -> tupl
         seed: 0 or more.
 
     Returns:
-        The cases with their splits, and as faults the sites that would be left without a training case.
+        The cases with their splits, and a fault for each site that would have no training case left.
 
     Raises:
         ValueError: ``share`` or ``seed`` is out of range.
@@ -84,7 +84,7 @@ def units_of(cases: Iterable[FoundCase]) -> list[Unit]:
 
 
 def target_of(unit: Unit) -> int:
-    """The class of most of a unit's cases, the lowest of several; 0 where there are no classes."""
+    """The class of most of a unit's cases, the lowest in a tie; 0 without classes."""
     counts = Counter(case.target or 0 for case in unit)
     return min(counts, key=lambda target: (-counts[target], target))
 
@@ -117,13 +117,13 @@ def _pattern(count: int) -> list[str]:
 
 
 def _steps(count: int, share: float) -> list[str]:
-    """Validation for the first of a line, and then whenever another whole one has come together."""
+    """Mark the first unit of a line for validation, then each unit at which the running share gains a whole unit."""
     taken = [floor(place * share) > floor((place - 1) * share) for place in range(count)]
     return ["validation" if here else "training" for here in taken]
 
 
 def _parts(count: int, shares: dict[str, float]) -> list[str]:
-    """A line cut into parts: those of ``shares`` first, at least one each, and training."""
+    """Cut a line into the parts of ``shares``, at least one unit each, and training."""
     marks = [split for split, share in shares.items() for _ in range(max(1, round(share * count)))]
     return (marks + ["training"] * count)[:count]
 

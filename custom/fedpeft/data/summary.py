@@ -1,4 +1,4 @@
-"""What a check found that a site has: the part that volumes and images share, and how it becomes a line of a table."""
+"""A check's summary of a site: the part that volumes and images share, and its line in a table."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ class Summary(ABC):
 
     Attributes:
         site: name.
-        cases: number by split.
-        shape: smallest and largest size along each axis; voxels along R, A and S, or height and width in pixels.
+        cases: number of cases by split.
+        shape: smallest and largest size along each axis: voxels along R, A and S, or height and width in pixels.
     """
 
     site: str
@@ -21,7 +21,7 @@ class Summary(ABC):
 
     @abstractmethod
     def columns(self) -> list[tuple[str, str]]:
-        """What follows the number of cases in a table: heading and text of each column."""
+        """The columns after the number of cases: heading and text of each."""
 
     def line(self) -> list[tuple[str, str]]:
         """The line of a table: heading and text of each column."""

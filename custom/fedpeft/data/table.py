@@ -1,4 +1,4 @@
-"""CSV tables: of splits, read and recorded, and of whatever else a source lists."""
+"""CSV tables: read and write tables of splits, and read any other table of a source."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,10 +20,10 @@ class Columns:
 
     Attributes:
         case: names of the cases' folders.
-        split: train | training, val | valid | validation, test, in any case of letters.
+        split: train | training, val | valid | validation, test, in upper or lower case.
         site: names of the sites' folders; if the table has no such column, a case is looked for at every site.
-        ignore: values of the split column whose cases are left out on purpose. Any other value is a fault: a case must
-            not get lost by a misspelt word.
+        ignore: values of the split column whose cases are left out on purpose. Any other value is a fault, so that no
+            case is lost by a misspelt word.
     """
 
     case: str = "case"
@@ -36,13 +36,13 @@ def read_splits(table: Path, columns: Columns, on_disk: Iterable[Key]) -> tuple[
     """Splits from a CSV file, compared with what is on disk.
 
     Args:
-        table: CSV with a header line; further columns do not matter.
+        table: CSV with a header line; further columns are ignored.
         columns: their names.
         on_disk: (site, case) of every case folder.
 
     Returns:
-        Split by (site, case), without the ignored ones, and the faults: a case on one side only, twice in the table,
-        at several sites, or in an unknown split.
+        Split by (site, case), without the ignored ones, and the faults: a case only on disk or only in the table, twice
+        in the table, at several sites, or in an unknown split.
 
     Raises:
         FileNotFoundError: there is no such table.
@@ -72,7 +72,7 @@ def read_splits(table: Path, columns: Columns, on_disk: Iterable[Key]) -> tuple[
 
 
 def write_splits(path: Path, splits: Mapping[Key, str]) -> None:
-    """Record the splits as CSV with the columns site, case and split."""
+    """Write the splits as CSV with the columns site, case and split."""
     write_table(path, ("site", "case", "split"), ((*key, splits[key]) for key in sorted(splits)))
 
 
@@ -88,8 +88,8 @@ def read_table(table: Path, columns: Mapping[str, str]) -> list[dict[str, str]]:
     """The lines of a CSV file with a header line, each by column.
 
     Args:
-        table: the file; further columns do not matter.
-        columns: columns that it must have -> the option that names another one; "" if there is none.
+        table: the file; further columns are ignored.
+        columns: required column -> the option that gives the column another name; "" if there is none.
 
     Raises:
         FileNotFoundError: there is no such table.

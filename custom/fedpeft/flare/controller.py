@@ -1,9 +1,10 @@
 """The rounds of a federation, on FLARE's public controller: who is asked when, and when the run is over.
 
 FLARE's own ScatterAndGather fixes the number of rounds beforehand, drops the reasons of refused results and does not
-validate the final model. What a round computes is in ``training/server/server_round.py``.
+validate the final model. The aggregator collects and averages the sites' updates.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from nvflare.apis.client import Client
@@ -19,13 +20,17 @@ from nvflare.fuel.utils.memory_utils import cleanup_memory
 from nvflare.security.logging import secure_format_exception
 from nvflare.widgets.info_collector import InfoCollector
 
-from fedpeft.flare.answers import Answers, Updates, Validations
+from fedpeft.flare.aggregator import AdapterAggregator
+from fedpeft.flare.answers import Validations
 from fedpeft.flare.internals import check_tasks_every
 from fedpeft.flare.job_run import JobRun, job_run
 from fedpeft.flare.messages import task_data
 from fedpeft.flare.persistor import RunFolderPersistor
 from fedpeft.training.server.selection import scores_of
 from fedpeft.training.server.server_round import ServerRound, ServerState
+
+# Takes (site, its answer, FLARE's context).
+Take = Callable[[str, Shareable, FLContext], object]
 
 
 class AdapterRounds(Controller):
@@ -57,6 +62,7 @@ class AdapterRounds(Controller):
         # Made when the controller starts, from the job's other components.
         self._job: JobRun
         self._persistor: RunFolderPersistor
+        self._aggregator: AdapterAggregator
         self._server: ServerRound
         self._state: ServerState | None = None
 
@@ -67,11 +73,12 @@ class AdapterRounds(Controller):
 
     def start_controller(self, fl_ctx: FLContext) -> None:
         """Load the state that the run begins with, or goes on from."""
-        persistor = fl_ctx.get_engine().get_component("persistor")
-        if not isinstance(persistor, RunFolderPersistor):
-            self.system_panic(f"the job needs a RunFolderPersistor, got {type(persistor).__name__}", fl_ctx)
-            return
-        self._job, self._persistor = job_run(fl_ctx), persistor
+        persistor, aggregator = (fl_ctx.get_engine().get_component(name) for name in ("persistor", "aggregator"))
+        for part, wanted in ((persistor, RunFolderPersistor), (aggregator, AdapterAggregator)):
+            if not isinstance(part, wanted):
+                self.system_panic(f"the job needs a component {wanted.__name__}, got {type(part).__name__}", fl_ctx)
+                return
+        self._job, self._persistor, self._aggregator = job_run(fl_ctx), persistor, aggregator
         self._server = ServerRound(self._job.run)
         self._state = persistor.load(self._server, fl_ctx)
         self._announce(AppEventType.INITIAL_MODEL_LOADED, self._state, fl_ctx)
@@ -136,17 +143,17 @@ class AdapterRounds(Controller):
         round_ = before.rounds_done
         self.log_info(fl_ctx, f"Round {round_} started.")
         self._announce(AppEventType.ROUND_STARTED, before, fl_ctx)
-        answers = Updates(self._job, round_)
-        self._ask(AppConstants.TASK_TRAIN, before, answers, abort_signal, fl_ctx)
+        self._aggregator.begin(self._server, before, self._job)
+        self._ask(AppConstants.TASK_TRAIN, before, self._aggregator.take, abort_signal, fl_ctx)
         if abort_signal.triggered:
             return before
         self.fire_event(AppEventType.BEFORE_AGGREGATION, fl_ctx)
-        sites = {client.name for client in fl_ctx.get_engine().get_clients()}
-        updates, silent = answers.enough(self._min_sites, sites)
-        after, record = self._server(before, updates)
+        self._aggregator.aggregate(fl_ctx)
         self.fire_event(AppEventType.AFTER_AGGREGATION, fl_ctx)
+        after = self._aggregator.after
         self.fire_event(AppEventType.BEFORE_LEARNABLE_PERSIST, fl_ctx)
-        self._persistor.save(before, after, record | {"refused": dict(answers.refused), "silent": silent}, fl_ctx)
+        self._persistor.save(before, after, self._aggregator.record, fl_ctx)
+        self._aggregator.reset(fl_ctx)
         self.fire_event(AppEventType.AFTER_LEARNABLE_PERSIST, fl_ctx)
         self.fire_event(AppEventType.ROUND_DONE, fl_ctx)
         self.log_info(fl_ctx, f"Round {round_} finished.")
@@ -155,17 +162,22 @@ class AdapterRounds(Controller):
     def _validate(self, state: ServerState, abort_signal: Signal, fl_ctx: FLContext) -> None:
         """Let every site validate the final model, and finish the run."""
         answers = Validations(self._job, state.rounds_done)
-        self._ask(AppConstants.TASK_VALIDATION, state, answers, abort_signal, fl_ctx)
+
+        def take(site: str, answer: Shareable, fl_ctx: FLContext) -> None:
+            if refused := answers.take(site, answer):
+                self.log_error(fl_ctx, f"result refused: {refused}")
+
+        self._ask(AppConstants.TASK_VALIDATION, state, take, abort_signal, fl_ctx)
         if not abort_signal.triggered:
             after = self._server.validated(state, scores_of(self._job.run, answers.accepted))
             self._persistor.conclude(after, answers, fl_ctx)
 
-    def _ask(self, task: str, state: ServerState, answers: Answers, abort_signal: Signal, fl_ctx: FLContext) -> None:
+    def _ask(self, task: str, state: ServerState, take: Take, abort_signal: Signal, fl_ctx: FLContext) -> None:
         """Send the sites what a state brings them, and take their answers until the task is over."""
         data = task_data(self._server.download(state), self._persistor.identity, state.rounds_done)
         self.broadcast_and_wait(
             task=Task(
-                name=task, data=data, timeout=self._train_timeout, result_received_cb=partial(self._take, answers)
+                name=task, data=data, timeout=self._train_timeout, result_received_cb=partial(self._received, take)
             ),
             fl_ctx=fl_ctx,
             min_responses=self._min_sites,
@@ -173,12 +185,10 @@ class AdapterRounds(Controller):
             abort_signal=abort_signal,
         )
 
-    def _take(self, answers: Answers, client_task: ClientTask, fl_ctx: FLContext) -> None:
+    def _received(self, take: Take, client_task: ClientTask, fl_ctx: FLContext) -> None:
         self.fire_event(AppEventType.BEFORE_CONTRIBUTION_ACCEPT, fl_ctx)
-        refused = answers.take(client_task.client.name, client_task.result)
+        take(client_task.client.name, client_task.result, fl_ctx)
         client_task.result = None
-        if refused:
-            self.log_error(fl_ctx, f"result refused: {refused}")
         self.fire_event(AppEventType.AFTER_CONTRIBUTION_ACCEPT, fl_ctx)
 
     def _announce(self, event: str, state: ServerState, fl_ctx: FLContext) -> None:

@@ -17,6 +17,7 @@ LOST_CHECK = 5.0
 # arguments of the job's choice, and a prefix would open every function that a module happens to import; "nvflare." as a
 # whole would open executors that run commands.
 ALLOW_LIST = (
+    "fedpeft.flare.aggregator.AdapterAggregator",
     "fedpeft.flare.controller.AdapterRounds",
     "fedpeft.flare.executor.SiteExecutor",
     "fedpeft.flare.filters.CheckMetrics",
@@ -75,6 +76,7 @@ def _server(job: Job) -> dict[str, Any]:
         "components": [
             _part("run", "fedpeft.flare.job_run.JobRun", {"run": job.run.to_dict()}),
             _part("persistor", "fedpeft.flare.persistor.RunFolderPersistor"),
+            _part("aggregator", "fedpeft.flare.aggregator.AdapterAggregator", {"min_sites": job.min_sites}),
         ],
         "task_data_filters": [_filter(["train", "validate", "submit_model"], "EncodePayload")],
         "task_result_filters": [

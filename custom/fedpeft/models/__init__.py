@@ -1,1 +1,1 @@
-"""The networks, the adapters in them, what trains and what travels. Knows nothing of data, training or FLARE."""
+"""Networks, adapters, and the declaration of what trains and travels; no knowledge of data, training or FLARE."""

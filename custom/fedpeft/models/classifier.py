@@ -1,4 +1,4 @@
-"""What every image classifier is: an image encoder, features of the whole image, and a linear head on these."""
+"""Base of every image classifier: an image encoder, features of the whole image, and a linear head on these."""
 
 from torch import Tensor, nn
 
@@ -9,12 +9,12 @@ class Classifier(nn.Module):
     """Image encoder and head.
 
     Args:
-        image_encoder: from images to features.
-        width: of the features.
-        outputs: classes.
+        image_encoder: maps images to features.
+        width: number of features.
+        outputs: number of classes.
 
     Attributes:
-        head: zero at the start: no class is likelier than another, whatever the seed.
+        head: zero at the start, so all classes are equally likely, independent of the seed.
     """
 
     def __init__(self, image_encoder: nn.Module, width: int, outputs: int) -> None:
@@ -23,7 +23,7 @@ class Classifier(nn.Module):
         self.head = ZeroInitLinear(width, outputs)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the head sees.
+        """Compute the features that the head classifies.
 
         Args:
             images: normalised by the backbone's colours, (B, 3, size, size).

@@ -1,6 +1,6 @@
 """The initial model: checkpoint + seed, the same on the server and at every site.
 
-Every tensor that the checkpoint does not give is made on the CPU by a generator of its own, seeded by (seed, parameter
+Every tensor that the checkpoint does not give is made on the CPU by its own generator, seeded by (seed, parameter
 path), so neither device nor order nor other tensors matter. Random values and resized positions are computed in float64
 and rounded once, so that processors with other vector instructions agree on the float32 result.
 """
@@ -38,12 +38,12 @@ def skeleton(run: Run) -> nn.Module:
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves out what fills new tensors at random: to do that on the meta device torch loads its compiler."""
+    """Skip the random initialisation of new tensors, for which torch loads its compiler on the meta device."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call ``func``, unless it makes random values or scales them."""
+        """Call ``func``, unless it makes or scales random values."""
         kwargs = kwargs or {}
         if func is torch.randn:
             return torch.empty(*args, **kwargs)
@@ -58,14 +58,14 @@ def build(run: Run, checkpoint: Path | None) -> nn.Module:
 
     Args:
         run: what to build.
-        checkpoint: file with the backbone's weights; None makes every tensor anew (tests and pretraining).
+        checkpoint: file with the backbone's weights; None initialises every tensor (tests and pretraining).
 
     Raises:
         ValueError: the checkpoint does not fit; the message names the file and the first offending key.
     """
     model = skeleton(run)
     given = read_checkpoint(checkpoint, model, run.backbone) if checkpoint else {}
-    # Not to_empty: on the meta device it loads a second's worth of torch's compiler.
+    # to_empty would load torch's compiler on the meta device, which takes a second.
     memory = {path: torch.empty(tensor.shape, dtype=tensor.dtype) for path, tensor in named_tensors(model).items()}
     model.load_state_dict(memory, assign=True)
     with torch.no_grad():
@@ -86,7 +86,7 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """SHA-256 of the complete model: names, shapes and values of all its tensors, in the order of their names."""
+    """SHA-256 over names, shapes and values of all the model's tensors, in the order of their names."""
     sha = hashlib.sha256()
     for path, tensor in sorted(named_tensors(model).items()):
         sha.update(f"{path} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
@@ -95,7 +95,7 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def _initial(owner: nn.Module, leaf: str) -> Initial:
-    """How a tensor starts, by the module that owns it: as in PyTorch (He et al. 2015), ViT, or as its adapter says."""
+    """How a tensor starts, by its module: as in PyTorch (He et al. 2015), as in ViT, or as its adapter says."""
     if isinstance(owner, AdapterModule):
         return owner.initial(leaf)
     if isinstance(owner, ZeroInitLinear):

@@ -1,6 +1,6 @@
 """Values that a new tensor can start with: a function of shape and generator alone, the same on every machine.
 
-Random values are made in float64 on the CPU; whoever copies them into a float32 tensor rounds once.
+Random values are made in float64 on the CPU; the copy into a float32 tensor rounds once.
 """
 
 from dataclasses import dataclass

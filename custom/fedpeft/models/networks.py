@@ -1,4 +1,4 @@
-"""Networks: what a family of backbones becomes for a task."""
+"""Networks: one class for each family of backbones and task."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,7 +10,7 @@ from fedpeft.config.run import Run
 
 Network = TypeVar("Network", bound=type[nn.Module])
 
-# "<the backbone's family> for <the task>" -> a class that a run makes.
+# "<the backbone's family> for <the task>" -> a class that is made from a run.
 NETWORKS: Registry[type[nn.Module]] = Registry("network", __package__)
 
 
@@ -29,7 +29,7 @@ def register_network(family: str, task: str) -> Callable[[Network], Network]:
 
 
 def network(run: Run) -> nn.Module:
-    """The run's network without adapters, on PyTorch's default device; its values are not those of any checkpoint.
+    """The run's network without adapters, on PyTorch's default device; no checkpoint is loaded.
 
     Raises:
         ValueError: there is none for the backbone's family and the task.

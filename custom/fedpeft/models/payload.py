@@ -1,9 +1,9 @@
-"""What trains and what travels: a round's payload is declared before anything moves.
+"""Declare what trains and what travels, before anything moves.
 
-Three sets of tensors, all by parameter path and shape: ``whole``, everything that a method may ever train;
-``payload``, what a round trains and a site sends back; ``download``, what a round begins with. They differ only for
-methods that select blocks: a round trains the selected blocks alone, and a site that took part in all rounds so far
-lacks only the averages of the round before.
+There are three sets of tensors, all by parameter path and shape: ``whole``, everything that a method may ever train;
+``payload``, what a round trains and a site sends back; ``download``, what a site receives when a round starts. They
+differ only for methods that select blocks: a round trains the selected blocks alone, and a site that took part in all
+rounds so far lacks only the averages of the round before.
 """
 
 import re
@@ -46,7 +46,7 @@ def payload(run: Run, round_: int = 0) -> Payload:
 def download(run: Run, round_: int = 0) -> Payload:
     """Keys and shapes of the tensors that a site receives at the start of a round.
 
-    The averages of the round before; all else that the site needs it has received before, or built itself.
+    These are the averages of the round before. The site has received or built everything else already.
 
     Args:
         run: the run.
@@ -62,7 +62,7 @@ def is_trained(run: Run, path: str, round_: int) -> bool:
     """Whether a round trains the parameter at ``path``, one that the method may train.
 
     Raises:
-        ValueError: the method's entry selects blocks by a glob that matches a parameter of no block.
+        ValueError: the method's entry selects blocks by a glob that matches a parameter outside the blocks.
     """
     if not run.method.selects_tensor(path):
         return True
@@ -75,7 +75,7 @@ def is_trained(run: Run, path: str, round_: int) -> bool:
 
 
 def last_trained(run: Run, path: str, before: int) -> int | None:
-    """The last round before another that trained the parameter at ``path``; None if none did."""
+    """The last round before round ``before`` that trained the parameter at ``path``; None if none did."""
     return next((number for number in reversed(range(before)) if is_trained(run, path, number)), None)
 
 
@@ -92,15 +92,16 @@ def decoded(run: Run, tensors: dict[str, Tensor], round_: int) -> dict[str, Tens
 
 
 def counts(run: Run) -> tuple[int, int]:
-    """Parameters that may train, and all parameters of the run's model, adapters included in both; without a file."""
+    """Numbers of trainable and of all parameters of the run's model, adapters included; reads no file."""
     model = skeleton(run)
     return sum(p.numel() for p in trainable(model).values()), sum(p.numel() for p in model.parameters())
 
 
 def exchanged(run: Run) -> int:
-    """Parameters of one site's upload in a round: of methods that select blocks, the mean over all selections, rounded.
+    """Number of parameters in one site's upload in a round; for methods that select blocks, the rounded mean.
 
-    SAM's global blocks have more relative positions than its windowed ones, a ViT's blocks are all alike.
+    The mean is over all selections: SAM's global blocks have more relative positions than its windowed ones. The blocks
+    of a ViT are all alike.
     """
     sizes = {path: prod(shape) for path, shape in whole(run).items()}
     of_blocks = sum(size for path, size in sizes.items() if run.method.selects_tensor(path))
@@ -137,9 +138,9 @@ def check(tensors: dict[str, Tensor], expected: Payload, who: str) -> None:
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{who}: {key!r} has shape {tuple(tensor.shape)}, expected {shape}")
         if not all_finite(tensor):
-            raise ValueError(f"{who}: {key!r} of shape {shape} is not finite; its sender must look at its training")
+            raise ValueError(f"{who}: {key!r} of shape {shape} is not finite; check the training at the sender")
 
 
 def named(key: object) -> str:
-    """A key as it may stand in a message: quoted, and cut where a sender made it long."""
+    """A key for a message: quoted, and cut where a sender made it long."""
     return repr(key)[:160]

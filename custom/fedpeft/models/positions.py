@@ -1,4 +1,4 @@
-"""Positions of a checkpoint fitted to a model of another image size: in float64, rounded once."""
+"""Fit a checkpoint's positional embeddings to another image size, in float64 and rounded once."""
 
 from math import isqrt
 
@@ -8,13 +8,13 @@ from torch.nn.functional import interpolate
 
 
 def fit(key: str, tensor: Tensor, shape: torch.Size) -> Tensor:
-    """Positions interpolated to the model's grid; any other tensor as it is.
+    """Interpolate positional embeddings to the model's grid; return any other tensor unchanged.
 
     Args:
         key: the tensor's name in the model.
         tensor: SAM's absolute positions (1, h, w, dim), a ViT's (1, 1 + h * h, dim), relative ones (2 h - 1, dim), or
             anything else.
-        shape: of the tensor in the model.
+        shape: the tensor's shape in the model.
     """
     if tensor.shape == shape or tensor.ndim != len(shape) or tensor.shape[-1] != shape[-1]:
         return tensor

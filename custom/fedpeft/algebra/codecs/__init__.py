@@ -1,1 +1,1 @@
-"""How tensors are written on the wire: one module a codec, each of which registers itself."""
+"""Codecs, the encodings on the wire: one module per codec, which registers it."""

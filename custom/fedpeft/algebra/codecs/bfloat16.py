@@ -1,4 +1,4 @@
-"""Two bytes a number: 8 significant bits, a relative error of at most 2^-8 for |x| >= 2^-126."""
+"""Two bytes per number: 8 significant bits, a relative error of at most 2^-8 for |x| >= 2^-126."""
 
 import torch
 

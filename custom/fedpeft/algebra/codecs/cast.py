@@ -12,7 +12,7 @@ class Cast(Codec):
     """Each tensor in one floating-point type.
 
     Args:
-        dtype: of what travels.
+        dtype: type in which values travel.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -23,7 +23,7 @@ class Cast(Codec):
         return _cast(tensors, self.dtype)
 
     def decode(self, tensors: Tensors, shapes: Shapes) -> dict[str, Tensor]:
-        """Return the tensors in float32; that keys and shapes are the payload's is for the receiver to check."""
+        """Return the tensors in float32; the receiver checks their keys and shapes."""
         for key, tensor in tensors.items():
             if key in shapes and tensor.dtype != self.dtype:
                 raise ValueError(f"{key}: got {tensor.dtype}, expected {self.dtype}, which is what the codec sends")

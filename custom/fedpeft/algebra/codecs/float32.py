@@ -1,4 +1,4 @@
-"""Four bytes a number, kept bit for bit."""
+"""Four bytes per number, kept bit for bit."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Eight bits a number: neighbouring values share a scale; 1.016 bytes a number.
+"""Eight bits per number and a scale for each block of neighbours: 1.016 bytes per number.
 
 After Dettmers et al., 8-bit optimizers via block-wise quantization (ICLR 2022), section 2.1. A block is at most 128
 consecutive values of one tensor. Its scale is its largest magnitude over 127, in bfloat16; a value x travels as the
@@ -6,9 +6,9 @@ whole number nearest to x / scale. The steps are even: on the updates and factor
 good as or better than steps that grow as powers, and five times better than float8 (e4m3). Blocks of 64 would lower the
 error by 7 to 12 % for 1.6 % more bytes.
 
-A payload travels as two buffers whatever the number of its tensors, so neither names nor headers of many small tensors
-cost anything: both ends know keys and shapes. No block crosses from one tensor to the next, so what becomes of a tensor
-does not depend on what else is sent.
+A payload travels as two buffers, however many tensors it has, so names and headers of many small tensors cost nothing:
+both ends know keys and shapes. No block spans two tensors, so the encoding of a tensor does not depend on what else is
+sent.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ BLOCK = 128
 STEPS = 127
 VALUES, SCALES = "values", "scales"
 BUFFERS = {VALUES: torch.int8, SCALES: torch.bfloat16}
-# Below this a scale would have too few digits, and the block travels as zeros.
+# Below this a bfloat16 scale has too few digits, so the block travels as zeros.
 SMALLEST = torch.finfo(torch.bfloat16).tiny
 
 
@@ -77,7 +77,7 @@ def _blocks(key: str, tensor: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"{key}: only floating-point tensors travel, got {tensor.dtype}")
     flat = tensor.detach().cpu().float().flatten()
     if not flat.isfinite().all():
-        raise ValueError(f"{key}: NaN or infinity has no place in 8 bits; lower the learning rate")
+        raise ValueError(f"{key}: NaN or infinity cannot travel in 8 bits; lower the learning rate")
     blocks = pad(flat, (0, -flat.numel() % BLOCK)).reshape(-1, BLOCK)
     scales = (blocks.abs().amax(1) / STEPS).bfloat16()
     scales = torch.where(scales < SMALLEST, 0, scales)

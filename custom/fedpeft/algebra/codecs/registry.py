@@ -12,12 +12,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Codec(ABC):
-    """A way to write a payload, whose keys and shapes both ends know.
+    """An encoding of a payload, whose keys and shapes both ends know.
 
-    It treats each tensor by itself, and changes nothing the second time: ``decode`` of ``encode`` is idempotent.
+    It encodes each tensor independently, and ``decode`` after ``encode`` is idempotent.
 
     Attributes:
-        buffers: names of what travels, where that is not each tensor under its own name.
+        buffers: names of the encoded tensors; empty if each tensor travels under its own name.
     """
 
     buffers: Collection[str] = ()
@@ -51,7 +51,7 @@ CODECS: Registry[Codec] = Registry("codec", __package__)
 
 
 def register_codec(name: str, codec: Codec) -> None:
-    """Add a codec; a run names it in ``codec`` once ``fedpeft.config`` knows it as well.
+    """Add a codec; a run can name it once ``fedpeft.config.codecs`` has an entry of the same name.
 
     Raises:
         ValueError: there is another one of that name.

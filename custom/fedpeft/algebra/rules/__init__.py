@@ -1,1 +1,1 @@
-"""How sites' parameters are averaged: one module a kind of rule, each of which registers its rules itself."""
+"""Averaging rules for the sites' parameters: one module per kind of rule, which registers its rules."""

@@ -1,4 +1,4 @@
-"""The weighted mean of every tensor by itself."""
+"""The weighted mean of each tensor."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ def weighted_mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor
     """Return sum_k w_k x_k, summed in the given order in float64, in the shape and dtype of the first tensor.
 
     Raises:
-        ValueError: if the shapes differ or `weights` are not one number >= 0 a tensor with sum 1.
+        ValueError: if the shapes differ or `weights` are not one number >= 0 per tensor with sum 1.
     """
     check_weights(weights, len(tensors))
     total = torch.zeros_like(tensors[0], dtype=torch.float64)
@@ -26,5 +26,5 @@ def weighted_mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor
 
 @register_rule("mean", split=alone)
 def mean_rule(base: Leaves, sites: Sequence[Leaves], weights: Sequence[float]) -> tuple[Leaves, Report]:
-    """Average every leaf by itself; there is nothing to report, since this average is exact."""
+    """Average each leaf; the average is exact, so there is nothing to report."""
     return {leaf: weighted_mean([site[leaf] for site in sites], weights).to(base[leaf].dtype) for leaf in base}, {}

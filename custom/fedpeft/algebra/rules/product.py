@@ -1,4 +1,4 @@
-"""The average of low-rank products: LoRA's, and those of every adapter that is one."""
+"""The average of low-rank products: LoRA and every other adapter of that form."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -16,7 +16,7 @@ SEGMENTATION = ("segmentation",)
 CLASSIFICATION = ("classification",)
 BOTH = (*SEGMENTATION, *CLASSIFICATION)
 
-# Parts of the models that entries of several files name.
+# Patterns that entries in several files use.
 ENCODER_ATTENTION = "image_encoder.blocks.*.attn.*"
 # The output layers of FLAP-SAM, section 2: UP and HYP. The paper's counts include the mask tokens as well.
 OUTPUT_LAYERS = (
@@ -55,7 +55,7 @@ class Adapter:
         """The adapter with a run's options.
 
         Args:
-            values: all of them, those of other kinds among them.
+            values: all options of the run; those of other kinds are ignored.
 
         Raises:
             ValueError: a value is out of range.
@@ -64,7 +64,7 @@ class Adapter:
 
 
 def encoder_qv(options: AdapterOptions) -> Adapter:
-    """On q and v of every block of the image encoder, in SAM and in a Vision Transformer."""
+    """An adapter on q and v of every block of the image encoder, in SAM and in a Vision Transformer."""
     return Adapter(options, "image_encoder.blocks.*.attn.qkv", slots=("q", "v"), of=("q", "k", "v"))
 
 
@@ -81,18 +81,18 @@ class Method:
         title: what its paper calls it.
         trains: globs of the parameter paths that train and travel; everything else is frozen.
         note: the method in a sentence, shown by ``fedpeft methods``.
-        adapters: adapters that are put into the backbone; none means the backbone as it is.
-        rules: (glob, averaging rule) pairs; the first match decides (names in ``fedpeft.algebra.average.RULES``).
+        adapters: adapters that are put into the backbone; empty means the backbone as it is.
+        rules: (glob, averaging rule) pairs; the first match decides (rules are in ``fedpeft.algebra.rules``).
         rate: factor on the backbone's learning rate: full-size tensors take smaller steps than adapters.
         rates: (glob, factor) pairs: tensors that learn faster or slower than the others; the first match decides.
         image_size: default image size in pixels, at most the size at which the backbone was trained; 0 means the
             backbone's.
-        stages: how many of the backbone's upscaling stages the mask decoder has, a factor 2 each; 0 means all. What
-            is missing up to the input's resolution is interpolated bilinearly, as SAM does with its own 4x decoder.
+        stages: how many of the backbone's upscaling stages the mask decoder has, a factor 2 each; 0 means all. Bilinear
+            interpolation does the rest up to the input's resolution, as in SAM with its own 4x decoder.
         mixes_slices: whether a slice's mask depends on its neighbours in the stack; such a method predicts overlapping
             stacks, ``stride`` apart, and averages their probabilities.
-        selects: glob of trained parameters of blocks, ``...blocks.<number>...``, of which each round trains and
-            exchanges a random subset of the blocks alone; "" if every round has them all.
+        selects: glob of block parameters, ``...blocks.<number>...``; each round trains and exchanges them for a random
+            subset of the blocks alone. "" if every round trains all blocks.
         selection: how many blocks a round selects; None for a method that selects none.
         tasks: what it can be trained for.
     """
@@ -113,7 +113,7 @@ class Method:
     tasks: tuple[str, ...] = SEGMENTATION
 
     def __post_init__(self) -> None:
-        """Check that the entry is whole.
+        """Check that the entry is complete.
 
         Raises:
             ValueError: it selects blocks without saying how many, or says how many without selecting; or two adapters
@@ -134,7 +134,7 @@ class Method:
         return {name: value for part in reversed(parts) for name, value in part.model_dump().items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that the method computes with, ready for JSON: two equal ones train the same."""
+        """Everything that determines the computation, ready for JSON: methods with equal values train alike."""
         adapters = [
             {"kind": item.kind, "layer": item.layer, "slots": item.slots, "of": item.of} for item in self.adapters
         ]
@@ -146,7 +146,7 @@ class Method:
         return any(fnmatchcase(path, pattern) for pattern in self.trains)
 
     def selects_tensor(self, path: str) -> bool:
-        """Whether the parameter at ``path`` belongs to the blocks of which rounds select some."""
+        """Whether the parameter at ``path`` belongs to a block that rounds may leave out."""
         return bool(self.selects) and fnmatchcase(path, self.selects)
 
     def rate_of(self, path: str) -> float:

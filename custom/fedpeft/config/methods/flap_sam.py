@@ -23,7 +23,7 @@ SLICE_MIXERS = "image_encoder.blocks.*.slices.*"
 
 
 def _everywhere(options: AdapterOptions) -> tuple[Adapter, ...]:
-    """On q and v of every attention of encoder and decoder (FLAP-SAM, section 2)."""
+    """Adapters on q and v of every attention of encoder and decoder (FLAP-SAM, section 2)."""
     return (encoder_qv(options), Adapter(options, "mask_decoder.transformer.*.[qv]_proj"))
 
 

@@ -1,1 +1,1 @@
-"""Images of one class each: reading, augmenting, preparing and checking them, and the training data set."""
+"""Images of one class each: read, augment, prepare and check them, and batch them for training."""

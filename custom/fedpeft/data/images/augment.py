@@ -1,8 +1,8 @@
-"""Augmentation of one image: what a dermatoscope, a turn of the hand or a lamp would change.
+"""Augmentation of one image by what another camera, angle or light would change.
 
-One of the eight symmetries of the square, a crop of most of the area, brightness and contrast. A few tensor operations:
-MONAI's own transforms also track an affine matrix, which images do not have, and seed a Mersenne twister for each
-image, which alone takes as long as all of this.
+It applies one of the eight symmetries of the square, a crop of most of the area, brightness and contrast, in a few
+tensor operations. MONAI's own transforms also track an affine matrix, which images do not have, and seed a Mersenne
+twister for each image, which alone takes as long as all of this.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Shares of the image's area that a crop keeps, and factors.
+# AREA is the share of the image's area that a crop keeps; the others are factors.
 AREA = (0.8, 1.0)
 BRIGHTNESS = (0.8, 1.2)
 CONTRAST = (0.8, 1.2)
@@ -21,7 +21,7 @@ def augment_image(image: Tensor, rng: np.random.Generator) -> Tensor:
 
     Args:
         image: (3, size, size) uint8; not changed.
-        rng: determines everything.
+        rng: determines the augmentation.
 
     Returns:
         (3, size, size) float32, 0 to 1.
@@ -40,5 +40,5 @@ def _crop(image: Tensor, rng: np.random.Generator) -> Tensor:
     edge = max(1, round(size * rng.uniform(*AREA) ** 0.5))
     top, left = rng.integers(size - edge + 1, size=2)
     part = image[None, :, top : top + edge, left : left + edge]
-    # As bytes, for which the antialiased kernel is the fast one; there is nothing to antialias.
+    # For bytes the antialiased kernel is the faster one; antialiasing itself changes nothing when enlarging.
     return functional.interpolate(part, (size, size), mode="bilinear", align_corners=False, antialias=True)[0]

@@ -1,4 +1,4 @@
-"""What a check looks at in images: are they readable, which classes are where, is anything in two splits?"""
+"""Checks of images: whether they are readable, which classes each split has, and what occurs in two splits."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from fedpeft.data.datalist import SPLITS, Case, Site
 from fedpeft.data.images.images import read_image
 from fedpeft.data.summary import Summary, extremes, span
 
-# Names in the list of a message; the others are counted.
+# A message lists this many pairs and counts the others.
 SHOWN = 5
 
 # Height and width in pixels.
@@ -42,14 +42,14 @@ def inspect(case: Case, site: Site, preprocessing: Preprocessing) -> tuple[Size 
 
 
 def findings(site: Site, facts: Mapping[Case, Size], preprocessing: Preprocessing) -> tuple[list[str], list[str]]:
-    """No fault; a warning of test cases whose class the site's own model has never seen."""
+    """No faults, and a warning about test cases whose class the site has no training case of."""
     counts = _classes(site)
     missing = [name for name, by_split in counts.items() if by_split["test"] and not by_split["training"]]
     return [], [f"{site.name}: test cases but no training case of {', '.join(missing)}"] if missing else []
 
 
 def summary(site: Site, facts: Mapping[Case, Size]) -> ImageSummary:
-    """What a site has; of at least one case there are facts."""
+    """Summarise a site that has at least one case with facts."""
     return ImageSummary(
         site=site.name,
         cases={split: len(site.splits[split]) for split in SPLITS},
@@ -59,7 +59,7 @@ def summary(site: Site, facts: Mapping[Case, Size]) -> ImageSummary:
 
 
 def repeated(sites: Sequence[Site], fingerprints: Mapping[Path, str]) -> tuple[list[str], list[str]]:
-    """Warnings where one image, or images of one group, are on both sides of a test, at any site."""
+    """Warnings about images, or groups, that are in test and also in training or validation, at any site."""
     cases = [(split, case) for site in sites for split in SPLITS for case in site.splits[split]]
     by_bytes = _by_key((fingerprints.get(case.image, ""), split, case) for split, case in cases)
     by_group = _by_key((case.group, split, case) for split, case in cases)
@@ -76,7 +76,7 @@ def repeated(sites: Sequence[Site], fingerprints: Mapping[Path, str]) -> tuple[l
 
 
 def _by_key(found: Iterable[tuple[str, str, Case]]) -> dict[str, dict[str, list[str]]]:
-    """Names of cases by what they show and by split; what is "" is left out."""
+    """Names of cases by key and split; an empty key is left out."""
     names: dict[str, dict[str, list[str]]] = defaultdict(lambda: {split: [] for split in SPLITS})
     for key, split, case in found:
         if key:

@@ -1,4 +1,4 @@
-"""Images: JPEG and PNG files, read whole or not at all, scaled to the network's input, and batched for training."""
+"""Images: read JPEG and PNG files completely, scale them to the network's input, and batch them for training."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +15,9 @@ from fedpeft.data.cache import Cache, content
 from fedpeft.data.datalist import Case
 from fedpeft.data.images.augment import augment_image
 
-# Nothing else is decoded, whatever a file is called.
+# No other format is decoded, whatever a file's name says.
 FORMATS = ("JPEG", "PNG")
-# PIL's names: 8 bits a channel, grey, palette or colour, with or without transparency.
+# PIL's names of modes with up to 8 bits per channel: grey, palette or colour, with or without transparency.
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 
 # Mean and standard deviation of red, green and blue, 0 to 1.
@@ -28,22 +28,22 @@ def read_image(path: str | Path) -> Tensor:
     """An image's pixels; grey becomes grey in three channels, transparency is dropped.
 
     Returns:
-        (3, H, W) uint8, rows from top to bottom.
+        (3, H, W) uint8, from top to bottom and left to right.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is truncated, damaged, neither JPEG nor PNG, or has other than 8 bits a channel.
+        ValueError: it is truncated, damaged, neither JPEG nor PNG, or does not have 8 bits per channel.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: not found, expected a JPEG or PNG file")
     try:
-        # Twice: checking a PNG to its end uses the file up.
+        # Read twice, because PIL cannot decode a file after it has verified it.
         PILReader(converter=_verified, formats=FORMATS).read(path)
         reader = PILReader(converter=_rgb, reverse_indexing=False, formats=FORMATS)
         pixels = reader.get_data(reader.read(path))[0]
     except Exception as error:
-        # A decoder meets damage in many ways: OSError, SyntaxError, struct.error, zlib.error, PIL's own.
+        # Decoders report damage by many exceptions: OSError, SyntaxError, struct.error, zlib.error, PIL's own.
         raise ValueError(
             f"{path}: cannot be read as JPEG or PNG ({error}); fetch or export it again as 8-bit JPEG or PNG"
         ) from error
@@ -51,7 +51,7 @@ def read_image(path: str | Path) -> Tensor:
 
 
 def fit_image(image: Tensor, size: int) -> Tensor:
-    """The square in the middle of an image, as wide as its shorter edge, scaled to the network's input.
+    """Crop an image to its central square, as wide as its shorter edge, and scale it to the network's input.
 
     Args:
         image: (3, H, W) uint8.
@@ -70,16 +70,16 @@ def fit_image(image: Tensor, size: int) -> Tensor:
 def read_images(
     cases: Sequence[Case], size: int, before_read: Callable[[], None] = lambda: None, cache: Cache | None = None
 ) -> Tensor:
-    """Read and fit images, or take them from the cache if the files are the same as then.
+    """Read and fit images, or take them from the cache if the files have not changed.
 
     Args:
         cases: at least one.
         size: edge of the network's input in pixels.
-        before_read: called before each image is read; what it raises ends the reading.
+        before_read: called before each image is read; an exception from it ends the reading.
         cache: where they are kept; None: nowhere.
 
     Returns:
-        (N, 3, size, size) uint8: 3 size^2 bytes an image, 12 kB for 64 pixels and 151 kB for 224.
+        (N, 3, size, size) uint8: 3 size^2 bytes per image, 12 kB for 64 pixels and 151 kB for 224.
 
     Raises:
         FileNotFoundError, ValueError: an image is missing or faulty.
@@ -104,11 +104,11 @@ def _contents(cases: Sequence[Case], before_read: Callable[[], None]) -> Iterato
 
 
 def normalised(images: Tensor, colours: Colours) -> Tensor:
-    """What the network sees: (x / 255 - mean) / std in each colour.
+    """The network's input: (x / 255 - mean) / std in each colour.
 
     Args:
         images: (..., 3, H, W) uint8.
-        colours: the backbone's.
+        colours: the backbone's mean and standard deviation.
 
     Returns:
         float32 of the same shape.
@@ -117,7 +117,7 @@ def normalised(images: Tensor, colours: Colours) -> Tensor:
 
 
 class ImageData:
-    """The images of one site's cases, each once an epoch.
+    """The images of one site's cases, each once per epoch.
 
     They are read and fitted once and kept in the cache as bytes, see ``read_images``: 1.5 GB for the 9930 training
     images of the largest centre of Fed-ISIC2019 at 224 pixels.
@@ -147,7 +147,7 @@ class ImageData:
             colours: mean and standard deviation of red, green and blue.
             batch: images in a step, on average.
             augment: whether images are augmented.
-            before_read: called before each image is read, which takes a while; what it raises ends the reading.
+            before_read: called before each image is read, which takes a while; an exception from it ends the reading.
             cache: where fitted images are kept; None: in memory alone.
 
         Raises:
@@ -171,14 +171,14 @@ class ImageData:
         return math.ceil(len(self._images) / self._batch)
 
     def epoch(self, seed: int, order: Sequence[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch's batches: every image once, in random order, dealt out evenly.
+        """One epoch's batches: every image once, in random order, divided evenly.
 
         Args:
             seed: 0 or more; determines order and augmentation.
-            order: the batches that are wanted, 0 to ``steps() - 1``; None: all, as they come.
+            order: the batches that are wanted, 0 to ``steps() - 1``; None: all of them in order.
 
         Yields:
-            For each, images (b, 3, size, size) float32 and targets (b,) int64; b is at most ``batch``.
+            Images (b, 3, size, size) float32 and targets (b,) int64 of each batch; b is at most ``batch``.
         """
         batches = np.array_split(np.random.default_rng(seed).permutation(len(self._images)), self.steps())
         for index in range(self.steps()) if order is None else order:
@@ -188,7 +188,7 @@ class ImageData:
     def _batch_of(self, seed: int, indices: Tensor) -> Tensor:
         if not self._augment:
             return normalised(self._images[indices], self._colours)
-        # The augmentation of an image depends on seed and index alone, whatever batch it is in and whoever computes it.
+        # An image's augmentation depends on seed and index alone, not on its batch or on the worker.
         augmented = [
             augment_image(self._images[index], np.random.default_rng((seed, index))) for index in indices.tolist()
         ]
@@ -205,7 +205,7 @@ def _rgb(image: Any) -> Any:
     with image:
         if image.mode not in MODES:
             raise ValueError(f"its pixels are {image.mode}, expected 8-bit grey, palette or RGB")
-        # A palette with transparency has its colours only beside it.
+        # PIL converts a palette with transparency correctly only through RGBA.
         return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
 
 

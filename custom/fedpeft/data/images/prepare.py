@@ -1,4 +1,4 @@
-"""Preparing images: every file is decoded whole once, then copied as it is."""
+"""Prepare images: decode every file completely once, then copy it unchanged."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -27,12 +27,12 @@ def files_of(case: FoundCase) -> list[Path]:
 
 
 def files_for_statistics(found: Found) -> list[Path]:
-    """None: images are normalised by the backbone's colours."""
+    """No files: images are normalised by the backbone's colours."""
     return []
 
 
 def inspect(case: FoundCase, found: Found) -> list[str]:
-    """What is wrong with class and file."""
+    """Faults of class and file."""
     faults = []
     if case.target is None or not 0 <= case.target < len(found.labels):
         faults.append(f"{case.image}: label is {case.target}, expected 0 to {len(found.labels) - 1}")
@@ -44,7 +44,7 @@ def inspect(case: FoundCase, found: Found) -> list[str]:
 
 
 def copy(case: FoundCase, folder: Path, found: Found) -> tuple[Case, bool]:
-    """Copy to ``<site>/images/<case>`` with the file's own ending in small letters."""
+    """Copy to ``<site>/images/<case>`` with the file's own suffix in lower case."""
     image = folder / FOLDER / f"{case.case}{case.image.suffix.lower()}"
     image.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(case.image, image)
@@ -52,4 +52,4 @@ def copy(case: FoundCase, folder: Path, found: Found) -> tuple[Case, bool]:
 
 
 def statistics(training: Sequence[Case], found: Found, before_read: Callable[[Case], None]) -> None:
-    """None: images are normalised by the backbone's colours."""
+    """Return None: images are normalised by the backbone's colours."""

@@ -1,4 +1,4 @@
-"""The phantoms' shapes and signal: one volume from a random generator. See ``phantom`` for the design."""
+"""The phantoms' shapes and signal: one volume from a random generator. See ``phantom/sites.py`` for the design."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ STRIPE = 8.0
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A population.
+    """A population; the last three are ranges.
 
     Attributes:
         kinds: kinds of lesion, keys of ``KINDS``.
-        radius: of lesions, millimetres.
-        tilt: of the organs' long axes in the slice, degrees.
-        spread: distance of the organs from the midline, millimetres.
+        radius: radius of a lesion, millimetres.
+        tilt: angle of an organ's long axis in the slice, degrees.
+        spread: distance of an organ from the midline, millimetres.
     """
 
     kinds: tuple[str, ...]
@@ -61,15 +61,15 @@ def make_volume(
     spacing: tuple[float, float, float],
     number: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One case.
+    """Make one case.
 
     Args:
-        rng: consumed.
+        rng: its state advances.
         anatomy: the patient's population.
         scanner: the protocol.
         shape: voxels along R, A, S.
         spacing: millimetres along R, A, S.
-        number: of the case; consecutive cases begin with different kinds of lesion.
+        number: number of the case; consecutive cases begin with different kinds of lesion.
 
     Returns:
         The image in ``scanner.dtype`` and the label, uint8 with 0 background, 1 organ, 2 lesion.
@@ -95,8 +95,8 @@ class Organ:
     Attributes:
         centre: millimetres, R, A, S.
         axes: semi-axes in millimetres: long, short, along the body.
-        angle: of the long axis in the slice, radians.
-        bend: how far the short axis is displaced along the long one, 1 / mm.
+        angle: angle of the long axis in the slice, radians.
+        bend: curvature of the long axis: at x mm along it, the organ is displaced by bend x^2 mm; 1 / mm.
     """
 
     centre: np.ndarray
@@ -125,7 +125,7 @@ def _norm(point: Grid, axes: np.ndarray) -> np.ndarray:
 
 
 def _body(rng: np.random.Generator, grid: Grid, scanner: Scanner) -> np.ndarray:
-    """Tissue with slow waves in a fat layer, a spine at the back and vessels; air around."""
+    """Tissue with slow waves, a fat layer around it, a spine at the back and vessels, surrounded by air."""
     x, y, z = grid
     width, depth = rng.uniform(62, 67), rng.uniform(52, 58)
     outline = (np.abs(x / width) ** 2.5 + np.abs(y / depth) ** 2.5) ** 0.4
@@ -167,7 +167,7 @@ def _striped(radius: np.ndarray, stripes: np.ndarray) -> np.ndarray:
     return np.sign(stripes)
 
 
-# What a lesion adds to its organ, in units of the scanner's contrast, by its normalised radius and a wave across it.
+# (normalised radius, wave across the lesion) -> what it adds to its organ, in units of the scanner's contrast.
 KINDS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "bright": _bright,
     "dark": _dark,
@@ -186,7 +186,7 @@ def _add_lesion(
     signal: np.ndarray,
     label: np.ndarray,
 ) -> None:
-    """Draw a lesion into an organ, in place; what would reach beyond the organ is cut off."""
+    """Add a lesion to an organ, in place; parts outside the organ are cut off."""
     direction = rng.normal(size=3)
     centre = organ.axes * direction / np.linalg.norm(direction) * rng.uniform(0.1, 0.55)
     axes = rng.uniform(*radius) * rng.uniform(0.85, 1.2, 3)
@@ -200,7 +200,7 @@ def _add_lesion(
 
 
 def _acquire(rng: np.random.Generator, grid: Grid, signal: np.ndarray, scanner: Scanner) -> np.ndarray:
-    """Blur in the slice, bias field, Rician noise, stored units."""
+    """Apply blur in the slice, a bias field and Rician noise, and convert to stored units."""
     for axis in (0, 1):
         neighbours = np.roll(signal, 1, axis) + np.roll(signal, -1, axis)
         signal = (1 - 2 * scanner.blur) * signal + scanner.blur * neighbours

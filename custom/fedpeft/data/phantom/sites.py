@@ -4,17 +4,18 @@ The design, fixed before any model was trained on it:
 
 - **Task.** A body with two bean-shaped organs (label 1, both) and one to three lesions inside them (label 2). Tissue
   waves, a fat layer, a spine and vessels lie around them.
-- **What a hospital has seen** (``POPULATIONS``). Two of the four kinds of lesion (bright, dark, ringed, striped), a
-  third of their sizes, a third of the organs' tilts. Each neighbour shares one kind; with three sites bright lesions
+- **What a hospital trains on** (``POPULATIONS``): two of the four kinds of lesion (bright, dark, ringed, striped), a
+  third of their sizes, a third of the organs' tilts. Each neighbour shares one kind; with three sites, bright lesions
   occur at the first only and striped ones at the third only. Training and validation cases are of this population.
-- **What a hospital meets later.** Of its five test cases three are of its own population, the last two are referred:
-  patients of the next site's population, imaged here. A site's own model is asked about things it has not seen even at
-  home, and more so at the other sites.
-- **How a hospital images** (``SCANNERS``). Contrast (organs darker than tissue at the second site), noise, bias field,
-  blur, intensity units, spacing, matrix, orientation of the file's axes; the third site's slices are oblique.
+- **What a hospital is tested on.** Three of its five test cases are of its own population; the last two are referred:
+  patients of the next site's population, imaged here. A site's own model therefore meets unseen lesions even at home,
+  and more of them at the other sites.
+- **How a hospital images** (``SCANNERS``, ``GEOMETRIES``). Sites differ in contrast (organs are darker than tissue at
+  the second), noise, bias field, blur, intensity units, spacing, matrix and axis codes; the third site's slices are
+  oblique.
 
-It shares no code with the generator of the backbone's pretraining images. Everything is determined by (seed, site,
-case); the same call gives the same bytes.
+It shares no code with the generator of the backbone's pretraining images. (seed, site, case) determines everything; the
+same call gives the same bytes.
 """
 
 import json
@@ -55,7 +56,7 @@ class Geometry:
     tilt: float = 0.0
 
 
-# Sites beyond the last one begin anew: site 5 is of the first population again.
+# Further sites start over: site 5 has the first population again.
 POPULATIONS = (
     Anatomy(kinds=("bright", "ringed"), radius=(7.0, 10.0), tilt=(-30.0, 30.0), spread=(28.0, 32.0)),
     Anatomy(kinds=("ringed", "dark"), radius=(9.0, 13.0), tilt=(30.0, 90.0), spread=(25.0, 29.0)),
@@ -77,8 +78,8 @@ GEOMETRIES = (
 def write_phantom(out: str | Path, sites: int = 3, seed: int = 0) -> Path:
     """Write ``<out>/site-1`` ... ``site-<sites>``, each with a datalist, statistics and 16 cases.
 
-    The sites are called as ``nvflare simulator -n`` calls its clients. The folder is complete or not there at all; an
-    earlier phantom at the same place is replaced.
+    The sites have the names that ``nvflare simulator -n`` gives its clients. The folder is complete or absent; an
+    earlier phantom at the same path is replaced.
 
     Args:
         out: folder to make.
@@ -90,7 +91,7 @@ def write_phantom(out: str | Path, sites: int = 3, seed: int = 0) -> Path:
 
     Raises:
         ValueError: ``sites`` or ``seed`` is out of range.
-        FileExistsError: ``out`` holds anything but an earlier phantom.
+        FileExistsError: ``out`` is not empty and not an earlier phantom.
     """
     if sites < 1 or seed < 0:
         raise ValueError(f"sites is {sites}, seed {seed}; expected at least 1 site and a seed of 0 or more")
@@ -135,7 +136,7 @@ def _write_case(folder: Path, site: int, number: int, seed: int, anatomy: Anatom
 
 
 def _affine(rng: np.random.Generator, geometry: Geometry) -> np.ndarray:
-    """Voxel indices along R, A, S to millimetres; the patient's origin is near the centre of the volume."""
+    """Affine from voxel indices along R, A, S to millimetres; the origin is near the centre of the volume."""
     angle = np.deg2rad(geometry.tilt)
     rotation = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
     affine = np.eye(4)

@@ -1,1 +1,1 @@
-"""The one writer of prepared folders, and what comes before it: splits and partitions."""
+"""Prepare folders of sites: choose splits and partition, then write everything with one writer."""

@@ -1,4 +1,4 @@
-"""From what a source holds to folders of sites: splits where it has none, then who has which case, then the writer."""
+"""From a source's cases to folders of sites: choose missing splits, distribute the cases, then call the writer."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,14 +13,15 @@ from fedpeft.data.splits import draw_splits, draw_validation
 
 @dataclass(frozen=True)
 class Choices:
-    """What a person chooses.
+    """What the user chooses.
 
     Attributes:
-        validation: share of each site's training groups that become validation; None: none do. Of a source with splits.
+        validation: for a source with splits, the share of each site's training groups that become validation; None:
+            none do.
         partition: "natural", the source's own sites, or a name in ``partition.PARTITIONS``.
-        sites: of that partition.
-        alpha: of that partition.
-        seed: of every random choice.
+        sites: number of sites of that partition.
+        alpha: skew of that partition, see ``partition.Partition``.
+        seed: seed of every random choice.
     """
 
     validation: float | None = None
@@ -33,12 +34,12 @@ class Choices:
 def prepare(
     found: Found, out: str | Path, choices: Choices | None = None, progress: Progress = no_progress
 ) -> Prepared:
-    """Choose what splits are missing, deal the cases out, and write one folder a site.
+    """Choose missing splits, distribute the cases to sites, and write one folder per site.
 
     Args:
         found: what the source holds.
-        out: folder to make; it is complete or not there at all, see ``writer``.
-        choices: of the person; None: the defaults.
+        out: folder to make; it is complete or absent, see ``writer``.
+        choices: what the user chose; None: the defaults.
         progress: see ``staging``.
 
     Raises:
@@ -52,7 +53,7 @@ def prepare(
         raise ValueError(f"seed is {choices.seed}, expected 0 or more")
     cases, faults = _with_splits(found, choices)
     notes = list(found.notes)
-    # Which site a case goes to depends on all of them: where some are faulty it would say nothing.
+    # The partition depends on all cases, so it would mean nothing if some were faulty.
     if choices.partition != NATURAL and not found.faults and not faults:
         alpha = f", alpha {choices.alpha:g}" if PARTITIONS[choices.partition].skewed else ""
         how = f"{choices.partition}{alpha}, seed {choices.seed}"

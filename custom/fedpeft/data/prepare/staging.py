@@ -1,4 +1,4 @@
-"""What every preparation needs: progress in bytes, enough space on the disk, and its result."""
+"""What every preparation needs: progress in bytes, a check of the disk's free space, and the result."""
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +9,7 @@ from fedpeft.data.datalist import Site
 from fedpeft.data.found import FoundCase
 
 SPLIT_FILE = "split.csv"
-# What is being done, bytes of files that are done with, bytes in all.
+# (what is being done, bytes done, bytes in total).
 Progress = Callable[[str, int, int], None]
 
 
@@ -18,7 +18,7 @@ class Prepared:
     """What was written.
 
     Attributes:
-        sites: as read back.
+        sites: the sites, read from the written folder.
         notes: what a person should know about them, one sentence each.
     """
 
@@ -27,24 +27,24 @@ class Prepared:
 
 
 class Meter:
-    """Bytes done and to do."""
+    """Counts bytes done and in total, and reports them."""
 
     def __init__(self, progress: Progress, files: Iterable[Path]) -> None:
         """Start at zero.
 
         Args:
-            progress: what to tell.
-            files: all that will be read or copied, each as often as that happens.
+            progress: called with every report.
+            files: all files that will be read or copied, each as often as that happens.
         """
         self.progress, self.done, self.total = progress, 0, bytes_of(files)
 
     def at(self, what: str, *files: Path) -> None:
-        """Say what is being done now, and with which files."""
+        """Report what is being done now, and with which files."""
         self.progress(what, self.done, self.total)
         self.done += bytes_of(files)
 
     def end(self) -> None:
-        """Say that all is done."""
+        """Report that all is done."""
         self.progress("done", self.total, self.total)
 
 
@@ -53,7 +53,7 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 
 def bytes_of(files: Iterable[Path]) -> int:
-    """Size of the files that exist."""
+    """Total size of the files that exist, in bytes."""
     return sum(file.stat().st_size for file in files if file.is_file())
 
 

@@ -1,7 +1,7 @@
-"""The one writer of prepared folders: every file is read first, then all are copied, or nothing is written.
+"""The one writer of prepared folders: it reads every file first, then copies all of them or writes nothing.
 
-A source says which file belongs to which case, site and split. What volumes and images do differently here is in
-``volumes/prepare.py`` and ``images/prepare.py``.
+A source says which file belongs to which case, site and split. ``volumes/prepare.py`` and ``images/prepare.py``
+implement what differs between volumes and images.
 """
 
 import re
@@ -18,7 +18,7 @@ from fedpeft.data.prepare.staging import SPLIT_FILE, Meter, Prepared, Progress, 
 from fedpeft.data.table import write_splits, write_table
 
 CLEAN_FILE = "lesion_clean_test.csv"
-# A site's folder is named as its FLARE client; the name of a case becomes that of a file or folder.
+# A site's folder has the name of its FLARE client; a case's name becomes that of a file or folder.
 SITE = re.compile(r"[A-Za-z0-9_-]+")
 CASE = re.compile(r"[^./\\\0][^/\\\0]*")
 
@@ -26,12 +26,12 @@ CASE = re.compile(r"[^./\\\0][^/\\\0]*")
 def write_folder(found: Found, out: str | Path, progress: Progress = no_progress) -> Prepared:
     """Read every file, then copy all cases to ``<out>/<site>/`` and write datalists and ``split.csv``.
 
-    Where groups are known, ``lesion_clean_test.csv`` lists the test cases whose group is known and occurs in no
-    training or validation case of any site.
+    If any group is known, ``lesion_clean_test.csv`` lists the test cases whose group is known and occurs in no training
+    or validation case of any site.
 
     Args:
         found: the cases, with site and split chosen; a site may have test cases alone, to evaluate other sites' models.
-        out: folder to make; it is complete or not there at all.
+        out: folder to make; it is complete or absent.
         progress: called before each file is read or copied, and at the end.
 
     Raises:
@@ -65,10 +65,10 @@ def write_folder(found: Found, out: str | Path, progress: Progress = no_progress
 
 
 def clean_test(cases: Sequence[FoundCase]) -> tuple[list[FoundCase], list[str]]:
-    """Test cases whose group is known and in no training or validation case, and a note with counts.
+    """Test cases whose group is known and occurs in no training or validation case, and a note with counts.
 
     Returns:
-        Both empty if no group is known.
+        The cases and the note; both are empty if no group is known.
     """
     if not any(case.group for case in cases):
         return [], []

@@ -1,1 +1,1 @@
-"""Sources: one file a data set's own layout, volumes and images alike, behind one registry."""
+"""Sources of data sets, volumes and images: one file per layout, all in one registry."""

@@ -29,7 +29,7 @@ class Tree:
     """A source tree.
 
     Attributes:
-        source: folder of site folders of case folders; names that begin with a dot are passed over.
+        source: folder of <site>/<case>/ folders; names that begin with a dot are ignored.
         image: path of the image within a case folder.
         label: path of the label within a case folder.
         table: CSV of splits; None: the source has none.
@@ -50,7 +50,7 @@ def find_folder(tree: Tree) -> Found:
 
     Raises:
         FileNotFoundError: the source or the table does not exist.
-        ValueError: a file name leads out of the case folder, or the table lacks a column.
+        ValueError: a file name leads outside the case folder, or the table lacks a column.
     """
     for name in (tree.image, tree.label):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
@@ -89,7 +89,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", required=True, metavar="NAME", help="the image's name in a case folder")
     parser.add_argument("--label", required=True, metavar="NAME", help="the label's name in a case folder")
     parser.add_argument("--labels", type=_labels, metavar="1=NAME,...", help="label table (default 1=target)")
-    parser.add_argument("--table", type=Path, metavar="CSV", help="table of splits; further columns do not matter")
+    parser.add_argument("--table", type=Path, metavar="CSV", help="table of splits; further columns are ignored")
     parser.add_argument("--case-column", default="case", metavar="C", help="default case")
     parser.add_argument("--split-column", default="split", metavar="C", help="default split")
     parser.add_argument("--site-column", default="site", metavar="C", help="default site; used if the table has it")

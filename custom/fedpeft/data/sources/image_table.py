@@ -1,4 +1,4 @@
-"""Images that a CSV table lists, with class, site, split and group as far as it has them."""
+"""Images listed in a CSV table, with their class and, where it has them, site, split and group."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -12,13 +12,13 @@ from fedpeft.data.table import NAMES, read_table
 
 @dataclass(frozen=True)
 class ImageColumns:
-    """A table's columns; None: the name below, where the last three need not exist.
+    """Names of a table's columns; None takes the attribute's name. The last three need not exist.
 
     Attributes:
         image: path of the image, relative to the source or to the table.
         label: name of the class, or its index where the classes are given.
-        site: where it lies; without it all are ``site-1``'s.
-        split: train | training, val | valid | validation, test; without it splits are chosen at random.
+        site: the site that has it; without this column all images belong to ``site-1``.
+        split: train | training, val | valid | validation, test; without this column splits are chosen at random.
         group: lesion or patient.
     """
 
@@ -36,14 +36,14 @@ def find_in_table(source: Path, table: Path, columns: ImageColumns | None = None
     """The images of a table.
 
     Args:
-        source: folder that holds the images; a path never leads out of it.
+        source: folder that holds the images; a path may not lead outside it.
         table: CSV with a header line.
-        columns: the table's.
-        labels: the classes in the order of their indices; empty: what the table has, sorted.
+        columns: names of the table's columns.
+        labels: the classes in the order of their indices; empty: the table's labels, sorted.
 
     Raises:
         FileNotFoundError: there is no such folder or table.
-        ValueError: the table lacks a column that is named, or an image or label column.
+        ValueError: the table lacks a column that ``columns`` names, or the image or label column.
     """
     if not source.is_dir():
         raise FileNotFoundError(f"{source}: not found, expected the folder that holds the images")
@@ -74,7 +74,7 @@ def _case(value: Mapping[str, str], image: Path, labels: Sequence[str]) -> Found
 
 
 def _lines(table: Path, columns: ImageColumns) -> tuple[list[dict[str, str]], Mapping[str, str]]:
-    """The table's lines, and its columns by what they say."""
+    """The table's lines, and the names of its columns by their meaning."""
     given = {item.name: getattr(columns, item.name) for item in fields(columns)}
     needed = {name or kind: f"--{kind}-column" for kind, name in given.items() if name or kind not in OPTIONAL}
     lines = read_table(table, needed)
@@ -83,7 +83,7 @@ def _lines(table: Path, columns: ImageColumns) -> tuple[list[dict[str, str]], Ma
 
 
 def _roots(source: Path, table: Path) -> list[Path]:
-    """What paths may be relative to: a table elsewhere does not make its neighbours readable."""
+    """Folders that paths may be relative to; the table's own folder counts only inside the source."""
     folder = table.parent
     within = folder.resolve().is_relative_to(source.resolve()) and folder.resolve() != source.resolve()
     return [source, folder] if within else [source]

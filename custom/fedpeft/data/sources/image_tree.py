@@ -1,4 +1,4 @@
-"""Trees of class folders: the folders above an image say what it shows and where it belongs."""
+"""Trees of class folders: the folders above an image give its class and, if they are there, its site and split."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -10,9 +10,9 @@ from fedpeft.data.table import NAMES
 ENDINGS = (".jpg", ".jpeg", ".png")
 DATASET = "images"
 TREES = ("{site}/{class}", "{class}", "{split}/{class}", "{site}/{split}/{class}")
-# The site of images of which no other is known.
+# The site of images whose site is unknown.
 ALONE = "site-1"
-# Folders above an image: deeper than any tree, so that images that lie too deep are noticed.
+# Numbers of folders above an image; the last is deeper than any tree, so that images that are too deep are noticed.
 DEPTHS = range(6)
 
 
@@ -20,8 +20,9 @@ def find_in_tree(source: Path, tree: str = TREES[0], labels: Sequence[str] = ())
     """The images of a tree.
 
     Args:
-        source: the tree's folder; names that begin with a dot are passed over.
-        tree: one of ``TREES``: what the folders above an image say. Without sites all images are ``site-1``'s.
+        source: the tree's folder; names that begin with a dot are ignored.
+        tree: the meaning of the folders above an image, one of ``TREES``. Without sites all images belong to
+            ``site-1``.
         labels: the classes in the order of their indices; empty: the folders' names, sorted.
 
     Raises:
@@ -51,19 +52,19 @@ def find_in_tree(source: Path, tree: str = TREES[0], labels: Sequence[str] = ())
 
 
 def sorted_labels(names: Iterable[str]) -> list[str]:
-    """Different names in order, numbers by their value and before words."""
+    """The different names in order: numbers first, by value, then words."""
     return sorted(set(names), key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
 
 
 def index_of(text: str, labels: Sequence[str]) -> int | None:
-    """The class that a name, or an index as text, stands for; None if it is none of the labels."""
+    """Index of the class that a name or an index as text stands for; None if it is not one of the labels."""
     if text in labels:
         return labels.index(text)
     return int(text) if text.isdecimal() and int(text) < len(labels) else None
 
 
 def with_names(cases: Sequence[tuple[FoundCase, str]]) -> list[FoundCase]:
-    """Name cases by their files, or by their whole paths below the source if files in several folders share a name.
+    """Name cases by their files, or by their complete paths below the source if files in several folders share a name.
 
     Args:
         cases: each with its path below the source, with forward slashes.
@@ -75,7 +76,7 @@ def with_names(cases: Sequence[tuple[FoundCase, str]]) -> list[FoundCase]:
 
 
 def _folders(source: Path) -> tuple[dict[PurePosixPath, list[str]], int]:
-    """Names of images by the folder they lie in, and how many files are no images by their names."""
+    """Names of images by their folder, and the number of files whose names are not those of images."""
     if not source.is_dir():
         raise FileNotFoundError(f"{source}: not found, expected a folder of class folders")
     folders: dict[PurePosixPath, list[str]] = {}

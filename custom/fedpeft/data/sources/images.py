@@ -15,17 +15,17 @@ from fedpeft.data.sources.registry import (
     register_source,
 )
 
-# For every source of images.
+# Help for every source of images.
 SHARED = (
-    "All images are read before anything is written, and every fault is listed. With --partition cases are dealt out "
-    "anew to site-1, site-2, ...; each keeps its split, and the cases of a lesion or patient stay together. The splits "
-    "are kept in split.csv, partition.png shows who has what, and where lesions or patients are known "
+    "All images are read before anything is written, and every fault is listed. With --partition, cases are "
+    "redistributed to site-1, site-2, ...; each keeps its split, and the cases of a lesion or patient stay together. "
+    "split.csv lists the splits, partition.png shows each site's cases, and where lesions or patients are known, "
     "lesion_clean_test.csv lists the test cases of those that no training or validation case shows."
 )
 HELP = (
     "The source holds JPEG and PNG files in class folders (--tree), or a table (--table) names them by paths relative "
-    "to the source or to itself. Where neither says the split each site is split 70 / 10 / 20, stratified by class, no "
-    "lesion or patient on two sides."
+    "to the source or to itself. Where neither gives the split, each site is split 70 / 10 / 20, stratified by class, "
+    "with no lesion or patient in two splits."
 )
 EXAMPLES = (
     "fedpeft data prepare images --source photos --tree {site}/{class} --out data/photos --register",
@@ -33,7 +33,7 @@ EXAMPLES = (
     "    --site-column center --group-column lesion_id --out data/ham10000",
     "fedpeft data prepare images --source photos --partition dirichlet --sites 5 --alpha 0.3 --out data/skewed",
 )
-# Options that only a table has a use for.
+# Options that only apply to a table.
 COLUMNS = {
     "image": "path; default image",
     "label": "class; default label",
@@ -44,7 +44,7 @@ COLUMNS = {
 
 
 def add_shared(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every source of images: what becomes validation, and who has which case."""
+    """Add the options of every source of images: validation, partition and seed."""
     add_validation(
         parser,
         "share of each site's training lesions, patients or single cases to take for validation, at least one "

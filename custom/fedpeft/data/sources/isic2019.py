@@ -1,7 +1,7 @@
 """ISIC 2019 with the centres and the split of Fed-ISIC2019, and lesions from the collections' own metadata.
 
-Fed-ISIC2019 (FLamby) is the 23,247 of the challenge's training images whose centre is known, split by image: two
-images of one lesion may lie on both sides.
+Fed-ISIC2019 (FLamby) is the 23,247 of the challenge's training images whose centre is known. It is split by image, so
+images of one lesion may be in training and in test.
 """
 
 import argparse
@@ -19,14 +19,14 @@ CENTRES = 6
 TABLE = "train_test_split"
 COLUMNS = ("image", "target", "center", "fold")
 ORIGIN = "FLamby's flamby/datasets/fed_isic2019/dataset_creation_scripts/train_test_split"
-# The challenge's archive unpacks into folders of the same name, one in the other.
+# The challenge's archive unpacks into nested folders of the same name.
 DEPTHS = range(4)
-# Missing files that are named; of a copy of which half is missing one wants to know no more.
+# A message names this many missing files and counts the others.
 SHOWN = 20
 
 HELP = (
-    f"The source holds <image>.jpg of ISIC 2019 in any folder. Sites and splits are those of {ORIGIN}. Its split is by "
-    "image: give --lesions to know which test cases show a lesion that was never trained on."
+    f"The source holds <image>.jpg of ISIC 2019 in any folder. Sites and splits are those of {ORIGIN}. It is split by "
+    "image: give --lesions to list the test cases whose lesion no training or validation case shows."
 )
 EXAMPLES = (
     f"fedpeft data prepare {NAME} --source ISIC_2019 --table {TABLE} --lesions ISIC_2019_Training_Metadata.csv \\\n"
@@ -40,9 +40,9 @@ def find_isic2019(source: Path, table: Path | None = None, lesions: Path | None 
 
     Args:
         source: folder with <image>.jpg anywhere in it.
-        table: FLamby's; None: ``train_test_split`` in the source.
+        table: FLamby's table; None: ``train_test_split`` in the source.
         lesions: CSV of images and lesions, see ``read_lesions``.
-        partial: whether cases without a file are left out rather than faults.
+        partial: whether cases without a file are left out instead of being faults.
 
     Raises:
         FileNotFoundError: there is no such folder or table, or no image.
@@ -105,7 +105,7 @@ def read_lesions(table: Path, faults: list[str]) -> Mapping[str, str]:
 
 
 def _files(source: Path) -> dict[str, list[Path]]:
-    """Images by name without ending."""
+    """Image files by name without suffix."""
     if not source.is_dir():
         raise FileNotFoundError(f"{source}: not found, expected a folder")
     files: dict[str, list[Path]] = {}

@@ -1,7 +1,7 @@
 """IXI-Tiny as FLamby unpacks it, with the sites and splits of Fed-IXI.
 
-The hospital is part of every name (IXI002-Guys-0828). FLamby's table has it too, as a number, so a patient whose name
-and table disagree is a fault.
+The hospital is part of every name (IXI002-Guys-0828). FLamby's table has it too, as a number; a patient whose name and
+table disagree is a fault.
 """
 
 import re
@@ -51,7 +51,7 @@ def assign(cases: Collection[str], lines: Lines) -> Assignment:
 
 
 def _place(found: Assignment, patient: tuple[str, str] | None, site: str, split: str, number: int) -> str:
-    """Enter a patient, or say what speaks against it."""
+    """Add a patient to the assignment, or return the fault that prevents it; "" if there is none."""
     if patient is None:
         return f"is not on disk, expected a folder IXI{number:03d}-{site}-..."
     name, hospital = patient

@@ -1,7 +1,7 @@
-"""KiTS19 as the challenge publishes it or as nnU-Net's raw folders hold it, with the sites and splits of Fed-KiTS.
+"""KiTS19 as the challenge publishes it or in nnU-Net's raw folders, with the sites and splits of Fed-KiTS.
 
-Fed-KiTS (FLamby) is 96 of the challenge's cases at six sites. The sites are anonymous; they are called by the letters
-of FLAP-SAM's tables, site-A to site-F for FLamby's 0 to 5.
+Fed-KiTS (FLamby) is 96 of the challenge's cases at six sites. The sites are anonymous; they have the letters of
+FLAP-SAM's tables, site-A to site-F for FLamby's 0 to 5.
 """
 
 import re

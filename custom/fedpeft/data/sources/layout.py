@@ -1,6 +1,6 @@
 """Layouts of published sets of volumes: which file belongs to which case, site and split, by names alone.
 
-A layout is two pure functions and a few words; everything that touches an image is in ``prepare/writer.py``.
+A layout is two pure functions and a few strings; ``prepare/writer.py`` reads and copies the images.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from fedpeft.data.sources.registry import Source, add_seed, add_source, add_vali
 from fedpeft.data.table import read_table
 
 KINDS = ("image", "label")
-# Folders below the source that files may lie in.
+# Numbers of folders between the source and a file.
 DEPTHS = (1, 2, 3)
 
 Lines = Sequence[Mapping[str, str]]
@@ -28,8 +28,8 @@ class Table:
     """The table that assigns sites and splits.
 
     Attributes:
-        name: of the file as it is published.
-        columns: that it must have.
+        name: name of the file as it is published.
+        columns: columns that it must have.
         origin: where it comes from, for people.
     """
 
@@ -53,17 +53,17 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a data set lies on disk as its publishers distribute it.
+    """How the publishers of a data set arrange its files.
 
     Attributes:
-        name: of the data set.
+        name: name of the data set.
         form: what the source looks like, for people.
         identify: path below the source -> (identifier of the case, "image" or "label"), or None if it is neither. The
             last part of an identifier is the name of the case's folder.
         assign: (identifiers on disk, lines of the table) -> where cases belong; cases that it leaves out are not part
             of the data set.
         table: None if the layout needs none.
-        merge: label value in the files -> index that takes its place.
+        merge: label value in the files -> index that replaces it.
     """
 
     name: str
@@ -78,9 +78,9 @@ def find(layout: Layout, source: Path, table: Path | None = None) -> Found:
     """The cases of a data set.
 
     Args:
-        layout: of the source.
+        layout: layout of the source.
         source: folder that holds the data set; not changed.
-        table: of sites and splits; None: the file of the published name in ``source``.
+        table: table of sites and splits; None: the file of the published name in ``source``.
 
     Raises:
         FileNotFoundError: the source holds nothing of this layout, or there is no table.
@@ -115,7 +115,7 @@ def register_layout(layout: Layout) -> Layout:
 
 
 def names_below(source: Path) -> list[str]:
-    """Paths of NIfTI files below a folder, sorted, with forward slashes; names that begin with a dot are passed over.
+    """Paths of NIfTI files below a folder, sorted, with forward slashes; names that begin with a dot are ignored.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -128,7 +128,7 @@ def names_below(source: Path) -> list[str]:
 
 
 def pair(names: Iterable[str], layout: Layout) -> Files:
-    """Images and labels by case: pure."""
+    """Paths of images and labels by case, from names alone."""
     files: Files = {}
     for name in names:
         if (found := layout.identify(name)) is not None:
@@ -137,7 +137,7 @@ def pair(names: Iterable[str], layout: Layout) -> Files:
 
 
 def _table(layout: Layout, source: Path, table: Path | None) -> tuple[Lines, Path]:
-    """The lines of the layout's table and where it lies; none and the source if the layout needs no table."""
+    """The lines of the layout's table and its path; no lines and the source if the layout needs no table."""
     if layout.table is None:
         return [], source
     place = table or source / layout.table.name

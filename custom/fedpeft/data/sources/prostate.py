@@ -1,7 +1,7 @@
 """The six-hospital prostate MR collection of Liu et al. (SAML, MICCAI 2020), with FLAP-SAM's published test cases.
 
-Some hospitals' labels have zones, 1 and 2; the published preprocessing makes one prostate of them, and so does this
-layout, by ``merge``.
+Some hospitals' labels have zones, 1 and 2. The published preprocessing merges them into one prostate, and so does this
+layout (``merge``).
 """
 
 import re
@@ -16,8 +16,8 @@ class Hospital:
     """A site.
 
     Attributes:
-        letter: what the paper's tables call it.
-        cases: how many it has.
+        letter: its name in the paper's tables.
+        cases: number of its cases.
         test: numbers of the test cases.
     """
 

@@ -1,7 +1,7 @@
-"""The registry of sources: a module of this package that calls ``register_source`` is found without being named.
+"""The registry of sources. A new one is one module, of this package or another, that calls ``register_source``.
 
-A data set is one file here, which finds its cases, and one entry in ``fedpeft.config.datasets``. From outside the
-package a source is registered by the same function.
+Modules of this package are found without being named. A data set needs one such module, which finds its cases, and one
+entry in ``fedpeft.config.datasets``.
 """
 
 import argparse
@@ -22,7 +22,7 @@ class Source:
     """Where a data set comes from: a subcommand of ``fedpeft data prepare``.
 
     Attributes:
-        name: of the subcommand and of the data set.
+        name: name of the subcommand and of the data set.
         help: what the source looks like, for people.
         examples: commands, one or more.
         add_options: adds the source's own options to the subcommand's parser.
@@ -36,10 +36,10 @@ class Source:
     find: Callable[[argparse.Namespace], Found]
 
     def prepare(self, args: argparse.Namespace, progress: Progress = no_progress) -> Prepared:
-        """Prepare what the options say into ``args.out``, see ``prepare.pipeline``.
+        """Prepare the data set as the options say, into ``args.out``; see ``prepare.pipeline``.
 
         Raises:
-            FileExistsError: ``args.out`` exists and is not empty; the source is not looked at.
+            FileExistsError: ``args.out`` exists and is not empty; the source has not been read.
         """
         refuse_existing(args.out)
         return prepare(self.find(args), args.out, _choices(args), progress)
@@ -80,7 +80,7 @@ def add_partition(parser: argparse.ArgumentParser) -> None:
 
 
 def _choices(args: argparse.Namespace) -> Choices:
-    """The choices that a source's options offer; what it does not offer has its default.
+    """The user's choices; an option that the source does not offer has its default.
 
     Raises:
         ValueError: an option does not go with the partition.

@@ -1,1 +1,1 @@
-"""Volumes: reading, normalising, augmenting, preparing and checking them, and the training data set of stacks."""
+"""Volumes: read, normalise, augment, prepare and check them, and cut them into stacks for training."""

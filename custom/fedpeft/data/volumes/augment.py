@@ -1,11 +1,11 @@
-"""Augmentation of a stack of slices: the same for all of them, one resampling for all geometry.
+"""Augmentation of a stack of slices: the same for all its slices, with one resampling for all geometry.
 
 The recipe is that of FLAP-SAM's published training, each part with probability one half: quarter turns and a flip;
 rotation; gamma; random erasing; and two of shear, scale, translation, posterising, contrast, brightness and sharpness.
-A chain of MONAI's own transforms resamples once for each of them and takes several milliseconds for a stack of
-5 x 96 x 96, about a small backbone's step on one slice; composing the matrices first (with MONAI's functions) and
-resampling once takes about one. A core's own cache is large enough for a stack but not for a batch of them: with every
-part as one operation on a whole batch, batches of 224 pixels took half as long again.
+A chain of MONAI's own transforms resamples once per transform and takes several milliseconds for a stack of
+5 x 96 x 96, about as long as a small backbone's step on one slice. Composing the matrices first (with MONAI's
+functions) and resampling once takes about one. Stacks are augmented one by one because a core's cache is large enough
+for a stack but not for a batch: with operations on whole batches, batches of 224 pixels took half as long again.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ ROTATION = 15.0
 GAMMA = (0.5, 3.5)
 ERASED = (0.02, 0.05)
 ASPECT = (0.5, 2.0)
-# Ranges of the parts of which two are chosen; posterising is in bits, translation a share of the edge.
+# Two of these parts are chosen. Posterising is in bits, translation a share of the edge.
 RANGES = {
     "shear": (-0.2, 0.2),
     "scale": (0.8, 1.2),
@@ -39,7 +39,7 @@ GEOMETRY = ("shear", "scale", "translate")
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to one stack.
+    """The parameters of one stack's augmentation.
 
     Attributes:
         turns: quarter turns, 0 to 3.
@@ -88,8 +88,8 @@ class Augment(Randomizable, MapTransform):
             data: "image" (N, size, size) float32 and "label" (N, size, size) uint8; not changed.
 
         Returns:
-            Both in the same shapes and types; intensities stay within the stack's range, what comes in from outside
-            and what is erased has its minimum and label 0.
+            Both in the same shapes and types. Intensities stay within the stack's range; pixels from outside and erased
+            ones have its minimum and label 0.
         """
         self.randomize(data["image"].shape[-1])
         image, label = (_turn(data[key], self.chosen) for key in self.keys)

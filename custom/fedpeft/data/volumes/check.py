@@ -1,4 +1,4 @@
-"""What a check looks at in volumes: geometry, labels, intensities, duplicates, and the stored statistics."""
+"""Checks of volumes: geometry, labels, intensities, duplicates and stored statistics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class VolumeSummary(Summary):
     """What a site of volumes has.
 
     Attributes:
-        spacing: smallest and largest millimetres a voxel along R, A and S.
+        spacing: smallest and largest millimetres per voxel along R, A and S.
         orientation: axis codes of the files, sorted.
-        share: mean share of a volume's voxels by label name, background left out.
+        share: mean share of a volume's voxels by label name, without the background.
     """
 
     spacing: tuple[tuple[float, ...], tuple[float, ...]]
@@ -44,7 +44,7 @@ class VolumeSummary(Summary):
 
 @dataclass(frozen=True)
 class Facts:
-    """What is remembered of a volume: a site's volumes together may be larger than memory."""
+    """What is remembered of a volume, since a site's volumes together may be larger than memory."""
 
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
@@ -60,7 +60,7 @@ def inspect(case: Case, site: Site, preprocessing: Preprocessing) -> tuple[Facts
 
 
 def findings(site: Site, facts: Mapping[Case, Facts], preprocessing: Preprocessing) -> tuple[list[str], list[str]]:
-    """Faults of the statistics, and one warning for each thing that is odd about some cases, naming the cases."""
+    """Faults of the statistics, and one warning for each kind of unusual case, naming the cases."""
     identity = [case.case for case, known in facts.items() if known.identity]
     empty = [case.case for case, known in facts.items() if known.share and not any(known.share.values())]
     odd = (
@@ -81,7 +81,7 @@ def findings(site: Site, facts: Mapping[Case, Facts], preprocessing: Preprocessi
 
 
 def summary(site: Site, facts: Mapping[Case, Facts]) -> VolumeSummary:
-    """What a site has; of at least one case there are facts."""
+    """Summarise a site that has at least one case with facts."""
     volumes = list(facts.values())
     spacings = np.array([volume.spacing for volume in volumes]).round(4)
     shares = [volume.share for volume in volumes if volume.share is not None]
@@ -100,7 +100,7 @@ def summary(site: Site, facts: Mapping[Case, Facts]) -> VolumeSummary:
 
 
 def repeated(sites: Sequence[Site], fingerprints: Mapping[Path, str]) -> tuple[list[str], list[str]]:
-    """One file as two cases is a fault: in training and in test it makes every result look better than it is."""
+    """Faults of files that are two cases: in training and in test, they make every result look better than it is."""
     first: dict[str, Path] = {}
     faults = []
     for case in (case for site in sites for split in SPLITS for case in site.splits[split]):

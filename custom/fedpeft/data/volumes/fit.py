@@ -1,6 +1,7 @@
-"""Slices of any size and spacing to the network's square and back.
+"""Fit slices of any size and spacing to the network's square input, and undo it.
 
-The longer physical edge fills the square, the shorter one is padded at both ends: a circle in the body stays a circle.
+The longer physical edge fills the square, the shorter one is padded at both ends, so a circle in the body stays a
+circle.
 """
 
 import torch
@@ -15,7 +16,7 @@ def fit(slices: Tensor, spacing: tuple[float, float], size: int, mode: str) -> T
 
     Args:
         slices: (N, H, W); float for "image", any integer type for "label".
-        spacing: millimetres a pixel along H and W.
+        spacing: millimetres per pixel along H and W.
         size: edge of the square in pixels.
         mode: "image": bilinear, antialiased when shrinking, padded with the minimum of ``slices``; "label": nearest,
             padded with 0.
@@ -41,12 +42,12 @@ def fit(slices: Tensor, spacing: tuple[float, float], size: int, mode: str) -> T
 
 
 def unfit(logits: Tensor, native: tuple[int, int], spacing: tuple[float, float]) -> Tensor:
-    """Undo ``fit`` for what the network returns, so that the argmax is taken at native resolution.
+    """Undo ``fit`` for the network's logits, so that the argmax is taken at native resolution.
 
     Args:
         logits: (N, C, size, size) float.
         native: H and W of the volume's slices.
-        spacing: millimetres a pixel along H and W, as given to ``fit``.
+        spacing: millimetres per pixel along H and W, as given to ``fit``.
 
     Returns:
         (N, C, H, W), bilinear.

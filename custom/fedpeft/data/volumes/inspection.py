@@ -1,4 +1,4 @@
-"""One case looked at closely: used before a data set is copied and when one is checked."""
+"""Inspect one case closely, before a data set is copied and when one is checked."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +11,7 @@ from fedpeft.data.datalist import Case
 from fedpeft.data.volumes.nifti import verify_stream
 from fedpeft.data.volumes.volume import Volume, read_volume
 
-# Degrees. Oblique slices are taken as they were acquired; near 45 it is not clear any more which way they lie.
+# Degrees. Oblique slices are used as they were acquired; near 45 degrees their orientation is ambiguous.
 TILT = 40.0
 SKEW = 1.0
 
@@ -19,7 +19,7 @@ SKEW = 1.0
 def inspect_case(
     case: Case, labels: Mapping[int, str], preprocessing: Preprocessing
 ) -> tuple[Volume | None, list[str]]:
-    """Read a case whole, normalised by itself, and look at its axes.
+    """Read a case completely, normalised by itself, and check its axes.
 
     Axes may be in any order and direction and up to ``TILT`` degrees oblique; they must be at right angles.
 
@@ -29,8 +29,8 @@ def inspect_case(
         preprocessing: orientation and normalisation.
 
     Returns:
-        The volume, or None, and what is wrong, one sentence a fault; both files are looked at whatever the first one
-        is like.
+        The volume, or None if it is faulty, and the faults, one sentence each; both files are checked even if the first
+        is faulty.
     """
     faults: list[str] = []
     for path in filter(None, (case.image, case.label)):
@@ -57,7 +57,7 @@ def _axes(path: Path, affine: np.ndarray) -> list[str]:
         faults.append(f"{path}: axes are {skew:.1f} degrees off a right angle, expected at most {SKEW:g}; resample it")
     elif tilt > TILT:
         faults.append(
-            f"{path}: an axis is {tilt:.1f} degrees away from the body's nearest one, expected at most {TILT:g}: which "
-            "way do the slices lie? resample it"
+            f"{path}: an axis is {tilt:.1f} degrees away from the body's nearest one, expected at most {TILT:g}; the "
+            "slices' orientation is ambiguous, so resample it"
         )
     return faults

@@ -1,4 +1,4 @@
-"""NIfTI files in and out, with MONAI's reader; every way in which one can be broken has a message that names it."""
+"""Read and write NIfTI files, with MONAI's reader; the message of every error names the file and what is broken."""
 
 import gzip
 import os
@@ -14,8 +14,8 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 SUFFIXES = (".nii.gz", ".nii")
-# What makes up a NIfTI header's geometry. Only these fields travel from an image to its mask: descriptions and
-# extensions may hold a patient's name.
+# The geometry fields of a NIfTI header. Only these are copied from an image to its mask: descriptions and extensions
+# may hold a patient's name.
 GEOMETRY = (
     "pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
     "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units",
@@ -25,7 +25,7 @@ UNREADABLE = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, Va
 
 @dataclass(frozen=True)
 class Grid:
-    """Where a file's voxels lie.
+    """The grid of a file's voxels.
 
     Attributes:
         shape: voxels along the file's three axes.
@@ -60,7 +60,7 @@ def read_nifti(path: str | Path) -> tuple[np.ndarray, Grid]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no readable NIfTI, not three-dimensional, or its affine is singular.
+        ValueError: it is not readable NIfTI, not three-dimensional, or its affine is singular.
     """
     path = Path(path)
     suffix_of(path)
@@ -80,7 +80,7 @@ def read_nifti(path: str | Path) -> tuple[np.ndarray, Grid]:
 
 
 def verify_stream(path: str | Path) -> None:
-    """Decompress a ``.nii.gz`` to its end, which checks its CRC: reading the voxels alone stops short of it.
+    """Decompress a ``.nii.gz`` to its end, which checks its CRC; reading the voxels alone stops before the CRC.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -104,7 +104,7 @@ def write_mask(path: str | Path, mask: np.ndarray, grid: Grid) -> None:
     Args:
         path: .nii or .nii.gz; its folder exists.
         mask: integers 0 to 255 of the grid's shape, in the file's axes.
-        grid: of the image that the mask belongs to; its affine and header geometry are copied as they are.
+        grid: grid of the mask's image; its affine and header geometry are copied unchanged.
 
     Raises:
         ValueError: the mask has another shape or other values than uint8 can hold.
@@ -118,13 +118,13 @@ def write_mask(path: str | Path, mask: np.ndarray, grid: Grid) -> None:
     header.set_data_shape(grid.shape)
     for key, value in grid.header.items():
         header[key] = value
-    # Affine None leaves the copied geometry alone, bit for bit; with it, nibabel would derive the fields anew.
+    # Without an affine, nibabel keeps the copied geometry bit for bit; with one, it would compute the fields again.
     image = nibabel.Nifti1Image(np.ascontiguousarray(mask.astype(np.uint8)), None, header)
     save_nifti(path, image)
 
 
 def save_nifti(path: str | Path, image: nibabel.Nifti1Image) -> None:
-    """Save under a temporary name in the same folder, then rename: a reader never meets half a file."""
+    """Save under a temporary name in the same folder, then rename, so that a reader never sees half a file."""
     path = Path(path)
     draft = path.with_name(f".{os.getpid()}.{path.name}")
     try:

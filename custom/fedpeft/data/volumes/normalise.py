@@ -24,8 +24,8 @@ class Statistics:
         std: of the same, positive.
         cases: number of volumes they were computed from.
         rule: ``Preprocessing.rule`` at that time.
-        low: the lower percentile, or the minimum for min-max without percentiles; None where neither is asked for.
-        high: the upper one, above ``low``.
+        low: the lower percentile, or the minimum for min-max without percentiles; None if the rule needs neither.
+        high: the upper percentile or the maximum, above ``low``.
     """
 
     mean: float
@@ -63,7 +63,7 @@ class Statistics:
 
 
 def foreground(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Which voxels count.
+    """The voxels that count.
 
     Args:
         image: intensities, any shape.
@@ -137,7 +137,7 @@ def _bounded(preprocessing: Preprocessing) -> bool:
 
 
 def _counted(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    # In the order of memory: NIfTI arrays are transposed, and to flatten one otherwise copies it across.
+    # "K" is the order in memory: NIfTI arrays are transposed, and another order would copy across it.
     return image.ravel("K") if preprocessing.foreground is None else image[foreground(image, preprocessing)]
 
 
@@ -161,7 +161,7 @@ def _moments(images: Iterable[np.ndarray]) -> tuple[float, float, int, float, fl
 def _clipped_moments(
     images: Iterable[np.ndarray], percentiles: tuple[float, float]
 ) -> tuple[float, float, int, float, float]:
-    """As ``_moments``, but of intensities clipped to percentiles, with those as the last two."""
+    """Like ``_moments``, but of intensities clipped to percentiles, which are the last two values."""
     tally, cases = Tally(), 0
     for image in images:
         tally.add(image)

@@ -1,4 +1,4 @@
-"""Preparing volumes: image and label of a case are read whole, copied, and counted in the site's statistics."""
+"""Prepare volumes: read image and label of a case completely, copy them, and compute the site's statistics."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +36,7 @@ def files_for_statistics(found: Found) -> list[Path]:
 
 
 def inspect(case: FoundCase, found: Found) -> list[str]:
-    """What is wrong with the files; labels may have the values that are merged as well."""
+    """Faults of the files; labels may also have the values that will be merged."""
     labels = dict(enumerate(found.labels))
     allowed = {**labels, **{value: labels[index] for value, index in found.merge.items()}}
     files = Case(case.case, case.image, case.label, case.site)
@@ -44,7 +44,7 @@ def inspect(case: FoundCase, found: Found) -> list[str]:
 
 
 def copy(case: FoundCase, folder: Path, found: Found) -> tuple[Case, bool]:
-    """Copy to ``<site>/<case>/``; a label with values to merge is written anew."""
+    """Copy to ``<site>/<case>/``; a label with values to merge is rewritten."""
     image, label = (folder / case.case / name for name in case.names)
     for file in (image, label):
         file.parent.mkdir(parents=True, exist_ok=True)

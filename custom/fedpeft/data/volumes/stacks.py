@@ -1,4 +1,4 @@
-"""Batches of stacks of neighbouring slices for training, determined by a seed alone."""
+"""Training batches of stacks of neighbouring slices, determined by a seed."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ class Slices:
     Attributes:
         image: (D, size, size) float32.
         label: (D, size, size) uint8.
-        positive: (D,) booleans: does the slice hold any foreground?
+        positive: (D,) booleans, whether the slice has any foreground.
     """
 
     image: Tensor
@@ -37,11 +37,11 @@ class StackData:
     An epoch cuts each volume into stacks of ``stack`` slices, ``stride`` apart, from an offset that is random for
     each volume and epoch, so that stacks do not always meet at the same slice; slices beyond the ends repeat the edge.
     It takes all stacks with foreground and ``background_ratio`` times as many without (at least one if there is one),
-    chosen at random as well. With ``stride == stack`` each slice is computed once an epoch; 1 is the paper's, five
-    times. Slices that repeat an edge are left out of the batch again, unless a network that mixes slices needs
-    ``whole`` stacks.
+    also chosen at random. With ``stride == stack`` each slice is computed once per epoch; with 1, as in the FLAP-SAM
+    paper, ``stack`` times. Slices that repeat an edge are removed from the batch, unless a network that mixes slices
+    needs ``whole`` stacks.
 
-    Volumes are read, normalised and fitted once, 5 bytes a pixel of the network's input, and kept in the cache.
+    Volumes are read, normalised and fitted once and kept in the cache, at 5 bytes per pixel of the network's input.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class StackData:
             batch: stacks in a step, on average.
             stack: slices in a stack.
             stride: slices between the starts of neighbouring stacks, 1 to ``stack``.
-            background_ratio: stacks without foreground as a share of those with it.
+            background_ratio: stacks without foreground, as a share of those with it.
             augment: whether stacks are augmented.
             whole: whether every stack has all its ``stack`` slices, repeated ones included.
-            before_read: called before each case is read, which takes a while; what it raises ends the reading.
+            before_read: called before each case is read, which takes a while; an exception from it ends the reading.
             cache: where fitted volumes are kept; None: a new one, without a folder.
 
         Raises:
@@ -97,21 +97,21 @@ class StackData:
         self._steps = self._count_steps()
 
     def steps(self) -> int:
-        """Optimiser steps in every epoch: a function of the cases and the arguments, not of the seed."""
+        """Optimiser steps in every epoch; they depend on the cases and the arguments, not on the seed."""
         return self._steps
 
     def epoch(self, seed: int, order: Sequence[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch's batches.
 
-        How many stacks hold foreground depends on the offsets, the number of steps does not: the stacks are dealt out
-        evenly, so that a batch holds ``batch`` of them give or take a few.
+        The number of stacks with foreground depends on the offsets, the number of steps does not: the stacks are
+        divided evenly, so that a batch has about ``batch`` of them.
 
         Args:
             seed: 0 or more; determines offsets, choice, order and augmentation.
-            order: the batches that are wanted, 0 to ``steps() - 1``; None: all, as they come.
+            order: the batches that are wanted, 0 to ``steps() - 1``; None: all of them in order.
 
         Yields:
-            For each, images (n, 1, size, size) float32 and labels (n, size, size) int64, n up to stacks * stack.
+            Images (n, 1, size, size) float32 and labels (n, size, size) int64 of each batch, n up to stacks * stack.
         """
         batches = np.array_split(self._chosen_stacks(np.random.default_rng(seed)), self._steps)
         for index in range(self._steps) if order is None else order:
@@ -148,7 +148,7 @@ class StackData:
         count = min(len(without), max(1, round(self.background_ratio * len(with_))))
         chosen = [without[i] for i in rng.permutation(len(without))[:count]]
         stacks = np.array(with_ + chosen)[rng.permutation(len(with_) + count)]
-        # A handful of slices may give fewer stacks than steps: go round, no batch may be empty.
+        # A few slices may give fewer stacks than steps; stacks then repeat, since no batch may be empty.
         return np.resize(stacks, (max(len(stacks), self._steps), 2))
 
     def _sample(self, seed: int, index: int, start: int) -> tuple[Tensor, Tensor]:
@@ -156,17 +156,17 @@ class StackData:
         window = self._window(volume, start)
         data = {"image": volume.image[window], "label": volume.label[window]}
         if self._augment is not None:
-            # The state belongs to the stack, not to who computes it: no two workers can share one.
+            # The state depends on the stack and not on the worker, so no two workers share one.
             state = np.random.SeedSequence((seed, index, start + self.stack)).generate_state(1)[0]
             self._augment.set_random_state(seed=int(state))
             data = self._augment(data)
-        # Windows rise: a slice that repeats the edge follows its like.
+        # Indices never decrease, so a slice that repeats the edge has the index of the one before it.
         kept = slice(None) if self._whole else torch.from_numpy(np.diff(window, prepend=-1) > 0)
         return data["image"][kept], data["label"][kept]
 
 
 def read_slices(case: Case, labels: Mapping[int, str], preprocessing: Preprocessing, size: int, cache: Cache) -> Slices:
-    """A case's fitted slices, from the cache if the files, the statistics and the preprocessing are the same as then.
+    """A case's fitted slices, from the cache if files, statistics and preprocessing have not changed.
 
     Raises:
         FileNotFoundError, ValueError: the case is faulty or has no label.

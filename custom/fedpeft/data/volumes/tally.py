@@ -1,14 +1,14 @@
-"""Percentiles over many volumes with one in memory at a time: how often each intensity occurs.
+"""Percentiles over many volumes with one in memory at a time, from counts of each intensity.
 
-Exact while there are at most ``LIMIT`` different intensities, as with the Hounsfield units of CT. Beyond that,
-intensities are rounded down to a multiple of a power of two, the smallest that keeps to the limit: a percentile is then
-off by less than one such step, at most four millionths of the intensities' range.
+They are exact for up to ``LIMIT`` different intensities, as with the Hounsfield units of CT. Beyond that, intensities
+are rounded down to multiples of a power of two, the smallest that keeps to the limit. A percentile is then off by less
+than one such step, at most four millionths of the intensities' range.
 """
 
 import numpy as np
 
 LIMIT = 1 << 20
-# Voxels looked at in one go: bounds what counting needs beside the volume itself.
+# Voxels counted at a time, which bounds the memory that counting needs beside the volume itself.
 CHUNK = 1 << 24
 
 
@@ -19,7 +19,7 @@ class Tally:
         """Start empty.
 
         Args:
-            limit: different intensities to keep apart, at least 4.
+            limit: number of different intensities that are counted exactly, at least 4.
         """
         self.limit = limit
         self.values = np.empty(0, np.float64)
@@ -67,14 +67,14 @@ class Tally:
             values = np.floor(values / self.step) * self.step
         self.values, self.counts = _collapse(values, counts)
         if self.values.size > self.limit:
-            # Steps are powers of two, so a coarser one never splits what a finer one has put together.
+            # Steps are powers of two, so a coarser step never splits values that a finer one has joined.
             width = (self.values[-1] - self.values[0]) / (self.limit // 2)
             self.step = max(2.0 * self.step, float(2.0 ** np.ceil(np.log2(width))))
             self.values, self.counts = _collapse(np.floor(self.values / self.step) * self.step, self.counts)
 
 
 def _around(place: float) -> tuple[int, int]:
-    """The whole numbers on both sides of ``place``, or twice itself."""
+    """The whole numbers next to ``place``, or ``place`` twice if it is one."""
     return int(np.floor(place)), int(np.ceil(place))
 
 

@@ -1,7 +1,7 @@
-"""A case as the network sees it, and the way back to the file's own grid.
+"""A case as the network's input, and the way back to the file's own grid.
 
-Axes are only flipped and permuted and slices padded, never resampled: what goes in as NIfTI comes out as NIfTI on the
-same grid.
+Axes are only flipped and permuted and slices padded, never resampled, so a mask comes out on the grid of the NIfTI file
+that went in.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,12 +33,12 @@ class Volume:
         case: its name.
         image: (H, W, D) float32, normalised; slices lie along D.
         label: (H, W, D) uint8, or None.
-        spacing: millimetres a voxel along H, W and D.
-        normalised: "site" or "volume": whose statistics were used.
+        spacing: millimetres per voxel along H, W and D.
+        normalised: whose statistics were used, "site" or "volume".
         statistics: those statistics.
-        grid: of the image file.
+        grid: grid of the image file.
         affine: (4, 4) float64 of the canonical axes.
-        content: where the file's voxels lie along H and W; the rest is the canvas that they were padded to.
+        content: where the file's voxels are along H and W; the rest is padding up to the canvas.
     """
 
     case: str
@@ -57,7 +57,7 @@ def read_volume(case: Case, labels: Mapping[int, str], preprocessing: Preprocess
 
     Args:
         case: its files; its statistics, if any, are used where the preprocessing's scope is "site".
-        labels: index -> name; a label file may hold these indices only.
+        labels: index -> name; a label file may contain only these indices.
         preprocessing: orientation, normalisation and canvas.
 
     Raises:
@@ -112,7 +112,7 @@ def read_image(path: Path) -> tuple[np.ndarray, Grid]:
 def site_statistics(
     cases: Sequence[Case], preprocessing: Preprocessing, before_read: Callable[[Case], None] = lambda case: None
 ) -> Statistics:
-    """Statistics of a site's training images: what a datalist keeps.
+    """Statistics of a site's training images, which its datalist stores.
 
     Args:
         cases: the training cases, and no others.
@@ -151,7 +151,7 @@ def to_original_grid(mask: Tensor | np.ndarray, volume: Volume) -> np.ndarray:
 
 
 def save_mask(path: str | Path, mask: Tensor | np.ndarray, volume: Volume) -> None:
-    """Write a mask as uint8 NIfTI with the image's own affine and header geometry, atomically.
+    """Write a mask atomically as uint8 NIfTI with the image's own affine and header geometry.
 
     Args:
         path: .nii or .nii.gz in an existing folder.
@@ -170,12 +170,12 @@ def _orient(array: np.ndarray | Tensor, affine: np.ndarray, codes: str) -> MetaT
 
 
 def _pad(canonical: MetaTensor, canvas: tuple[int, int], value: float) -> MetaTensor:
-    # The affine moves along: a voxel's place in the body does not change.
+    # SpatialPad adapts the affine, so a voxel keeps its place in the body.
     return SpatialPad((*canvas, -1), value=value)(canonical[None])[0]
 
 
 def _centre(path: Path, size: tuple[int, int], canvas: tuple[int, int]) -> tuple[slice, slice]:
-    """Where slices of ``size`` lie when ``_pad`` has put them on the canvas."""
+    """Where slices of ``size`` are after ``_pad`` has centred them on the canvas."""
     if size[0] > canvas[0] or size[1] > canvas[1]:
         raise ValueError(
             f"{path}: slices have {size[0]} x {size[1]} voxels, the data set's canvas {canvas[0]} x {canvas[1]}; bring "

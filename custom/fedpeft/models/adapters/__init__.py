@@ -1,1 +1,1 @@
-"""What can be added to a backbone: one module a kind of adapter, each of which registers its kinds itself."""
+"""Adapters, which are added to a backbone: each module registers the kinds that it implements."""

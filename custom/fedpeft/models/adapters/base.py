@@ -1,4 +1,4 @@
-"""What adapters are made of: modules that no checkpoint has, and layers of which an adapter changes the output."""
+"""Base classes of adapters: modules that no checkpoint has, and linear layers whose output an adapter changes."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -11,7 +11,7 @@ from fedpeft.models.initial_values import ZEROS, Initial
 
 
 class AdapterModule(nn.Module):
-    """Base of every module that an adapter adds, with all that is below it."""
+    """Base of every module that an adapter adds; all modules below it belong to the adapter too."""
 
     def initial(self, leaf: str) -> Initial:
         """How the parameter ``leaf`` of this module starts; zeros unless a kind says otherwise."""
@@ -51,7 +51,7 @@ class AdaptedLinear(nn.Linear):
     def __init__(self, layer: nn.Linear, adapter: Adapter, make: Callable[[int, int], nn.Module] | None) -> None:
         if isinstance(layer, AdaptedLinear):
             raise ValueError(f"{adapter.layer!r} matches a layer that has an adapter; give each layer one")
-        # With its hooks, by which another adapter may act on what the layer gives.
+        # This copies the hooks too, through which another adapter may change the layer's output.
         self.__dict__.update(layer.__dict__)
         self.parts = adapter.of or ("",)
         self.slots = adapter.slots or ("",)

@@ -1,4 +1,4 @@
-"""Bottleneck adapters behind attention and MLP of a block (Houlsby et al. 2019)."""
+"""Bottleneck adapters after attention and MLP of a block (Houlsby et al. 2019)."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class Bottleneck(AdapterModule):
 
     Args:
         dim: channels of the encoder.
-        width: of the bottleneck.
+        width: channels of the bottleneck.
 
     Attributes:
         up: zero at the start, so that an adapted model begins as the foundation model (the authors' begins near it).
@@ -33,19 +33,19 @@ class Bottleneck(AdapterModule):
         return x + self.up(gelu(self.down(x)))
 
     def on_output(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        """The same as a forward hook, on what a module gives."""
+        """``forward`` as a forward hook, on a module's output."""
         return self(output)
 
 
 def add_bottlenecks(block: Block, dim: int, width: int) -> None:
     """Add bottlenecks to a block of either encoder, before its two residual additions.
 
-    As hooks, whatever classes the block, its attention and its MLP are of, and whatever else adapts these.
+    Hooks work with any classes of block, attention and MLP, and beside other adapters on these.
     """
     bottlenecks = {part: Bottleneck(dim, width) for part in ("attn", "mlp")}
     block.bottlenecks = nn.ModuleDict(bottlenecks)
     for part, bottleneck in bottlenecks.items():
-        # A bound method, which a copy of the model copies along; a closure would keep the original's bottleneck.
+        # A copy of the model also copies a bound method; a closure would keep the original's bottleneck.
         block.get_submodule(part).register_forward_hook(bottleneck.on_output)
 
 

@@ -14,11 +14,11 @@ from fedpeft.models.sam.parts import Block
 
 
 class Scales(AdapterModule):
-    """One factor a feature: x -> l * x.
+    """One factor per feature: x -> l * x.
 
     Args:
-        features: of x that are scaled, the last ones.
-        names: of the parts of equal width that these features consist of; each gets a parameter of its name.
+        features: how many features of x are scaled, from the end.
+        names: names of the equally wide parts of these features; each part gets a parameter of its name.
 
     Attributes:
         <name>: (features / number of names,), ones at the start: an adapted model begins as the foundation model.
@@ -40,22 +40,22 @@ class Scales(AdapterModule):
         return x * torch.cat([unscaled, scales])
 
     def on_output(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        """The same as a forward hook, on what a module gives."""
+        """``forward`` as a forward hook, on a module's output."""
         return self(output)
 
 
 def add_scales(block: Block) -> None:
     """Add scales to a block of either encoder: of k and v, which follow q in the fused projection, and of the MLP.
 
-    The MLP's act on the output of its activation function, which is what the paper scales. Before the activation they
-    would compute another function; scaling the columns of the second layer's weight would be the same one.
+    The MLP's scales act on the output of its activation function, as in the paper. Before the activation they would
+    compute another function; on the columns of the second layer's weight they would compute the same one.
 
-    As hooks, whatever else adapts the layers.
+    Hooks work beside other adapters on these layers.
     """
     of_attention = Scales(2 * block.attn.qkv.in_features, ("k", "v"))
     of_mlp = Scales(block.mlp.lin2.in_features, ("hidden",))
     block.ia3 = nn.ModuleDict({"attn": of_attention, "mlp": of_mlp})
-    # Bound methods, which a copy of the model copies along; closures would keep the original's scales.
+    # A copy of the model also copies bound methods; closures would keep the original's scales.
     block.attn.qkv.register_forward_hook(of_attention.on_output)
     block.mlp.act.register_forward_hook(of_mlp.on_output)
 

@@ -74,7 +74,7 @@ class LoRALinear(AdaptedLinear):
         """(..., in_features) -> (..., out_features)."""
         pairs, drops = self.adapters(), self.training and self.dropout > 0
         if drops or torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling():
-            # Autocast chooses the type of each operation by itself, and the compiler fuses what follows.
+            # Autocast chooses the type of each operation, and the compiler fuses separate operations itself.
             seen = dropout(x, self.dropout) if drops else x
             return self.add(super().forward(x), {part: self._scaled(pair(seen)) for part, pair in pairs.items()})
         starts = tuple(self.parts.index(part) * self.width for part in pairs)

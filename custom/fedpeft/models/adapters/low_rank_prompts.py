@@ -1,7 +1,7 @@
 """DVPT: every block's prompt tokens as a low-rank product (after Alkhunaizi et al. 2024).
 
-Only the abstract of the paper was available to us, which says that prompts are decomposed into a product of low rank.
-Ours are the factors' names, that every block has a product of its own, and the start.
+We had only the paper's abstract, which says that prompts are decomposed into a low-rank product. The factors' names,
+a separate product for every block and the initial values are our choices.
 """
 
 from math import sqrt
@@ -30,7 +30,7 @@ class LowRankPrompts(AdapterModule):
 
     Attributes:
         A: (rank, dim) and B: (count, rank), Gaussian at the start. P then has the variance of VPT's prompts, and both
-            factors the same Frobenius norm on average, as the factors that the server makes of an average.
+            factors have the same Frobenius norm on average, like the factors that the server returns.
 
     Raises:
         ValueError: the rank is more than a product of this shape can have.
@@ -60,6 +60,6 @@ class LowRankPrompts(AdapterModule):
 
 @register_adapter("low_rank_prompts", layer=Block)
 def put_low_rank_prompts(model: nn.Module, layers: dict[str, Block], adapter: Adapter, options: Any, run: Run) -> None:
-    """Give each of the blocks prompts of its own."""
+    """Give each of the blocks separate prompts."""
     for block in layers.values():
         give_prompts(block, LowRankPrompts(options.prompts, options.rank, run.backbone))

@@ -1,7 +1,7 @@
 """W x + b and the low-rank updates of some of its outputs in one function, which copies neither output nor gradients.
 
 As separate operations, each update passes over the whole fused output several times: zeros for the parts without one, a
-concatenation, an addition, and their copies in the backward pass. These take longer than the update's products.
+concatenation, an addition, and their copies in the backward pass. These passes take longer than the products.
 """
 
 from typing import Any

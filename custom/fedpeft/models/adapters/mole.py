@@ -1,4 +1,4 @@
-"""MoLE: several LoRA experts a layer, mixed by a gate that the layers of an attention share (Wu et al. 2024)."""
+"""MoLE: several LoRA experts per layer, mixed by a gate that the layers of an attention share (Wu et al. 2024)."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from fedpeft.models.adapters.registry import register_adapter
 
 
 class Gate(AdapterModule):
-    """Mixing weights of an attention's experts, whatever the input: softmax(sigmoid(theta)).
+    """Mixing weights of an attention's experts, independent of the input: softmax(sigmoid(theta)).
 
     Attributes:
         theta: (experts,), zero at the start: all experts weigh the same.

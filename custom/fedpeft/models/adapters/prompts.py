@@ -1,9 +1,9 @@
 """Prompt tokens that are trained: VPT in its deep and its shallow form (Jia et al. 2022).
 
-VPT-deep puts tokens P of its own before every block, and throws away what becomes of them behind it. Nothing in a block
-but the attention lets tokens see each other, so all that is left of P are the keys and values that the other tokens
-attend to. ``attention.py`` computes these alone: the same function, without prompts' queries, projections and MLP. In a
-windowed block of SAM every window sees the prompts; they have no place in the grid, so no relative position.
+VPT-deep puts separate tokens P before every block and discards their outputs after it. In a block, tokens interact only
+in the attention, so P acts only through the keys and values that the other tokens attend to. ``attention.py`` computes
+these alone: the same function, without the prompts' queries, projections and MLP. In a windowed block of SAM every
+window attends to the prompts; they have no place in the grid, and so no relative position.
 """
 
 from math import sqrt
@@ -58,7 +58,7 @@ class Prompts(AdapterModule):
 class PromptedEncoder(VitEncoder):
     """A Vision Transformer with prompts between the class token and the patches of its first block (VPT-shallow).
 
-    All blocks carry them on; they have no positions.
+    They pass through all blocks and have no positions.
 
     Args:
         image_encoder: the encoder; its parts keep their names.
@@ -70,21 +70,21 @@ class PromptedEncoder(VitEncoder):
         self.prompts = prompts
 
     def tokens(self, images: Tensor) -> Tensor:
-        """What the first block sees: normalised (B, 3, size, size) -> (B, 1 + P + N, dim)."""
+        """Input of the first block: normalised (B, 3, size, size) -> (B, 1 + P + N, dim)."""
         tokens = super().tokens(images)
         prompts = self.prompts().expand(len(tokens), -1, -1)
         return torch.cat([tokens[:, :1], prompts, tokens[:, 1:]], dim=1)
 
 
 def give_prompts(block: Block, prompts: nn.Module) -> None:
-    """Let a block's attention see the tokens that ``prompts`` gives, (P, dim), beside its own."""
+    """Let a block's attention attend to the tokens that ``prompts`` gives, (P, dim), beside its own."""
     block.prompts = prompts
     block.attn.prompted = (block.norm1, prompts)
 
 
 @register_adapter("prompts", layer=Block)
 def put_prompts(model: nn.Module, layers: dict[str, Block], adapter: Adapter, options: Any, run: Run) -> None:
-    """Give each of the blocks prompts of its own."""
+    """Give each of the blocks separate prompts."""
     for block in layers.values():
         give_prompts(block, Prompts(options.prompts, run.backbone))
 

@@ -29,7 +29,7 @@ class Kind:
     Attributes:
         layer: class of the layers that it adapts.
         put: puts it into a model, in place, on these layers by their paths.
-        remedy: what to do where a model has none of them.
+        remedy: what to do if a model has no such layer.
     """
 
     layer: type[nn.Module]
@@ -48,7 +48,7 @@ def register_adapter(
     Args:
         name: what methods' entries call it.
         layer: class of the layers that it adapts; the function gets those that a method's glob matches.
-        remedy: what to do where a model has none of them, for the message.
+        remedy: what to do if a model has no such layer, for the message.
 
     Raises:
         ValueError: there is another kind of that name.

@@ -1,4 +1,4 @@
-"""MA-SAM's 3-D adapters: neighbouring slices of a stack exchange what they see (Chen et al. 2024)."""
+"""MA-SAM's 3-D adapters: neighbouring slices of a stack exchange features (Chen et al. 2024)."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ class SliceMixer(AdapterModule):
             ValueError: the slices do not make whole stacks.
         """
         if x.shape[0] % self.stack:
-            raise ValueError(f"{x.shape[0]} slices, expected whole stacks of {self.stack}: pad them, as predict does")
+            raise ValueError(f"{x.shape[0]} slices, expected whole stacks of {self.stack}; pad the last one")
         hidden = self.down(self.norm(x)).unflatten(0, (-1, self.stack))
         return x + self.up(gelu(self._along_slices(hidden).flatten(0, 1)))
 

@@ -1,1 +1,1 @@
-"""Reading published weights: one module a published format, each of which registers itself."""
+"""Read published weights: one module per published format, which registers it."""

@@ -1,4 +1,4 @@
-"""Tensors of a file that a user brings: .pth or safetensors. No pickle is executed."""
+"""Read tensors from a user's .pth or safetensors file without executing a pickle."""
 
 import pickle
 from pathlib import Path
@@ -18,7 +18,7 @@ def load_tensors(file: Path, first_key: str) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: unreadable or truncated file, or no dict of tensors.
+        ValueError: the file is unreadable or truncated, or holds no dict of tensors.
     """
     if not file.is_file():
         raise FileNotFoundError(f"checkpoint {file} does not exist; give its path in the site file or --checkpoint")

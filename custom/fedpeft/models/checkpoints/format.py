@@ -1,7 +1,7 @@
 """The registry of published formats. A new one is one module of this package that calls ``register_format``.
 
-A format says how files name their tensors. What has no name of its own in our model is worked into the tensors that
-have: separate projections of queries, keys and values are joined, LayerScale's factors multiply the layer before them.
+A format says how files name their tensors. Tensors that our models do not have are folded into those that they have:
+separate projections of queries, keys and values are joined, LayerScale's factors multiply the layer before them.
 """
 
 import re
@@ -21,15 +21,15 @@ class Format:
     """How files name their tensors; all patterns are regular expressions.
 
     Attributes:
-        family: of the backbones that are published so.
+        family: family of the backbones that are published in this format.
         title: whose names they are, for people.
         example: one of the names, for people; "" for a family of one format.
         mark: matches a name that every file of this format has and no file of another one; "" for a family of one
             format.
-        ignored: matches the beginning of names that our models have no use for; "" if there are none.
-        names: pairs of a pattern and what takes its place, applied in turn: from their names to ours.
-        steps: what is done to the tensors under our names, in turn.
-        parts: modules that a file has and some of our models do without.
+        ignored: matches the beginning of names that our models do not use; "" if there are none.
+        names: pairs of a pattern and its replacement, applied in turn, from their names to ours.
+        steps: functions applied in turn to the tensors under our names.
+        parts: modules that a file has and some of our models lack.
     """
 
     family: str
@@ -83,13 +83,13 @@ def register_format(name: str, form: Format) -> None:
 
 
 def format_of(keys: Iterable[str], backbone: Backbone) -> Format | None:
-    """The format of a backbone's file that has these names; None if they are of no known one."""
+    """The format of a backbone's file that has these names; None if no known format has them."""
     names = list(keys)
     return next((form for form in _of_family(backbone) if form.recognises(names)), None)
 
 
 def remedy(backbone: Backbone) -> str:
-    """What files of a backbone are expected to be, for a message."""
+    """The files that are expected of a backbone, for a message."""
     known = ", ".join(f"{form.title} ({form.example!r})" for form in _of_family(backbone) if form.example)
     return f"Use the {backbone.name} checkpoint as it was published" + (f"; known names are {known}" if known else "")
 

@@ -1,7 +1,7 @@
-"""A backbone's weights from a file the user has, in any of the registered formats.
+"""Read a backbone's weights from a user's file, in any of the registered formats.
 
-A checkpoint trained at another image size is fitted: SAM's absolute positions bilinearly and a ViT's bicubically,
-relative positions of the global blocks linearly (those of windowed blocks do not depend on the size).
+The positions of a checkpoint trained at another image size are interpolated: SAM's absolute ones bilinearly, a ViT's
+bicubically, and relative ones of global blocks linearly (those of windowed blocks do not depend on the size).
 """
 
 import hashlib
@@ -22,7 +22,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 def shipped(backbone: Backbone) -> Path | None:
-    """The package's own checkpoint of a backbone, or None for one whose checkpoint the user brings."""
+    """The package's own checkpoint of a backbone, or None if the user must bring one."""
     return WEIGHTS / backbone.resource if backbone.resource else None
 
 
@@ -39,15 +39,15 @@ def read_checkpoint(file: Path, model: nn.Module, backbone: Backbone) -> dict[st
         file: .safetensors or .pth, a dict of tensors or one under "model", in one of the formats registered in
             ``fedpeft.models.checkpoints.format`` for the backbone's family.
         model: the model that will be filled; only names and shapes are read, so it may be on the meta device.
-        backbone: its ``fresh`` tensors are left out, and so are adapters, which no checkpoint has.
+        backbone: its ``fresh`` tensors are left out, and so are adapters, which checkpoints do not have.
 
     Returns:
         Parameter path -> float32 tensor of the model's shape.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: unreadable or truncated file, names of no known format, missing, unexpected or wrongly shaped
-            tensor; the message names the file and the first offending key, and says what was expected.
+        ValueError: the file is unreadable or truncated, its names are of no known format, or a tensor is missing,
+            unexpected or of the wrong shape; the message names the file, the first offending key and what was expected.
     """
     wanted = _wanted(model, backbone)
     stored = load_tensors(file, next(iter(wanted)))
@@ -69,7 +69,7 @@ def read_checkpoint(file: Path, model: nn.Module, backbone: Backbone) -> dict[st
 
 
 def _wanted(model: nn.Module, backbone: Backbone) -> dict[str, Tensor]:
-    """The model's tensors that a checkpoint is expected to give."""
+    """The model's tensors that a checkpoint must give."""
     others = (*backbone.fresh, *adapter_prefixes(model))
     return {key: tensor for key, tensor in model.state_dict().items() if not key.startswith(others)}
 
@@ -77,7 +77,7 @@ def _wanted(model: nn.Module, backbone: Backbone) -> dict[str, Tensor]:
 def _fitted(
     wanted: dict[str, Tensor], found: dict[str, Tensor], form: Format, fault: Callable[[str, str], ValueError]
 ) -> dict[str, Tensor]:
-    """What a file gives of the tensors that are wanted, in float32 and their shapes."""
+    """The wanted tensors that a file gives, in float32 and the model's shapes."""
     given = {}
     for key, tensor in wanted.items():
         if key not in found and form.may_lack(key, found):

@@ -1,4 +1,4 @@
-"""SAM as Meta published it: names are the model's own."""
+"""SAM as Meta published it; our model has the same names."""
 
 from collections.abc import Iterable
 

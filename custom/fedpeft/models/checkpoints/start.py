@@ -1,4 +1,4 @@
-"""Which weights a run starts from, and how they are told apart."""
+"""Which weights a run starts from, and how they are identified."""
 
 from pathlib import Path
 

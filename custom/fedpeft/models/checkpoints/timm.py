@@ -1,4 +1,4 @@
-"""Vision Transformers under the names of timm, which MAE's and DINOv2's own files have as well."""
+"""Vision Transformers under the names of timm, which the files of MAE and DINOv2 use too."""
 
 from fedpeft.models.checkpoints.format import Format, register_format
 from fedpeft.models.checkpoints.layers import fold_layer_scale
@@ -10,7 +10,7 @@ register_format(
         "timm's, MAE's, DINOv2's",
         example="blocks.0.mlp.fc1.weight",
         mark=r"patch_embed\.proj\.weight",
-        # MAE's decoder, and the tokens by which MAE and DINOv2 mask patches.
+        # MAE's decoder, and the tokens with which MAE and DINOv2 mask patches.
         ignored=r"(head\.|decoder_|mask_token$)",
         names=(
             (r"\.mlp\.fc([12])\.", r".mlp.lin\1."),

@@ -5,7 +5,7 @@ published code keeps several copies of an N x N bias for this. Two computations 
 
 - Appended coordinates: q' = (q / sqrt(d), q.R_h[y - .], q.R_w[x - .]) and k' = (k, one-hot of y', one-hot of x') have
   the wanted product, so torch's fused kernels need no bias.
-- ``GridProduct`` computes plain matrix products. It is faster on processors in full precision, on grids as small as a
+- ``GridProduct`` uses plain matrix products. It is faster on processors in full precision, on grids as small as a
   window.
 """
 
@@ -55,8 +55,8 @@ class GridAttention(PromptableAttention):
         dim: channels.
         heads: attention heads.
         grid: height and width of the grid in tokens.
-        window: height and width of the windows that it is cut into, of which the last ones may reach beyond the grid
-            below and at the right; 0: none.
+        window: height and width of the windows that the grid is cut into; the last ones may extend beyond its lower and
+            right edges. 0: no windows.
     """
 
     def __init__(self, dim: int, heads: int, grid: int, window: int = 0) -> None:
@@ -75,7 +75,7 @@ class GridAttention(PromptableAttention):
         return self.proj(attended)
 
     def _filled(self, fused: Tensor) -> Tensor:
-        """The grid extended to whole windows: SAM fills it with tokens of zeros, whose keys and values count."""
+        """Extend the grid to whole windows, as SAM does: with tokens of zeros, whose keys and values count."""
         batch, height, width, _ = fused.shape
         nothing = self.qkv(fused.new_zeros(1, 1, 1, self.qkv.in_features))
         right, below = -width % self.window, -height % self.window
@@ -83,7 +83,7 @@ class GridAttention(PromptableAttention):
         return torch.cat([fused, nothing.expand(batch, below, width + right, -1)], dim=1)
 
     def _attended(self, fused: Tensor) -> Tensor:
-        """Queries, keys and values (B, h, w, 3 dim) of grids that each attend to themselves -> (B, h, w, dim)."""
+        """Attend within each grid: queries, keys and values (B, h, w, 3 dim) -> (B, h, w, dim)."""
         grid, tokens = fused.shape[1:3], fused.flatten(1, 2)
         if not self.prompted and _fits_in_plain_products(tokens):
             table = torch.cat([self.rel_pos_h.flip(0), self.rel_pos_w.flip(0)])
@@ -122,7 +122,7 @@ def split(fused: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _joined(own: tuple[Tensor, Tensor], of_prompts: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-    """Keys and values, followed by those of the prompts, whose appended coordinates are zero: they have no place."""
+    """Append the prompts' keys and values; their coordinates are zero, since they have no place in the grid."""
     if not of_prompts:
         return own
     k, v = (

@@ -10,7 +10,7 @@ from fedpeft.models.sam.network import image_encoder
 
 @register_network("sam", "classification")
 class SamClassifier(Classifier):
-    """A head on the mean of SAM's image embedding over the grid, which is after the neck.
+    """A head on the mean over the grid of SAM's image embedding after the neck.
 
     Args:
         run: gives backbone, image size and classes.
@@ -20,5 +20,5 @@ class SamClassifier(Classifier):
         super().__init__(image_encoder(run), run.backbone.neck, run.outputs)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the head sees: normalised images (B, 3, size, size) -> (B, neck)."""
+        """Features that the head classifies: normalised images (B, 3, size, size) -> (B, neck)."""
         return super().features(images).mean(dim=(2, 3))

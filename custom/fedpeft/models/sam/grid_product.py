@@ -1,7 +1,7 @@
 """SAM's attention over small grids as plain matrix products, one image at a time so that it stays in the cache.
 
-Beside the published form it saves the copies of queries, keys and values, one addition of N x N numbers, and two of the
-three N x N matrices a head that autograd would keep.
+Compared with the published form, it saves the copies of queries, keys and values, one addition of N x N numbers, and
+two of the three N x N matrices per head that autograd would keep.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ class GridProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, fused: Tensor, table: Tensor, grid: tuple[int, int], heads: int) -> Tensor:
-        """Attend.
+        """Compute the attention.
 
         Args:
             ctx: autograd's.
@@ -77,8 +77,8 @@ def _parts(fused: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
 def _places(terms: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Views of every query's products with the table, (heads, N, entries): the vertical and the horizontal ones.
 
-    The table runs from y - y' = h - 1 to 1 - h, so a query's h terms follow one another, and begin one place earlier
-    for each step down; the same to the right.
+    The table runs from y - y' = h - 1 to 1 - h, so a query's h terms are consecutive, and begin one place earlier for
+    each step down; the same holds to the right.
 
     Returns:
         (heads, h, w, h) and (heads, h, w, w).

@@ -1,8 +1,8 @@
-"""SAM for fully automatic segmentation of slices, from segment_anything's own modelling classes.
+"""SAM for fully automatic segmentation of slices, built from segment_anything's own modelling classes.
 
 Three things differ from the published network, as in the FLAP-SAM paper: no prompts are given, the mask decoder has
-``classes + 1`` tokens (token 0 is background), and the logits come back at the input's resolution: by as many
-transposed convolutions as the run says, the rest bilinearly.
+``classes + 1`` tokens (token 0 is background), and the logits have the input's resolution. As many transposed
+convolutions as the run says enlarge them; bilinear interpolation does the rest.
 """
 
 from functools import partial
@@ -61,8 +61,7 @@ class AutomaticMaskDecoder(MaskDecoder):
 class Doubling(nn.ConvTranspose2d):
     """SAM's transposed convolution, kernel and stride 2, channels last, as one matrix product.
 
-    Kernel and stride are alike, so no two inputs reach the same output. Channels last is the layout that the
-    normalisation behind it needs.
+    Kernel and stride are equal, so no two inputs reach the same output. The normalisation after it needs channels last.
     """
 
     bias: nn.Parameter
@@ -84,7 +83,7 @@ class ChannelNorm(LayerNorm2d):
 
 
 def _upscaling(neck: int, channels: tuple[int, ...]) -> nn.Sequential:
-    """Doublings with a normalisation and GELU between; after the last one GELU alone: (B, h, w, channels) -> larger.
+    """Doublings with normalisation and GELU between them, and GELU alone after the last: (B, h, w, channels) -> larger.
 
     Positions 0, 1 and 3 are those of the published decoder, so that its first two stages can be loaded.
     """

@@ -1,4 +1,4 @@
-"""segment_anything's modelling classes, which our networks are made of, without the torchvision that it asks for."""
+"""segment_anything's modelling classes, imported without torchvision, which its package otherwise imports."""
 
 import importlib
 import importlib.util
@@ -9,8 +9,8 @@ from types import ModuleType
 def _modeling() -> ModuleType:
     """segment_anything.modeling without segment_anything/__init__.py, which imports torchvision.
 
-    A bare package object stands in for the package while its sub-package is imported, and is taken away afterwards,
-    so that whoever imports segment_anything itself later gets the real one.
+    A bare package object stands in for the package while its sub-package is imported and is removed afterwards, so that
+    a later import of segment_anything itself gets the real package.
     """
     name = "segment_anything"
     if name in sys.modules:

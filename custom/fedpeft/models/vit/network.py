@@ -42,7 +42,7 @@ class VitEncoder(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=EPSILON)
 
     def tokens(self, images: Tensor) -> Tensor:
-        """What the first block sees: normalised (B, 3, size, size) -> class token and patches, (B, 1 + N, dim)."""
+        """Input of the first block: normalised (B, 3, size, size) -> class token and patches, (B, 1 + N, dim)."""
         patches = self.patch_embed(images).flatten(1, 2)
         return torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1) + self.pos_embed
 
