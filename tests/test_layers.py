@@ -19,7 +19,7 @@ EDGES = {
     "tasks": {"common", "config", "data"},
     "training": {"algebra", "common", "config", "data", "models", "tasks"},
     "flare": {"algebra", "config", "data", "models", "tasks", "training"},
-    "deploy": {"algebra", "common", "config", "data", "flare", "models", "training"},
+    "deploy": {"algebra", "common", "config", "data", "flare", "training"},
     "study": {"common", "config", "data", "flare", "models", "tasks", "training"},
     "cli": {"common", "config", "data", "deploy", "flare", "models", "study", "tasks", "training"},
 }

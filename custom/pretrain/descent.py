@@ -9,9 +9,8 @@ import torch
 from safetensors import __version__ as safetensors_version
 from torch import Tensor, nn
 
-from fedpeft.common.files import write_json, write_tensors
+from fedpeft.common.files import sha256_of, write_json, write_tensors
 from fedpeft.config.run import Run
-from fedpeft.models.checkpoints.reading import sha256_of
 from fedpeft.models.initial import named_tensors
 from fedpeft.models.payload import trainable
 from fedpeft.tasks.types import Batch, Loss

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
+from fedpeft.common.files import sha256_of
 from fedpeft.config.backbones import BACKBONES
 from fedpeft.config.run import Run, make_run
 from fedpeft.config.seeds import seed_of
 from fedpeft.data.datalist import Case, read_sites
 from fedpeft.data.images.images import read_images
-from fedpeft.models.checkpoints.reading import sha256_of, shipped
+from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.models.initial import build
 from fedpeft.tasks.types import Batch
 from pretrain.descent import Report, descend, ends, normalised, progress, write

@@ -5,8 +5,9 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import interpolate
 
+from fedpeft.common.files import sha256_of
 from fedpeft.config.run import make_run
-from fedpeft.models.checkpoints.reading import read_checkpoint, sha256_of
+from fedpeft.models.checkpoints.reading import read_checkpoint
 from fedpeft.models.initial import build, skeleton
 from fedpeft.models.sam.parts import modeling
 

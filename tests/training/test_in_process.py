@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fedpeft.models.checkpoints.reading import sha256_of
+from fedpeft.common.files import sha256_of
 from fedpeft.models.initial import build, fingerprint
 from fedpeft.models.payload import trainable
 from fedpeft.training.client.state import OptimiserState, StateFolder

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedpeft.common.files import read_tensors
+from fedpeft.common.files import read_tensors, sha256_of
 from fedpeft.config.backbones import BACKBONES
 from fedpeft.config.run import Run, make_run
-from fedpeft.models.checkpoints.reading import sha256_of, shipped
+from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.models.initial import build, skeleton
 from pretrain.colour_images import HUES, TRAINED, UNSEEN, draw
 from pretrain.colour_train import (

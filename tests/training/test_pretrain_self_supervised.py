@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from fedpeft.common.files import read_tensors
+from fedpeft.common.files import read_tensors, sha256_of
 from fedpeft.config.backbones import BACKBONES
 from fedpeft.config.run import make_run
 from fedpeft.data.found import Found, FoundCase
 from fedpeft.data.prepare.writer import write_folder
-from fedpeft.models.checkpoints.reading import sha256_of, shipped
+from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.models.initial import build
 from pretrain.self_supervised import TEMPERATURE, agreement, main, pretrain, recipe
 from pretrain.views import view

@@ -6,9 +6,9 @@ import shutil
 import pytest
 import torch
 
-from fedpeft.common.files import read_tensors, write_tensors
+from fedpeft.common.files import read_tensors, sha256_of, write_tensors
 from fedpeft.config.datasets import DATASETS
-from fedpeft.models.checkpoints.reading import sha256_of, shipped
+from fedpeft.models.checkpoints.reading import shipped
 from fedpeft.models.initial import build
 from fedpeft.models.payload import trainable
 from fedpeft.training.server.run_folder import BEST, DESCRIPTION, GLOBAL, ROUNDS, Progress, RunFolder, find_run

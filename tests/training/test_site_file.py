@@ -85,7 +85,7 @@ def test_a_faulty_file_is_refused_by_name_and_field(read, tmp_path, changes, par
     assert "\n" not in str(refusal.value) and "pydantic" not in str(refusal.value)
 
 
-@pytest.mark.parametrize(("text", "part"), [("[]", "JSON object"), ("{", "no JSON")])
+@pytest.mark.parametrize(("text", "part"), [("[]", "JSON object"), ("{", "not JSON")])
 def test_what_is_no_object_is_refused(tmp_path, text, part):
     (tmp_path / NAME).write_text(text)
     with pytest.raises(ValueError, match=part):

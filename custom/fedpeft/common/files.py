@@ -1,5 +1,6 @@
 """Files that are complete or absent: write beside the target, flush to disk, rename."""
 
+import hashlib
 import json
 import os
 import re
@@ -42,6 +43,12 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

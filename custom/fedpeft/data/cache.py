@@ -22,6 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fedpeft.common.files import sha256_of
+
 MEMORY = 2 * 2**30
 DISK = 32 * 2**30
 SUFFIX, DRAFT = ".safetensors", ".draft"
@@ -169,8 +171,7 @@ def content(path: Path | None) -> str:
     """SHA-256 of a file's bytes; "" for a file that does not exist, which its reader will report."""
     if path is None or not path.is_file():
         return ""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def _sizes(folder: Path) -> Iterable[tuple[float, int, Path]]:

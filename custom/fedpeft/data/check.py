@@ -3,12 +3,12 @@
 ``volumes/check.py`` and ``images/check.py`` say what is checked in a volume and in an image.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedpeft.common.files import sha256_of
 from fedpeft.config.datasets import DATASETS, Preprocessing
 from fedpeft.data.datalist import DATALIST, SPLITS, Case, Site, datalists_below, read_site
 from fedpeft.data.entries import DatalistError
@@ -101,7 +101,7 @@ def _check_site(
     report.warnings += warnings
     if facts:
         report.sites.append(kind.summary(site, facts))
-    return {case.image: hashlib.sha256(case.image.read_bytes()).hexdigest() for case in facts}
+    return {case.image: sha256_of(case.image) for case in facts}
 
 
 def _disagreements(sites: Sequence[Site]) -> list[str]:

@@ -4,13 +4,13 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fedpeft.common.files import sha256_of
 from fedpeft.config.backbones import BACKBONES
 from fedpeft.config.methods import METHODS
 from fedpeft.data.check import check_files
 from fedpeft.data.datalist import SPLITS, Case, Site, read_site
 from fedpeft.deploy.doctor.finding import Finding, NotChecked, fault, not_checked, ok, warning
 from fedpeft.deploy.doctor.subject import Subject
-from fedpeft.models.checkpoints.reading import sha256_of
 from fedpeft.training.client.permit import ANY_METHOD, Permit, permit_line
 
 # A message lists so many things and counts the others.

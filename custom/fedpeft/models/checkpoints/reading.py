@@ -4,7 +4,6 @@ The positions of a checkpoint trained at another image size are interpolated: SA
 bicubically, and relative ones of global blocks linearly (those of windowed blocks do not depend on the size).
 """
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
@@ -24,12 +23,6 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 def shipped(backbone: Backbone) -> Path | None:
     """The package's own checkpoint of a backbone, or None if the user must bring one."""
     return WEIGHTS / backbone.resource if backbone.resource else None
-
-
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_checkpoint(file: Path, model: nn.Module, backbone: Backbone) -> dict[str, Tensor]:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from fedpeft.common.files import sha256_of
 from fedpeft.config.run import Run
-from fedpeft.models.checkpoints.reading import sha256_of, shipped
+from fedpeft.models.checkpoints.reading import shipped
 
 RANDOM = "random"
 

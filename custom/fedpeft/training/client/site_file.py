@@ -13,9 +13,8 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from fedpeft.common.files import read_json, write_json
+from fedpeft.common.files import read_json, sha256_of, write_json
 from fedpeft.config.run import Run
-from fedpeft.models.checkpoints.reading import sha256_of
 from fedpeft.models.checkpoints.start import needs_file, own
 from fedpeft.training.client.permit import PERMIT_ALL, Permit
 
