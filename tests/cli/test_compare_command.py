@@ -8,6 +8,7 @@ import pytest
 from fedpeft.cli import compare as cli
 from fedpeft.cli.run_options import add_run_options, given
 from fedpeft.config.presets import RECIPES
+from fedpeft.config.run import RunConfig
 from fedpeft.study.plan.experiments import Experiment, label
 from fedpeft.study.run.progress import Progress
 
@@ -68,6 +69,13 @@ def test_seeds_make_runs(asked):
         ("dora", 0),
         ("dora", 3),
     ]
+
+
+def test_a_learning_rate_replaces_that_of_a_recipe_with_one_for_all(asked, monkeypatch):
+    paper = RunConfig.of(method="flap_sam", dataset="kits19", backbone="sam_tiny", classes=2, learning_rate=8e-4)
+    monkeypatch.setattr("fedpeft.cli.compare.recipe", lambda data: paper)
+    runs, _ = asked("--methods", "flap_sam,full_ft", "--learning-rate", "1e-3")
+    assert [run.training.learning_rate for run in runs] == [1e-3, 1e-3]
 
 
 @pytest.mark.parametrize(

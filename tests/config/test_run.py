@@ -1,11 +1,13 @@
 """Runs: what is set stays set, every value is checked by its field, and old files are read."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from fedpeft.config.adapters import option_fields
-from fedpeft.config.methods import METHODS
+from fedpeft.config.adapters import LoRA, option_fields
+from fedpeft.config.datasets import DATASETS
+from fedpeft.config.methods import METHODS, Adapter
 from fedpeft.config.run import Run, RunConfig, make_run
 from fedpeft.config.sections import SECTION_OF, SECTIONS
 from fedpeft.config.seeds import seed_of
@@ -59,6 +61,9 @@ def test_the_schema_has_every_field_with_its_help_and_default():
     fields = {name: field for section in schema.values() for name, field in section["properties"].items()}
     assert fields.keys() == SECTION_OF.keys()
     assert fields["rounds"]["default"] == 10 and fields["rounds"]["description"]
+    assert list(METHODS) == fields["method"]["anyOf"][0]["enum"]
+    options = fields["options"]["anyOf"][0]["properties"]
+    assert options.keys() == option_fields().keys() and options["experts"]["minimum"] == 2
 
 
 @pytest.mark.parametrize(
@@ -93,6 +98,17 @@ def test_what_was_not_set_follows_the_method_and_the_backbone():
     assert (tiny.option("rank"), tiny.model.image_size, tiny.training.learning_rate) == (8, 96, 2e-3)
 
 
+def test_an_option_is_set_and_not_set_any_more():
+    assert make_run("mole", "phantom", experts=4).with_(experts=None).option("experts") == 3
+    assert make_run("flap_sam", "phantom", dropout=0.5, rslora=None).with_(dropout=None).option("dropout") == 0
+
+
+def test_rslora_scales_alpha():
+    with pytest.raises(ValueError, match="run: rslora is True, expected with alpha"):
+        make_run("flap_sam", "phantom", rslora=True)
+    assert make_run("flap_sam", "phantom", rslora=True, alpha=16).option("rslora")
+
+
 def test_options_belong_to_the_method():
     run = make_run("full_ft", "phantom", rank=32)
     assert run.option("rank") is None and run.with_(method="flap_sam").option("rank") == 32
@@ -114,11 +130,13 @@ def test_options_belong_to_the_method():
         ("learning_rate", -1.0),
         ("rank", 0),
         ("dropout", 1.0),
+        ("alpha", float("inf")),
+        ("labels", ("organ", "organ")),
     ],
 )
 def test_out_of_range_values_are_named(field, value):
     with pytest.raises(ValueError, match=rf"^run: {field} is .*, expected ") as caught:
-        make_run("flap_sam", "phantom", **{field: value})
+        make_run("flap_sam", "phantom", **{"classes": 2} | {field: value})
     assert "\n" not in str(caught.value)
 
 
@@ -139,6 +157,12 @@ def test_a_job_cannot_smuggle_fields_or_types(field, value):
         Run.from_dict(nested | {section: nested.get(section, {}) | content})
 
 
+@pytest.mark.parametrize("content", [None, "flap_sam", [1], {"model": None}, FIRST | {"method": ["flap_sam"]}])
+def test_what_is_no_run_is_refused_in_a_line(content):
+    with pytest.raises(ValueError, match=r"^run(: \w+)? is .*, expected "):
+        Run.from_dict(content)
+
+
 def test_a_run_of_the_first_version_is_read():
     run = Run.from_dict(FIRST)
     assert run == make_run("flap_sam", "phantom", "sam_tiny", classes=2, local_epochs=0.5, batch=2, learning_rate=5e-3)
@@ -151,6 +175,24 @@ def test_a_fingerprint_covers_every_value():
     others = [run.with_(rounds=11), run.with_(rank=31), run.with_(seed=1), run.with_(stride=4)]
     assert len({item.fingerprint for item in (run, *others)}) == 5
     assert run.fingerprint == Run.from_dict(run.to_dict()).fingerprint
+    assert run.with_(alpha=16).fingerprint == run.with_(alpha=16.0).fingerprint
+
+
+def test_a_fingerprint_covers_the_methods_entry(monkeypatch):
+    before = make_run("lora_plus", "phantom").fingerprint
+    slower = replace(METHODS["lora_plus"], rates=(("*.lora.*.B", 8.0),))
+    monkeypatch.setitem(METHODS._entries, "lora_plus", slower)
+    assert make_run("lora_plus", "phantom").fingerprint != before
+
+
+def test_data_without_an_entry_are_normalised_as_plain_data():
+    assert make_run("flap_sam", "liver").preprocessing == DATASETS["folder"].preprocessing
+    assert make_run("flap_sam", "ixi").preprocessing == DATASETS["ixi"].preprocessing
+
+
+def test_a_methods_adapters_agree_on_an_option():
+    with pytest.raises(ValueError, match=r"one rank, but its adapters give \[4, 16\]"):
+        replace(METHODS["lora_mlp"], adapters=(Adapter(LoRA(rank=4), "a"), Adapter(LoRA(rank=16), "b")))
 
 
 def test_seeds_differ_by_every_part_and_are_stable():

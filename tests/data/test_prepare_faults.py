@@ -27,7 +27,9 @@ from sources import (
 from fedpeft.common import folders
 from fedpeft.common.faults import FaultError
 from fedpeft.data.check import check
+from fedpeft.data.found import Found, FoundCase
 from fedpeft.data.prepare import staging
+from fedpeft.data.prepare.pipeline import prepare
 from fedpeft.data.sources.ixi import IXI
 from fedpeft.data.sources.kits19 import KITS19, TABLE
 from fedpeft.data.sources.prostate import PROSTATE
@@ -38,6 +40,14 @@ from fedpeft.data.volumes import prepare as volume_prepare
 def broken(kits: Path, tmp_path: Path) -> Path:
     """A copy to break."""
     return Path(shutil.copytree(kits, tmp_path / "source"))
+
+
+def test_splits_of_some_cases_alone_are_not_replaced(kits: Path, tmp_path: Path) -> None:
+    image, label = (next(kits.rglob(name)) for name in ("imaging.nii.gz", "segmentation.nii.gz"))
+    cases = [FoundCase("north", f"case-{split}", image, label, split=split) for split in ("training", "test", None)]
+    found = Found(kits, "kits19", ["background", "kidney", "tumour"], cases)
+    with pytest.raises(FaultError, match="split is None, expected training, validation, test"):
+        prepare(found, tmp_path / "out")
 
 
 def test_a_brain_larger_than_the_canvas_is_named(tmp_path: Path) -> None:

@@ -115,6 +115,9 @@ def test_a_job_is_rendered_as_it_is_or_changed_under_its_own_name(tmp_path):
         ("mine", {}, "no job is called 'mine'"),
         ("flap_sam_folder", {"rounds": 3}, "name of its own"),
         ("mine", {"job": "flap_sam_folder", "rounds": 0}, "rounds"),
+        ("mine", {"job": "flap_sam_folder", "labels": ("a", "b"), "classes": 3}, "labels"),
+        ("mine", {"job": "flap_sam_kits19", "base_learning_rate": 1e-3}, "the learning rate is 0.0008"),
+        ("../mine", {"job": "flap_sam_folder"}, "job name is '../mine'"),
     ],
 )
 def test_a_job_that_cannot_be_rendered_leaves_nothing(tmp_path, name, arguments, part):

@@ -6,7 +6,7 @@ import pytest
 
 from fedpeft.config.methods import METHODS
 from fedpeft.config.run import RunConfig, make_run
-from fedpeft.study.plan.experiments import Experiment, label
+from fedpeft.study.plan.experiments import Experiment, experiments_of, label
 from fedpeft.study.plan.recipe import recipe, variations
 
 START = RunConfig.of(
@@ -89,6 +89,32 @@ def test_learning_rates_scale_by_the_method_or_are_the_same_for_all():
 def test_an_option_that_no_method_has_is_refused():
     with pytest.raises(ValueError, match="prompts is 5, but flap_sam, full_ft has no such option"):
         variations(START, ["flap_sam", "full_ft"], [0], [], {"prompts": 5}, {})
+
+
+def test_ranks_that_no_method_has_are_refused():
+    with pytest.raises(ValueError, match=r"rank is \[4, 8\], but full_ft has no such option"):
+        variations(START, ["full_ft"], [0], [4, 8], {}, {})
+
+
+def test_a_base_learning_rate_that_changes_nothing_is_refused():
+    paper = RunConfig.of(method="flap_sam", dataset="kits19", classes=2, learning_rate=8e-4)
+    with pytest.raises(ValueError, match=r"base_learning_rate is 0.001, but the learning rate is 0.0008"):
+        variations(paper, ["flap_sam"], [0], [], {"base_learning_rate": 1e-3}, {})
+    (run,) = variations(paper, ["flap_sam"], [0], [], {"base_learning_rate": 1e-3, "learning_rate": None}, {})
+    assert run.training.learning_rate == 1e-3
+
+
+def test_a_comparison_of_nothing_or_in_no_setting_is_refused():
+    with pytest.raises(ValueError, match="at least one method and one seed"):
+        variations(START, ["flap_sam"], [], [], {}, {})
+    with pytest.raises(ValueError, match="unknown setting 'locale'"):
+        experiments_of([START.resolve()], ["locale"], [])
+
+
+@pytest.mark.parametrize("fields", [{"method": "dora"}, {"seed": 1}])
+def test_what_is_compared_is_no_field_of_all_runs(fields):
+    with pytest.raises(ValueError, match="methods and seeds"):
+        variations(START, ["flap_sam"], [0], [], fields, {})
 
 
 def test_the_same_run_asked_for_twice_is_one():

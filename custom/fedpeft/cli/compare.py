@@ -123,7 +123,7 @@ def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
     rates: dict[str, float] = {}
     if isinstance(args.learning_rate, float):
         # In a recipe with one rate for all methods, the option replaces it; else each method derives its own.
-        alike = fields.get("learning_rate") is not None
+        alike = fields.get("learning_rate", start.training.learning_rate) is not None
         fields |= {"learning_rate" if alike else "base_learning_rate": args.learning_rate}
     elif args.learning_rate:
         if odd := args.learning_rate.keys() - set(methods):

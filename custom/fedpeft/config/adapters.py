@@ -6,9 +6,9 @@ description says where the value comes from.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from fedpeft.common.validation import one_line
@@ -40,10 +40,19 @@ class LoRA(Ranked):
     kind: ClassVar[str] = "lora"
 
     alpha: float | None = Field(
-        None, gt=0, description="the update is scaled by alpha / rank; default no scale, as in the FLAP-SAM paper"
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="the update is scaled by alpha / rank; default no scale, as in the FLAP-SAM paper",
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the inputs that the update drops in training")
     rslora: bool = Field(False, description="scale by alpha / sqrt(rank) instead (Kalajdzievski 2023)")
+
+    @model_validator(mode="after")
+    def _needs_alpha(self) -> Self:
+        if self.rslora and self.alpha is None:
+            raise ValueError("rslora is True, expected with alpha, which it scales")
+        return self
 
 
 class DoRA(Ranked):

@@ -1,5 +1,6 @@
 """FLARE jobs as registry entries; ``fedpeft.flare.rendering`` writes their files."""
 
+import re
 from dataclasses import dataclass
 
 from fedpeft.common.registry import Registry
@@ -7,6 +8,9 @@ from fedpeft.config.datasets import dataset
 from fedpeft.config.gpus import Gpus
 from fedpeft.config.presets import RECIPES
 from fedpeft.config.run import RunConfig
+
+# It becomes a folder's name.
+NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Job:
         Raises:
             ValueError: a value is out of range; the message names the field.
         """
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"job name is {self.name!r}, expected a folder's name: letters, digits, . - and _")
         for name in ("min_sites", "round_seconds", "straggler_seconds", "lost_seconds", "poll_seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"job {self.name}: {name} is {getattr(self, name)}, expected above 0")

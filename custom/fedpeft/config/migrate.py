@@ -48,7 +48,7 @@ def nested(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _option(method: Any, name: str, value: Any) -> dict[str, Any]:
     """The option under its present name, if the method has it: the rank of bottlenecks is now called width."""
-    entry = METHODS.get(method)
+    entry = METHODS.get(method) if isinstance(method, str) else None
     if entry is None or value == 0:
         return {}
     if name == "rank" and "width" in entry.options:

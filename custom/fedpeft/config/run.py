@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fedpeft.common.validation import one_line
 from fedpeft.config.adapters import option_fields
 from fedpeft.config.backbones import BACKBONES, Backbone
-from fedpeft.config.datasets import DATASETS
+from fedpeft.config.datasets import DATASETS, Preprocessing
 from fedpeft.config.defaults import fill
 from fedpeft.config.methods import METHODS, Adapter, Method
 from fedpeft.config.migrate import is_flat, nested
@@ -87,6 +87,8 @@ class RunConfig(BaseModel):
         Raises:
             ValueError: a field is unknown, of another type or out of range; the message names it.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"run is {values!r}, expected an object of {', '.join(SECTIONS)}")
         try:
             return cls.model_validate(nested(values) if is_flat(values) else dict(values))
         except ValidationError as error:
@@ -155,6 +157,7 @@ class Run:
             ),
             ("classes", classes, classes >= least, f"at least {least}"),
             ("labels", labels, len(labels) in (0, classes), f"{classes} names, one for each class, or none"),
+            ("labels", labels, len(set(labels)) == len(labels), "every name once"),
             (
                 "image_size",
                 self.model.image_size,
@@ -184,11 +187,16 @@ class Run:
         entry = DATASETS.get(self.data.dataset)
         return TASKS[entry.task if entry else self.method.tasks[0]]
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How volumes are normalised: the data set's, or for data that has no entry that of its task's plain data."""
+        return (DATASETS.get(self.data.dataset) or DATASETS[self.task.dataset]).preprocessing
+
     @cached_property
     def adapters(self) -> tuple[Adapter, ...]:
         """The method's adapters with this run's options."""
         values = dict(self.model.options)
-        return tuple(adapter.resolved(values, self.backbone) for adapter in self.method.adapters)
+        return tuple(adapter.resolved(values) for adapter in self.method.adapters)
 
     def option(self, name: str) -> Any:
         """The value of an option of the method's adapters; None where the method has none of that name."""
@@ -231,8 +239,10 @@ class Run:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over every value: the server's and the sites' packages must resolve a job alike."""
-        return hashlib.sha256(repr((self.model, self.data, self.training, self.federation)).encode()).hexdigest()
+        """SHA-256 over every value and entry: the server's and the sites' packages must resolve a job alike."""
+        entries = self.method.to_dict(), self.preprocessing
+        values = self.model, self.data, self.training, self.federation
+        return hashlib.sha256(repr((*values, *entries)).encode()).hexdigest()
 
 
 def _refuse_unknown(option: str) -> None:

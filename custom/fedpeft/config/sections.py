@@ -5,7 +5,8 @@ are ``partial`` forms of the same classes, in which None means "not set". Comman
 and the rendering of jobs derive from these declarations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -15,7 +16,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
-    WithJsonSchema,
     create_model,
 )
 
@@ -26,6 +26,16 @@ from fedpeft.config.codecs import CODECS
 from fedpeft.config.methods import METHODS
 
 
+@dataclass(frozen=True)
+class _Schema:
+    """A type's JSON schema, made when it is asked for: entries may be added until then."""
+
+    make: Callable[[], dict[str, Any]]
+
+    def __get_pydantic_json_schema__(self, *_: Any) -> dict[str, Any]:
+        return self.make()
+
+
 def _name_in(registry: Registry[Any]) -> Any:
     """The type of a field that names an entry; the field's metadata holds the registry, for lists of choices."""
 
@@ -34,7 +44,7 @@ def _name_in(registry: Registry[Any]) -> Any:
             raise ValueError(f"a {registry.kind}; known: {', '.join(registry)}")
         return name
 
-    return Annotated[str, AfterValidator(known), registry]
+    return Annotated[str, AfterValidator(known), registry, _Schema(lambda: {"type": "string", "enum": [*registry]})]
 
 
 if TYPE_CHECKING:
@@ -52,19 +62,24 @@ def _options(value: Any) -> Any:
     if not isinstance(value, Mapping):
         raise ValueError("an object of options by name")
     known = option_fields()
-    for name, option in value.items():
+    for name in value:
         if name not in known:
             raise ValueError(f"options among {', '.join(sorted(known))}; {name!r} is not one of them")
-        kind, _ = known[name]
-        with_options(kind(), {name: option})
-    return tuple(sorted((name, option) for name, option in value.items() if option is not None))
+    given = {name: option for name, option in value.items() if option is not None}
+    return tuple(sorted((name, getattr(with_options(known[name][0](), given), name)) for name in given))
+
+
+def _options_schema() -> dict[str, Any]:
+    """Every option of every kind, as its class declares it."""
+    properties = {name: kind.model_json_schema()["properties"][name] for name, (kind, _) in option_fields().items()}
+    return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
 Options = Annotated[
     tuple[tuple[str, Any], ...],
     BeforeValidator(_options),
     PlainSerializer(lambda pairs: None if pairs is None else dict(pairs)),
-    WithJsonSchema({"type": "object", "description": "options of the method's adapters by name"}),
+    _Schema(_options_schema),
 ]
 
 

@@ -23,6 +23,7 @@ from nvflare.apis.utils.job_utils import get_event_job_id
 
 from fedpeft.flare.internals import declare_lost, participants
 from fedpeft.training.server.continuation import ATTEMPTS, RunState, RunStates
+from fedpeft.training.server.run_folder import FINISHED
 
 # The record (meta) of a job names the run's next job under this key.
 CONTINUED_BY = "fedpeft_continued_by"
@@ -136,7 +137,7 @@ class Continuation(FLComponent):
         if state is None or job is None or state.jobs[-1]["job"] != job_id:
             return
         said = state.status(job_id)
-        if said == "finished" or said is None and len(state.jobs) == 1:
+        if said == FINISHED or said is None and len(state.jobs) == 1:
             state.remove()
         elif not _is_over(job, state, said or ""):
             self._go_on(job, state, fl_ctx)

@@ -16,7 +16,7 @@ from typing import Any
 from fedpeft.deploy.continuation import CONTINUED_BY
 from fedpeft.deploy.session import AdminSession
 from fedpeft.flare.round_line import MARK
-from fedpeft.training.server.run_folder import RunFolder, find_run
+from fedpeft.training.server.run_folder import FINISHED, RunFolder, find_run
 
 ENDED = ("FINISHED", "FAILED", "ABORTED", "ABANDONED")
 COMPLETED = "FINISHED:COMPLETED"
@@ -91,7 +91,7 @@ def finished_run(session: AdminSession, job: str, out: Path) -> RunFolder:
     except FileNotFoundError as error:
         raise RuntimeError(f"job {job} did not begin its run: {_why(session, meta, job)}") from error
     status = run.description["status"]
-    if status != "finished":
+    if status != FINISHED:
         raise RuntimeError(
             f"the run of job {job} did not finish, it ended as {status!r}: {_why(session, meta, job)}; what it has is "
             f"in {run.path}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
-from fedpeft.config.datasets import DATASETS, Preprocessing
+from fedpeft.config.datasets import Preprocessing
 from fedpeft.config.run import Run
 from fedpeft.config.tasks import TASKS
 from fedpeft.data.cache import Cache
@@ -63,7 +63,7 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
         return StackData(
             site.splits["training"],
             site.labels,
-            DATASETS[run.data.dataset].preprocessing,
+            run.preprocessing,
             run.model.image_size,
             batch=run.training.batch,
             stack=run.data.stack,

@@ -10,8 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from fedpeft.common.registry import Registry
-from fedpeft.config.adapters import AdapterOptions, BlockSelection, Ranked, with_options
-from fedpeft.config.backbones import Backbone
+from fedpeft.config.adapters import AdapterOptions, BlockSelection, with_options
 
 SEGMENTATION = ("segmentation",)
 CLASSIFICATION = ("classification",)
@@ -52,21 +51,16 @@ class Adapter:
         """Name of the adapter in ``fedpeft.models.adapters``."""
         return self.options.kind
 
-    def resolved(self, values: Mapping[str, Any], backbone: Backbone) -> "Adapter":
-        """The adapter with the options that were set, and with the backbone's rank where none is.
+    def resolved(self, values: Mapping[str, Any]) -> "Adapter":
+        """The adapter with a run's options.
 
         Args:
-            values: options that were set; those of other kinds are ignored.
-            backbone: gives the default rank, and the default width of bottlenecks.
+            values: all options of the run; those of other kinds are ignored.
 
         Raises:
             ValueError: a value is out of range.
         """
-        options = with_options(self.options, values)
-        size = "rank" if isinstance(options, Ranked) else "width"
-        if getattr(options, size, 0) is None:
-            options = with_options(options, {size: backbone.rank})
-        return replace(self, options=options)
+        return replace(self, options=with_options(self.options, values))
 
 
 def encoder_qv(options: AdapterOptions) -> Adapter:
@@ -122,10 +116,15 @@ class Method:
         """Check that the entry is complete.
 
         Raises:
-            ValueError: it selects blocks without saying how many, or says how many without selecting.
+            ValueError: it selects blocks without saying how many, or says how many without selecting; or two adapters
+                give an option different values, of which a run could keep one only.
         """
         if bool(self.selects) != (self.selection is not None):
             raise ValueError(f"method {self.name!r}: selects and selection belong together; give both or none")
+        for option, value in self.options.items():
+            given = [getattr(item.options, option, value) for item in self.adapters]
+            if any(other != value for other in given):
+                raise ValueError(f"method {self.name!r}: a run has one {option}, but its adapters give {given}")
 
     @property
     def options(self) -> dict[str, Any]:

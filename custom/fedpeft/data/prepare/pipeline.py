@@ -65,7 +65,7 @@ def prepare(
 
 
 def _with_splits(found: Found, choices: Choices) -> tuple[list[FoundCase], list[str]]:
-    if all(case.split for case in found.cases):
+    if any(case.split for case in found.cases) or not found.cases:
         if choices.validation is None:
             return found.cases, []
         return draw_validation(found.cases, choices.validation, choices.seed)

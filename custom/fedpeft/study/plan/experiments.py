@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from fedpeft.common.files import read_json, write_json
-from fedpeft.config.datasets import DATASETS
 from fedpeft.config.run import SETTINGS, Run, make_run
 from fedpeft.data.datalist import DATALIST, SPLITS, Site, read_sites
 from fedpeft.models.checkpoints.start import identity
 from fedpeft.study.run.simulate import end_simulation
 from fedpeft.tasks.scores import CaseScore
-from fedpeft.training.server.run_folder import DESCRIPTION, RunFolder
+from fedpeft.training.server.run_folder import DESCRIPTION, FINISHED, RunFolder
 
 LOCAL, FEDERATED, CENTRALIZED = SETTINGS
 INITIAL = "initial"
@@ -97,8 +96,11 @@ def experiments_of(runs: Sequence[Run], settings: Sequence[str], sites: Sequence
     """The experiments of a comparison without duplicates: each run's initial model and its trainings in the settings.
 
     Raises:
-        ValueError: two different runs would have the same folder.
+        ValueError: a setting is unknown, or two different runs would have the same folder.
     """
+    for setting in settings:
+        if setting not in SETTINGS:
+            raise ValueError(f"unknown setting {setting!r}; known: {', '.join(SETTINGS)}")
     named: dict[tuple[str, int], Run] = {}
     for run in runs:
         if named.setdefault((label(run), run.training.seed), run) != run:
@@ -136,7 +138,7 @@ def is_trained(plan: Plan, experiment: Experiment, source: dict[str, str]) -> bo
         return True
     if not (folder / "run" / DESCRIPTION).is_file() or not (folder / MADE_FROM).is_file():
         return False
-    finished = RunFolder(folder / "run").description["status"] == "finished"
+    finished = RunFolder(folder / "run").description["status"] == FINISHED
     return finished and read_json(folder / MADE_FROM) == made_from(experiment, source)
 
 
@@ -149,7 +151,7 @@ def refuse_replacing(plan: Plan, experiments: Sequence[Experiment], source: dict
     for experiment in experiments:
         folder = experiment.folder(plan.out)
         if (folder / MADE_FROM).is_file() and (folder / "run" / DESCRIPTION).is_file():
-            if RunFolder(folder / "run").description["status"] != "finished":
+            if RunFolder(folder / "run").description["status"] != FINISHED:
                 continue
             differs = _changed_fields(read_json(folder / MADE_FROM), made_from(experiment, source))
             if differs:
@@ -177,7 +179,7 @@ def made_from(experiment: Experiment, source: dict[str, str]) -> dict[str, Any]:
     """
     run = experiment.run
     entries = {
-        "preprocessing": DATASETS[run.data.dataset].preprocessing.to_dict(),
+        "preprocessing": run.preprocessing.to_dict(),
         "method": run.method.to_dict(),
     }
     return json.loads(json.dumps(source | entries | {"run": run.to_dict()}))

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedpeft.config.adapters import option_fields
 from fedpeft.config.datasets import DATASETS
 from fedpeft.config.jobs import JOBS
 from fedpeft.config.methods import method
 from fedpeft.config.run import Run, RunConfig
 from fedpeft.config.tasks import TASKS
 from fedpeft.data.datalist import read_sites
+from fedpeft.study.plan.changes import refuse_unused
 
 
 def recipe(data: Path) -> RunConfig:
@@ -52,7 +52,11 @@ def variations(
     Raises:
         ValueError: no method has an option that ``fields`` sets, or values contradict each other.
     """
-    _refuse_unused(fields, methods)
+    if not (methods and seeds):
+        raise ValueError("nothing to compare: name at least one method and one seed")
+    if taken := {"method", "seed"} & fields.keys():
+        raise ValueError(f"{min(taken)} is no field of all runs; name what is compared in methods and seeds")
+    refuse_unused(start, {**fields, **({"rank": list(ranks)} if ranks else {})}, methods)
     runs = [
         start.with_(**dict(fields) | rank | rate | {"method": name, "seed": seed}).resolve()
         for name in methods
@@ -61,10 +65,3 @@ def variations(
         for seed in seeds
     ]
     return list(dict.fromkeys(runs))
-
-
-def _refuse_unused(fields: Mapping[str, Any], methods: Sequence[str]) -> None:
-    """Refuse an option that none of the methods has, since it would change nothing."""
-    for name in option_fields().keys() & fields.keys():
-        if not any(name in method(item).options for item in methods):
-            raise ValueError(f"{name} is {fields[name]!r}, but {', '.join(methods)} has no such option")

@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fedpeft.config.adapters import option_fields
 from fedpeft.config.gpus import Gpus
 from fedpeft.config.jobs import JOBS
 from fedpeft.config.run import RunConfig
 from fedpeft.flare.rendering import write
+from fedpeft.study.plan.changes import refuse_unused
 
 
 def render_job(
@@ -65,12 +65,9 @@ def _changed(run: RunConfig, fields: dict[str, Any]) -> RunConfig:
     """
     changes = dict(fields)
     if changes.get("labels"):
-        changes["classes"] = len(changes["labels"])
+        changes.setdefault("classes", len(changes["labels"]))
     elif {"dataset", "classes"} & changes.keys():
         changes["labels"] = None
     new = run.with_(**changes)
-    resolved = new.resolve()
-    for name in option_fields().keys() & changes.keys():
-        if name not in resolved.method.options:
-            raise ValueError(f"{name} is {changes[name]!r}, but method {resolved.model.method} has no such option")
+    refuse_unused(run, changes, [new.resolve().model.method])
     return new

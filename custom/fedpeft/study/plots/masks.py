@@ -9,7 +9,6 @@ import torch
 from matplotlib.ticker import MaxNLocator
 from torch.nn import Module
 
-from fedpeft.config.datasets import DATASETS
 from fedpeft.config.run import Run
 from fedpeft.data.datalist import Site
 from fedpeft.data.volumes.volume import Volume
@@ -48,7 +47,7 @@ def plot_masks(
     volumes = SegmentationTask()
     grid = right.subplots(lines, columns, squeeze=False)
     for line, site in zip(grid, sites, strict=True):
-        _, volume = max(volumes.read(run, site, split, DATASETS[run.data.dataset].preprocessing), key=_foreground)
+        _, volume = max(volumes.read(run, site, split, run.preprocessing), key=_foreground)
         index = _telling_slice(volume)
         _overlay(line[0], volume, _label(volume), index, f"{site.name}: truth")
         for axes, (title, by_site) in zip(line[1:], models.items(), strict=True):

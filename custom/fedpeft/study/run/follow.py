@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fedpeft.training.server.run_folder import DESCRIPTION, ROUNDS
+from fedpeft.training.server.run_folder import DESCRIPTION, FINISHED, ROUNDS
 
 
 class RunFollower:
@@ -25,7 +25,7 @@ class RunFollower:
         A missing file, or an incomplete last line, is left to a later call.
         """
         # The status is read first, since a finished run has written all its rounds.
-        finished = _status(self._path / DESCRIPTION) == "finished"
+        finished = _status(self._path / DESCRIPTION) == FINISHED
         for line in _whole_lines(self._path / ROUNDS)[self._reported :]:
             self._report(json.loads(line))
             self._reported += 1

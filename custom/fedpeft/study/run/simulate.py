@@ -18,7 +18,7 @@ import psutil
 
 from fedpeft.flare.internals import SIMULATED_SITE
 from fedpeft.study.run.follow import RunFollower
-from fedpeft.training.server.run_folder import RunFolder, find_run
+from fedpeft.training.server.run_folder import FINISHED, RunFolder, find_run
 
 RUN = Path("server", "simulate_job", "app_server", "run")
 LOOK = 0.2
@@ -54,26 +54,13 @@ def simulate(
         RuntimeError: the run did not finish; the message says how it ended and where the log is.
     """
     log = workspace.parent / f"{workspace.name}.log"
-    command = [
-        sys.executable,
-        "-m",
-        "nvflare.cli",
-        "simulator",
-        str(job.absolute()),
-        "-w",
-        str(workspace.absolute()),
-        "-c",
-        ",".join(sites),
-        "-t",
-        str(min(threads, len(sites))),
-    ]
     end = time.monotonic() + seconds
     # Removes the run folder of an earlier simulation in the same workspace.
     shutil.rmtree(workspace / RUN, ignore_errors=True)
     follower, finished = RunFollower(workspace / RUN, report), False
     with log.open("w") as output:
         process = subprocess.Popen(
-            command,
+            _command(job, workspace, sites, threads),
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -97,6 +84,14 @@ def simulate(
             f"if its log shows that rounds went on; its log is {log}"
         )
     return _finished(workspace / RUN, log)
+
+
+def _command(job: Path, workspace: Path, sites: Sequence[str], threads: int) -> list[str]:
+    folders = [str(job.absolute()), "-w", str(workspace.absolute())]
+    return [
+        *(sys.executable, "-m", "nvflare.cli", "simulator"),
+        *(*folders, "-c", ",".join(sites), "-t", str(min(threads, len(sites)))),
+    ]
 
 
 def end_simulation(workspace: Path) -> None:
@@ -150,7 +145,7 @@ def _finished(path: Path, log: Path) -> RunFolder:
     except FileNotFoundError as error:
         raise RuntimeError(f"the job did not start: {_first_error(log)}; the simulator's log is {log}") from error
     status = folder.description["status"]
-    if status != "finished":
+    if status != FINISHED:
         raise RuntimeError(f"the job ended as {status!r}; the simulator's log is {log}")
     return folder
 

@@ -16,7 +16,6 @@ import torch
 
 from fedpeft.common.devices import usable
 from fedpeft.common.files import read_json, write_json
-from fedpeft.config.datasets import DATASETS
 from fedpeft.config.jobs import Job
 from fedpeft.config.run import Run
 from fedpeft.data.datalist import pool, read_sites
@@ -161,7 +160,7 @@ def _scores(plan: Plan, experiment: Experiment) -> list[CaseScore]:
         if experiment.setting == INITIAL
         else RunFolder(experiment.folder(plan.out) / "run").model(plan.checkpoint)
     ).to(usable(plan.device))
-    preprocessing = DATASETS[experiment.run.data.dataset].preprocessing
+    preprocessing = experiment.run.preprocessing
     return [
         item
         for site in read_sites(plan.data)

@@ -18,7 +18,6 @@ from torch.nn import Module, Parameter
 from fedpeft.algebra.feedback import fed_back
 from fedpeft.common.devices import usable
 from fedpeft.common.precision import computing
-from fedpeft.config.datasets import DATASETS
 from fedpeft.config.run import Run
 from fedpeft.config.seeds import seed_of
 from fedpeft.data.cache import Cache
@@ -148,8 +147,9 @@ class SiteTrainer:
         """
         self.load(received, round_)
         if split not in self._read:
-            preprocessing = DATASETS[self.run.data.dataset].preprocessing
-            self._read[split] = self._task.read(self.run, self.site, split, preprocessing, self._go_on, self._cache)
+            self._read[split] = self._task.read(
+                self.run, self.site, split, self.run.preprocessing, self._go_on, self._cache
+            )
         cases, where = self._read[split], (self.site.name, split)
         with self._computing():
             return self._task.score(self._network, cases, self.run, self.site.labels, where, self.should_stop)

@@ -22,7 +22,7 @@ from torch.nn import Module
 
 from fedpeft import __version__
 from fedpeft.common.files import read_json, read_tensors, replace, write_json, write_tensors
-from fedpeft.config.datasets import DATASETS, Preprocessing
+from fedpeft.config.datasets import Preprocessing
 from fedpeft.config.run import Run
 from fedpeft.models.checkpoints.start import identity
 from fedpeft.models.initial import build
@@ -88,7 +88,7 @@ class RunFolder:
                 "setting": setting,
                 "checkpoint": {"backbone": run.model.backbone, "sha256": checkpoint_sha256},
                 "model_sha256": model_sha256,
-                "preprocessing": DATASETS[run.data.dataset].preprocessing.to_dict(),
+                "preprocessing": run.preprocessing.to_dict(),
                 "versions": {"fedpeft": __version__, "python": platform.python_version()}
                 | {name: version(name) for name in PACKAGES},
                 "status": RUNNING,
