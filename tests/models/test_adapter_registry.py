@@ -1,12 +1,10 @@
 """A kind of adapter is added from outside of the package; names of kinds and networks are taken once."""
 
-from typing import ClassVar
-
 import pytest
 import torch
 from torch import Tensor, nn
 
-from fedpeft.config.adapters import AdapterOptions, LoRA
+from fedpeft.config.adapters import LoRA
 from fedpeft.config.methods import METHODS, Adapter, Method
 from fedpeft.config.run import make_run
 from fedpeft.models.adapters.base import AdapterModule
@@ -29,10 +27,6 @@ KINDS = {
     "bottlenecks",
     "ia3",
 }
-
-
-class ShiftOptions(AdapterOptions):
-    kind: ClassVar[str] = "shift"
 
 
 class Shift(AdapterModule):
@@ -72,7 +66,7 @@ def test_a_kind_from_outside_is_put_started_and_finished(monkeypatch):
         "Shifted",
         ("*.shift.s", "head.*"),
         "shifts",
-        adapters=(Adapter(ShiftOptions(), "image_encoder.norm"),),
+        adapters=(Adapter("shift", "image_encoder.norm"),),
         tasks=("classification",),
     )
     monkeypatch.setitem(METHODS._entries, "shifted", entry)

@@ -81,12 +81,6 @@ class FacTTucker(Ranked):
     kind: ClassVar[str] = "fact_tk"
 
 
-class SliceMixers(AdapterOptions):
-    """MA-SAM's 3-D adapters, through which the slices of a stack exchange features (Chen et al. 2024)."""
-
-    kind: ClassVar[str] = "slices"
-
-
 class Prompts(AdapterOptions):
     """Separate prompt tokens in every block (VPT-deep, Jia et al. 2022)."""
 
@@ -113,12 +107,6 @@ class Bottlenecks(AdapterOptions):
     kind: ClassVar[str] = "bottlenecks"
 
     width: int | None = Field(None, ge=1, description="width of the bottlenecks; default the backbone's rank")
-
-
-class IA3(AdapterOptions):
-    """Learned scales of keys, values and the MLP's activations, one at the start (Liu et al. 2022)."""
-
-    kind: ClassVar[str] = "ia3"
 
 
 class BlockSelection(AdapterOptions):

@@ -7,8 +7,7 @@ run = fedpeft.load_run("runs/example/flap_sam/seed-0/local/site-1")
 mask, affine = run.predict("data/phantom/site-1/case-12/image.nii.gz")
 """
 
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +16,7 @@ from typing import Any
 import numpy as np
 from torch.nn import Module
 
-from fedpeft.common.files import read_json
 from fedpeft.config.run import SETTINGS, Run
-from fedpeft.data.volumes.nifti import read_nifti
 from fedpeft.study.apply import evaluation
 from fedpeft.study.apply.checkpoint import find_checkpoint
 from fedpeft.study.plan.experiments import Plan
@@ -79,24 +76,7 @@ class LoadedRun:
         Raises:
             FileNotFoundError, ValueError: the file is missing or cannot be read; the message names it.
         """
-        task = task_of(self.run)
-        found = task.predict(self.model, Path(image), self.run, self.folder.preprocessing)
-        with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / f"prediction{task.endings[0]}"
-            found.write(out)
-            return READERS[out.suffix](out)
-
-
-def _mask(file: Path) -> Prediction:
-    array, grid = read_nifti(file)
-    return array.astype(np.uint8), grid.affine
-
-
-# Ending of a file that ``fedpeft infer`` writes -> function that reads it.
-READERS: dict[str, Callable[[Path], Prediction]] = {
-    ".nii": _mask,
-    ".json": lambda file: read_json(file)["probabilities"],
-}
+        return task_of(self.run).predict(self.model, Path(image), self.run, self.folder.preprocessing).value
 
 
 def load_run(path: Path | str, *, checkpoint: Path | str | None = None, best: bool = False) -> LoadedRun:

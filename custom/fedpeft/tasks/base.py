@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+import numpy as np
 from torch import nn
 
 from fedpeft.config.datasets import Preprocessing
@@ -47,6 +48,11 @@ class Written:
 
 class Prediction(ABC):
     """A model's prediction for one input file."""
+
+    @property
+    @abstractmethod
+    def value(self) -> tuple[np.ndarray, np.ndarray] | dict[str, float]:
+        """The prediction as plain values: a mask and its affine, or the name of each class -> its probability."""
 
     @abstractmethod
     def write(self, out: Path) -> Written:

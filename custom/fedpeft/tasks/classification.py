@@ -51,6 +51,11 @@ class ClassPrediction(Prediction):
     image: Path
     probabilities: dict[str, float]
 
+    @property
+    def value(self) -> dict[str, float]:
+        """The name of each class -> its probability; they sum to 1."""
+        return self.probabilities
+
     def write(self, out: Path) -> Written:
         """Write the most probable class and the probabilities of all as JSON."""
         ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])

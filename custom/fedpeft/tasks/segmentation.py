@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ from fedpeft.config.tasks import TASKS
 from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import Case, Site
 from fedpeft.data.volumes.stacks import StackData
-from fedpeft.data.volumes.volume import Volume, read_volume, save_mask
+from fedpeft.data.volumes.volume import Volume, read_volume, save_mask, to_original_grid
 from fedpeft.tasks.base import Prediction, Task, Written
 from fedpeft.tasks.scores import CaseScore
 from fedpeft.tasks.types import Loss
@@ -36,6 +37,11 @@ class MaskPrediction(Prediction):
     mask: Tensor
     volume: Volume
     labels: dict[int, str]
+
+    @property
+    def value(self) -> tuple[np.ndarray, np.ndarray]:
+        """The mask on the input file's own grid, uint8, and the (4, 4) affine from its voxels to millimetres."""
+        return to_original_grid(self.mask, self.volume), self.volume.grid.affine
 
     def write(self, out: Path) -> Written:
         """Write the mask as NIfTI on the input file's own grid, and count the voxels of each class."""

@@ -34,14 +34,14 @@ class Adapter:
     """One kind of adapter on every layer whose module path matches ``layer``.
 
     Attributes:
-        options: the kind, and its options.
+        options: the kind with its options, or the kind's name where it has no option.
         layer: glob of module paths.
         slots: for a fused projection, the parts of its output that get an adapter, out of ``of``; empty for a
             plain layer, which gets one adapter for its whole output.
         of: the parts of the fused output in their order.
     """
 
-    options: AdapterOptions
+    options: AdapterOptions | str
     layer: str
     slots: tuple[str, ...] = ()
     of: tuple[str, ...] = ()
@@ -49,7 +49,12 @@ class Adapter:
     @property
     def kind(self) -> str:
         """Name of the adapter in ``fedpeft.models.adapters``."""
-        return self.options.kind
+        return self.options if isinstance(self.options, str) else self.options.kind
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The values that the method's entry gives the options."""
+        return {} if isinstance(self.options, str) else self.options.model_dump()
 
     def resolved(self, values: Mapping[str, Any]) -> "Adapter":
         """The adapter with a run's options.
@@ -60,6 +65,8 @@ class Adapter:
         Raises:
             ValueError: a value is out of range.
         """
+        if isinstance(self.options, str):
+            return self
         return replace(self, options=with_options(self.options, values))
 
 
@@ -122,16 +129,16 @@ class Method:
         if bool(self.selects) != (self.selection is not None):
             raise ValueError(f"method {self.name!r}: selects and selection belong together; give both or none")
         for option, value in self.options.items():
-            given = [getattr(item.options, option, value) for item in self.adapters]
+            given = [item.defaults.get(option, value) for item in self.adapters]
             if any(other != value for other in given):
                 raise ValueError(f"method {self.name!r}: a run has one {option}, but its adapters give {given}")
 
     @property
     def options(self) -> dict[str, Any]:
         """The method's own options with their defaults; None where the backbone gives the value."""
-        parts: tuple[AdapterOptions, ...] = tuple(adapter.options for adapter in self.adapters)
-        parts += (self.selection,) if self.selection else ()
-        return {name: value for part in reversed(parts) for name, value in part.model_dump().items()}
+        parts = [adapter.defaults for adapter in self.adapters]
+        parts += [self.selection.model_dump()] if self.selection else []
+        return {name: value for part in reversed(parts) for name, value in part.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that determines the computation, ready for JSON: methods with equal values train alike."""

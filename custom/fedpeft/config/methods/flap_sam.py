@@ -1,6 +1,6 @@
 """The methods that the FLAP-SAM paper compares."""
 
-from fedpeft.config.adapters import AdapterOptions, DoRA, FacTTensorTrain, FacTTucker, LoRA, MoLE, SliceMixers
+from fedpeft.config.adapters import AdapterOptions, DoRA, FacTTensorTrain, FacTTucker, LoRA, MoLE
 from fedpeft.config.methods.entry import (
     BOTH,
     ENCODER_ATTENTION,
@@ -28,7 +28,7 @@ def _everywhere(options: AdapterOptions) -> tuple[Adapter, ...]:
 
 
 LORA_EVERYWHERE = _everywhere(LoRA())
-SLICES = Adapter(SliceMixers(), "image_encoder.blocks.*")
+SLICES = Adapter("slices", "image_encoder.blocks.*")
 
 register_methods(
     Method(

@@ -1,6 +1,6 @@
 """Methods of other papers, on the image encoder of SAM and of Vision Transformers alike."""
 
-from fedpeft.config.adapters import IA3, LoRA
+from fedpeft.config.adapters import LoRA
 from fedpeft.config.methods.entry import BOTH, HEAD, LORA, OUTPUT_LAYERS, Adapter, Method, encoder_qv, register_methods
 
 LORA_B = "*.lora.*.B"
@@ -11,7 +11,7 @@ register_methods(
         "ia3",
         "IA3",
         (SCALES, *OUTPUT_LAYERS, HEAD),
-        adapters=(Adapter(IA3(), "image_encoder.blocks.*"),),
+        adapters=(Adapter("ia3", "image_encoder.blocks.*"),),
         tasks=BOTH,
         note="learned scales of keys, values and MLP activations of the encoder (Liu et al. 2022) + the output layers",
     ),

@@ -12,6 +12,7 @@ from fedpeft.config.run import Run
 from fedpeft.data.datalist import read_sites
 from fedpeft.tasks.registry import task_of
 from fedpeft.tasks.scores import CaseScore, class_means, mean_score
+from fedpeft.training.client.labels import check_labels
 from fedpeft.training.server.run_folder import RunFolder
 
 
@@ -112,12 +113,7 @@ def evaluate(folder: RunFolder, data: Path, split: str, checkpoint: Path | None,
     run, model, task = folder.run, folder.model(checkpoint, which), task_of(folder.run)
     scores, normalised = [], {}
     for site in read_sites(data):
-        if (
-            site.task != run.task.name
-            or site.classes != run.data.classes
-            or (run.data.labels and site.labels != run.label_table)
-        ):
-            raise ValueError(f"site {site.name} has the labels {site.labels}, the run has {run.label_table}")
+        check_labels(run, site)
         site.cases(split)
         cases = task.read(run, site, split, folder.preprocessing)
         if (scope := task.normalised_by(cases)) is not None:

@@ -5,10 +5,10 @@ from fedpeft.data.datalist import Site
 
 
 def check_labels(run: Run, site: Site) -> None:
-    """Check that the site has the run's labels, and that its training and validation cases are labelled.
+    """Check that the site has the task and the labels of the run.
 
     Raises:
-        ValueError: the labels differ, or a case is not labelled; the message names the site.
+        ValueError: they differ; the message names the site.
     """
     if site.task != run.task.name:
         raise ValueError(f"site {site.name}: its datalist is for {site.task}, the run is {run.task.name}")
@@ -23,6 +23,14 @@ def check_labels(run: Run, site: Site) -> None:
             f"site {site.name}: its datalist has the labels {site.labels}, the run has {run.label_table}; the same "
             f"number must mean the same class at every site"
         )
+
+
+def check_labelled(site: Site) -> None:
+    """Check that the site's training and validation cases are labelled; at least one case must train.
+
+    Raises:
+        ValueError: a case is not labelled, or none trains; the message names the site.
+    """
     for case in (*site.cases("training"), *site.splits["validation"]):
         if not case.labelled:
             raise ValueError(f"site {site.name}: case {case.case} has no label; give it one or move it to test")

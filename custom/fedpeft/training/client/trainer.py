@@ -29,7 +29,7 @@ from fedpeft.tasks.registry import task_of
 from fedpeft.tasks.scores import CaseScore
 from fedpeft.tasks.types import Loss, Stopped
 from fedpeft.training.client.global_tensors import GlobalTensors
-from fedpeft.training.client.labels import check_labels
+from fedpeft.training.client.labels import check_labelled, check_labels
 from fedpeft.training.client.sampling import RoundSampler
 from fedpeft.training.client.state import OptimiserState, StateFolder
 from fedpeft.training.engine.embeddings import FrozenEncoder
@@ -88,6 +88,7 @@ class SiteTrainer:
         cache: Cache | None = None,
     ) -> None:
         check_labels(run, site)
+        check_labelled(site)
         self.run, self.site, self.should_stop = run, site, should_stop
         self.model = model.to(usable(device)).train()
         self._computing = partial(computing, run.training.precision, torch.device(device))
