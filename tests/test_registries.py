@@ -37,7 +37,7 @@ def find(args: argparse.Namespace) -> Found:
         FoundCase(path.parts[-3], path.stem, path, target=int(path.parts[-2]))
         for path in sorted(args.source.glob("*/*/*.png"))
     ]
-    return Found(args.source, "mine", ("benign", "malignant"), cases)
+    return Found(args.source, "outside", ("benign", "malignant"), cases)
 
 
 def write_image(path: Path, number: int) -> None:
@@ -59,23 +59,33 @@ def test_what_comes_from_outside_is_prepared_and_trained(tmp_path):
             note="LoRA on the values of the encoder + head",
         )
     )
-    register_datasets(Dataset("mine", "My images", ((0, "benign"), (1, "malignant")), task="classification"))
-    register_source(Source("mine", "The source holds <site>/<class>/<image>.png.", ("example",), add_options, find))
-    register_codecs(Codec("float16", "2 bytes a number"))
-    register_codec("float16", Cast(torch.float16))
+    register_datasets(
+        Dataset("outside", "Images from outside", ((0, "benign"), (1, "malignant")), task="classification")
+    )
+    register_source(Source("outside", "The source holds <site>/<class>/<image>.png.", ("example",), add_options, find))
+    register_codecs(Codec("outside16", "2 bytes a number"))
+    register_codec("outside16", Cast(torch.float16))
 
     for site in ("north", "south"):
         for number in range(8):
             write_image(
                 tmp_path / "photos" / site / str(number % 2) / f"{site}-{number}.png", number + 8 * (site == "south")
             )
-    command = ["data", "prepare", "mine", "--source", tmp_path / "photos", "--out", tmp_path / "data"]
+    command = ["data", "prepare", "outside", "--source", tmp_path / "photos", "--out", tmp_path / "data"]
     assert main([str(word) for word in command]) == 0
     sites = read_sites(tmp_path / "data")
-    assert [site.dataset for site in sites] == ["mine", "mine"]
+    assert [site.dataset for site in sites] == ["outside", "outside"]
 
     run = make_run(
-        "value_lora", "mine", "vit_tiny", classes=2, codec="float16", rounds=2, image_size=32, batch=4, initial="random"
+        "value_lora",
+        "outside",
+        "vit_tiny",
+        classes=2,
+        codec="outside16",
+        rounds=2,
+        image_size=32,
+        batch=4,
+        initial="random",
     )
     assert run.data.labels == ("benign", "malignant") and run.option("rank") == 2
     adapted = [path for path in payload(run) if ".lora." in path]

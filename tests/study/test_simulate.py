@@ -8,6 +8,7 @@ import time
 import psutil
 import pytest
 
+from fedpeft.study.run import simulate as simulate_module
 from fedpeft.study.run.follow import RunFollower
 from fedpeft.study.run.simulate import VARIABLE, end_simulation
 
@@ -119,3 +120,17 @@ def test_a_run_is_finished_only_when_its_file_says_so(followed, text):
     folder, follower, _ = followed
     write(folder, text, "")
     assert not follower.look()
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["a", "x - ERROR - Traceback (most recent call last):", "ValueError: no 'm'"], "ValueError: no 'm'"),
+        (["x - ERROR - no site answered"], "x - ERROR - no site answered"),
+        (["all is well"], "no error was logged"),
+    ],
+)  # fmt: skip
+def test_the_reason_of_a_job_that_did_not_start_is_found_in_the_log(lines, expected, tmp_path):
+    log = tmp_path / "workspace.log"
+    log.write_text("\n".join(lines))
+    assert simulate_module._first_error(log) == expected

@@ -106,3 +106,10 @@ def test_markdown_and_csv(run, tmp_path):
         "0.056250",
         "",
     )
+
+
+def test_an_interval_of_one_case_a_site_is_unknown(run):
+    (summary,) = summary_of(scores_of(run))
+    summary["gain"] |= {"low": 0.25, "high": 0.25}
+    (interval,) = [line for block in table([summary], "test").blocks for line in block if line[1] == "95 % interval"]
+    assert "unknown: one case a site" in interval

@@ -34,7 +34,7 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     parser = subparsers.add_parser(
         "data",
         help=help_,
-        description=__doc__,
+        description="Make, prepare and check folders of sites.",
         epilog=PHANTOM,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -24,8 +24,7 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
         subparsers,
         "doctor",
         help_,
-        "fedpeft doctor --kit /opt/fedpeft/hospital-1\n  fedpeft doctor --site poc/simulator/local/fedpeft_site.json "
-        "--name site-1 --full",
+        "fedpeft doctor --kit /opt/fedpeft/hospital-1 --full",
     )
     parser.add_argument("--site", type=Path, help="site file (default: the kit's)")
     parser.add_argument("--kit", type=Path, help="folder with startup/ and local/ (default: the site file's)")

@@ -31,7 +31,8 @@ def add_run_options(parser: argparse.ArgumentParser, without: Collection[str] = 
         without: fields for which the subcommand has options of its own.
     """
     group = parser.add_argument_group(
-        "fields of the run", "A field that is not given keeps the value of the recipe or job, or else its default."
+        "fields of the run",
+        "Without an option, a field has the value of the job or recipe; the default counts where that sets none.",
     )
     for name, field in fields(without).items():
         group.add_argument(_flag(name), help=_help(field), **_form(field))

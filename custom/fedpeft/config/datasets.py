@@ -151,7 +151,7 @@ register_datasets(
     # Each volume by itself: the scanners are unknown, and one dark scan must not shift its whole site.
     Dataset(
         "folder",
-        "A tree of <site>/<case>/ folders prepared by fedpeft data prepare folder",
+        "Volumes from a tree of <site>/<case>/ folders",
         preprocessing=Preprocessing(scope="volume"),
     ),
     # The next three follow the FLAP-SAM paper. Its code clips Fed-KiTS to percentiles 0.5 and 99.5 instead.

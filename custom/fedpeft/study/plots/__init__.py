@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-NO_PLOTS = 'no plots: matplotlib is not installed; pip install "fedpeft[plots]", then give the same command again'
+NO_PLOTS = "no plots: matplotlib is not installed; install it (pip install matplotlib) for the plots of later commands"
 
 
 def can_plot() -> bool:

@@ -122,7 +122,9 @@ def _block(item: dict[str, Any], measures: Sequence[str]) -> list[list[str]]:
     if gain := item["gain"]:
         sites = [_signed(value) for value in gain["sites"].values()]
         lines.append(["Gain over local", *sites, _signed(gain["average"]), *rest])
-        interval = f"{_signed(gain['low'])} to {_signed(gain['high'])}"
+        # Resampling a single case at each site gives the same case again.
+        known = gain["low"] < gain["high"]
+        interval = f"{_signed(gain['low'])} to {_signed(gain['high'])}" if known else "unknown: one case a site"
         lines.append(["95 % interval", *[""] * len(sites), interval, *rest])
     if ratio := item["ratio"]:
         values = [*ratio["sites"].values(), ratio["average"]]

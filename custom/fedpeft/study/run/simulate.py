@@ -5,6 +5,7 @@ server's run.json says "finished".
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -151,7 +152,8 @@ def _finished(path: Path, log: Path) -> RunFolder:
 
 
 def _first_error(log: Path) -> str:
-    for line in log.read_text().splitlines():
-        if " ERROR " in line or "Error" in line:
-            return line.strip()
-    return "no error was logged"
+    """The first line of a log that names an error; the line with the reason, where a traceback stands in the log."""
+    lines = log.read_text().splitlines()
+    named = (line for line in lines if re.match(r"(\w+\.)*\w+Error: ", line))
+    logged = (line for line in lines if " ERROR " in line or "Error" in line)
+    return next((line.strip() for found in (named, logged) for line in found), "no error was logged")
