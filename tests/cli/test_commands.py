@@ -224,3 +224,9 @@ def test_another_checkpoint_is_refused(fedpeft, finished, small_phantom, tmp_pat
     (tmp_path / "other.pth").write_bytes(b"weights")
     arguments = ["evaluate", "--run", finished.path, "--data", small_phantom, "--checkpoint", tmp_path / "other.pth"]
     failed(*fedpeft(*arguments), "other.pth", finished.description["checkpoint"]["sha256"])
+
+
+def test_a_reader_that_stops_early_is_no_failure():
+    command = f"{sys.executable} -m fedpeft.cli.main job schema | head -c 1"
+    found = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "{", "")

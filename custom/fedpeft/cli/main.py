@@ -1,6 +1,7 @@
 """Entry point of the command ``fedpeft``."""
 
 import argparse
+import os
 import sys
 from importlib import import_module
 
@@ -37,6 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         return args.run(args)
+    except BrokenPipeError:
+        # The reader, such as head, has all that it wanted; Python must not write to it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except EXPECTED as error:
         print(f"fedpeft {args.command}: {error}", file=sys.stderr)
         return 1
