@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from fedpeft.config.datasets import DATASETS, Dataset, register_datasets
+from fedpeft.config.jobs import JOBS
 from fedpeft.config.methods import METHODS
 from fedpeft.config.run import RunConfig, make_run
 from fedpeft.study.plan.experiments import Experiment, experiments_of, label
@@ -119,3 +121,16 @@ def test_what_is_compared_is_no_field_of_all_runs(fields):
 
 def test_the_same_run_asked_for_twice_is_one():
     assert len(variations(START, ["flap_sam", "flap_sam"], [0, 0], [8, 8], {}, {})) == 1
+
+
+def test_a_data_set_without_a_job_has_the_recipe_of_plain_data_and_its_own_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(DATASETS, "_entries", dict(DATASETS))
+    register_datasets(Dataset("liver", "Livers", ((0, "background"), (1, "liver"))))
+    site = tmp_path / "north"
+    site.mkdir()
+    (site / "datalist.json").write_text(json.dumps({"name": "liver", "labels": {"0": "background", "1": "liver"}}))
+    found = recipe(tmp_path)
+    assert found == JOBS["flap_sam_folder"].run.with_(dataset="liver", classes=1, labels=("liver",))
+    # The order of the jobs does not matter.
+    monkeypatch.setattr(JOBS, "_entries", dict(reversed(JOBS.items())))
+    assert recipe(tmp_path) == found
