@@ -132,5 +132,5 @@ def test_a_data_set_without_a_job_has_the_recipe_of_plain_data_and_its_own_name(
     found = recipe(tmp_path)
     assert found == JOBS["flap_sam_folder"].run.with_(dataset="liver", classes=1, labels=("liver",))
     # The order of the jobs does not matter.
-    monkeypatch.setattr(JOBS, "_entries", dict(reversed(JOBS.items())))
+    monkeypatch.setattr(JOBS, "_entries", dict(reversed(list(JOBS.items()))))
     assert recipe(tmp_path) == found
