@@ -188,3 +188,11 @@ def test_samed_has_sams_own_decoder_and_its_logits_come_back_at_the_inputs_resol
         assert model(torch.rand(2, 1, 64, 64)).shape == (2, 3, 64, 64)
     first = build(TINY, shipped(TINY.backbone)).state_dict()["mask_decoder.output_upscaling.3.weight"]
     assert torch.equal(model.state_dict()["mask_decoder.output_upscaling.3.weight"], first)
+
+
+def test_frozen_magnitudes_are_measured_and_do_not_travel():
+    frozen, trained = (build(TINY.with_(method=name), shipped(TINY.backbone)) for name in ("dora_frozen", "dora"))
+    magnitudes = {path: value for path, value in trained.state_dict().items() if path.endswith("magnitude")}
+    assert magnitudes and not any(path.endswith("magnitude") for path in trainable(frozen))
+    assert all(torch.equal(value, frozen.state_dict()[path]) for path, value in magnitudes.items())
+    assert trainable(trained).keys() - trainable(frozen).keys() == magnitudes.keys()

@@ -17,6 +17,7 @@ DECODER_ATTENTION = "mask_decoder.transformer.*attn*_proj.*"
 DECODER = "mask_decoder.*"
 PROMPT_ENCODER = "prompt_encoder.*"
 MAGNITUDES = "*.lora.*magnitude"
+LORA_FACTORS = "*.lora.*[AB]"
 GATES = "*.gate.theta"
 FACT = "image_encoder.fact.*"
 SLICE_MIXERS = "image_encoder.blocks.*.slices.*"
@@ -47,6 +48,13 @@ register_methods(
         tasks=BOTH,
         note="attention of encoder (with relative positions) and decoder, nothing else: the paper's one-class count; "
         "for classification the head as well",
+    ),
+    Method(
+        "attn_ft_head",
+        "AttnFT + output head",
+        (ENCODER_ATTENTION, DECODER_ATTENTION, *OUTPUT_LAYERS),
+        rate=0.25,
+        note="attn_ft with upscaling, hyper-networks, mask tokens, as in the code of the FLAP-SAM paper's authors",
     ),
     Method("dec_ft", "DecFT", (DECODER,), rate=0.5, note="the whole mask decoder"),
     Method("pdec_ft", "PDecFT", OUTPUT_LAYERS, note="upscaling, hyper-networks, mask tokens"),
@@ -83,6 +91,13 @@ register_methods(
         adapters=_everywhere(DoRA()),
         rules=((MAGNITUDES, "mean"), (LORA, "product"), ("*", "mean")),
         note="flap_sam with weight-decomposed LoRA: a magnitude for each input feature",
+    ),
+    Method(
+        "dora_frozen",
+        "DoRA, frozen magnitudes",
+        (LORA_FACTORS, *OUTPUT_LAYERS),
+        adapters=_everywhere(DoRA()),
+        note="dora whose magnitudes keep their start, as in the code of the FLAP-SAM paper's authors",
     ),
     Method(
         "mole",

@@ -3,7 +3,7 @@
 from fedpeft.config.adapters import LoRA
 from fedpeft.config.methods.entry import BOTH, HEAD, LORA, OUTPUT_LAYERS, Adapter, Method, encoder_qv, register_methods
 
-LORA_B = "*.lora.*.B"
+LORA_B = "*.lora.*B"
 SCALES = "*.ia3.*"
 
 register_methods(
