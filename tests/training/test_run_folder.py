@@ -196,3 +196,21 @@ def test_none_or_several_runs_are_refused(tmp_path):
         (tmp_path / name / DESCRIPTION).write_text("{}")
     with pytest.raises(ValueError, match=r"2 runs.*one.*two"):
         find_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda found: found | {"version": 99}, "version is 99, expected 1 or 2"),
+        (lambda found: {key: value for key, value in found.items() if key != "checkpoint"}, "'checkpoint' is missing"),
+        (lambda found: [found], "version is None, expected 1 or 2"),
+    ],
+    ids=["of the future", "cut", "no object"],
+)
+def test_what_is_no_description_is_refused_in_one_line(run, tmp_path, change, said):
+    folder = RunFolder(tmp_path)
+    folder.start(run, "local", "", "")
+    file = tmp_path / DESCRIPTION
+    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+    with pytest.raises(ValueError, match=rf"run\.json.*{said}"):
+        _ = folder.model(None)

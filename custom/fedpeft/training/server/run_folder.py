@@ -21,12 +21,13 @@ from torch import Tensor, equal
 from torch.nn import Module
 
 from fedpeft import __version__
-from fedpeft.common.files import read_json, read_tensors, replace, write_json, write_tensors
+from fedpeft.common.files import read_tensors, replace, write_json, write_tensors
 from fedpeft.config.datasets import Preprocessing
 from fedpeft.config.run import Run
 from fedpeft.models.checkpoints.start import identity
 from fedpeft.models.initial import build
 from fedpeft.models.payload import check, trainable, whole
+from fedpeft.training.server.description import VERSIONS, read_description
 from fedpeft.training.server.selection import Best, Scores, scores_of
 from fedpeft.training.server.server_round import ServerState
 
@@ -83,7 +84,7 @@ class RunFolder:
         write_json(
             self.path / DESCRIPTION,
             {
-                "version": 2,
+                "version": VERSIONS[-1],
                 "run": run.to_dict(),
                 "setting": setting,
                 "checkpoint": {"backbone": run.model.backbone, "sha256": checkpoint_sha256},
@@ -195,8 +196,12 @@ class RunFolder:
 
     @property
     def description(self) -> dict[str, Any]:
-        """The content of run.json."""
-        return read_json(self.path / DESCRIPTION)
+        """The content of run.json.
+
+        Raises:
+            ValueError: run.json is not in a form that this package reads; the message names it.
+        """
+        return read_description(self.path / DESCRIPTION)
 
     @property
     def run(self) -> Run:
