@@ -1,5 +1,6 @@
 """Check the sites' answers to a task one by one: accept each, or refuse it with the reason."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from nvflare.apis.dxo import DXO, DataKind
@@ -12,7 +13,7 @@ from fedpeft.models.payload import check
 from fedpeft.training.server.server_round import SiteUpdate
 
 
-class Answers:
+class Answers(ABC):
     """The answers to one task of one round.
 
     Args:
@@ -57,8 +58,9 @@ class Answers:
             raise ValueError(f"{site}: a second result for round {self.round}; the first one counts")
         return self._content(site, answer)
 
+    @abstractmethod
     def _content(self, site: str, answer: Shareable) -> Any:
-        raise NotImplementedError
+        """The content of an answer to this round; ValueError if it is not what the task asks for."""
 
 
 class Updates(Answers):
