@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from fedpeft.cli.checkpoint_options import add_checkpoint_options, checkpoint_of
+from fedpeft.cli.metric_options import add_metric_options, scoring_of
 from fedpeft.cli.options import print_table, subparser
 from fedpeft.data.datalist import SPLITS
 from fedpeft.study.apply.evaluation import evaluate, write_evaluation
+from fedpeft.tasks.mask_metrics import EMPTY_RULE
 from fedpeft.training.server.run_folder import BEST, GLOBAL, find_run
 
 
@@ -23,6 +25,14 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, help="folder of <site>/datalist.json")
     parser.add_argument("--split", choices=SPLITS, default="test", help="split whose cases are scored (default test)")
     parser.add_argument("--out", type=Path, help="folder for evaluation.json and .csv (default: the run folder)")
+    add_metric_options(parser)
+    parser.add_argument(
+        "--save-predictions",
+        type=Path,
+        metavar="DIR",
+        help="for segmentation: write every case's mask to DIR/<site>/<case>.nii.gz, on the image's own grid; a file "
+        "of the same name is replaced, all others stay",
+    )
     parser.add_argument("--best", action="store_true", help="use the best validated model instead of the last one")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_checkpoint_options(parser)
@@ -33,12 +43,17 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, write evaluation.json and evaluation.csv, print the means."""
     folder = find_run(args.folder)
     checkpoint = checkpoint_of(folder.run, args)
-    result = evaluate(folder, args.data, args.split, checkpoint, BEST if args.best else GLOBAL)
+    which, scoring = BEST if args.best else GLOBAL, scoring_of(folder.run, args)
+    result = evaluate(folder, args.data, args.split, checkpoint, which, scoring, args.save_predictions)
     file = write_evaluation(result, args.out or folder.path)
     if args.json:
         print(file.read_text())
         return 0
-    columns, lines = result.table()
-    print_table(columns, lines, title=f"{folder.run.task.title}, {args.split} cases")
+    for title, columns, lines in result.metric_tables() or [(folder.run.task.title, *result.table())]:
+        print_table(columns, lines, title=f"{title}, {args.split} cases")
     print(f"per case: {file} and {file.with_suffix('.csv')}")
+    if scoring.metrics:
+        print(EMPTY_RULE)
+    if kept := result.predictions:
+        print(f"masks: {kept.written} in {kept.path}, {kept.replaced} of them replaced older ones")
     return 0
