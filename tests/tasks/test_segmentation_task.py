@@ -8,6 +8,9 @@ import torch
 from fedpeft.config.datasets import DATASETS
 from fedpeft.data.cache import Cache
 from fedpeft.models.initial import build
+from fedpeft.tasks import segmentation
+from fedpeft.tasks.mask_metrics import MASK_METRICS, MaskPair
+from fedpeft.tasks.scores import Scoring
 from fedpeft.tasks.segmentation import SegmentationTask, make_loss
 
 TASK = SegmentationTask()
@@ -70,3 +73,42 @@ def test_a_file_gets_a_mask_on_its_own_grid_and_counts_of_voxels(run, site, tmp_
         "normalised_by": "volume",
     }
     assert "normalised by the volume's own statistics" in written.sentence
+
+
+def test_one_prediction_of_a_volume_is_scored_and_kept(run, site, monkeypatch):
+    predicted, kept = [], []
+
+    def once(model, volume, *rest):
+        predicted.append(volume.case)
+        return torch.roll(volume.label, (1, -2, 1), (0, 1, 2))
+
+    monkeypatch.setattr(segmentation, "predict_mask", once)
+    cases, where = TASK.read(run, site, "training", PREPROCESSING), (site.name, "training")
+    scoring = Scoring(("hd95", "assd", "nsd"), 1.5, lambda case, prediction: kept.append((case, prediction)))
+    scores = TASK.score(build(run, None), cases, run, site.labels, where, scoring=scoring)
+    names = [case for case, _ in cases]
+    assert predicted == [case for case, _ in kept] == names and len(names) == 2
+    assert [(item.case, item.label) for item in scores] == [
+        (case, label) for case in names for label in ("organ", "lesion")
+    ]
+    for (_, volume), (_, prediction), organ in zip(cases, kept, scores[::2], strict=True):
+        assert torch.equal(prediction.mask, once(None, volume))
+        masks = (prediction.mask == 1).numpy(), (volume.label == 1).numpy()
+        assert len(set(volume.spacing)) > 1
+        pair = MaskPair(*masks, volume.spacing, 1.5)
+        assert organ.others == {name: MASK_METRICS[name].of(pair) for name in ("hd95", "assd", "nsd")}
+        assert organ.others["hd95"] > 0 and organ.empty == ""
+
+
+def test_the_padding_of_a_canvas_is_no_part_of_the_image(run, site, monkeypatch):
+    """A mask that ends at the file's border has surface there, and the diagonal is the file's own."""
+    case = site.splits["test"][0]
+    height, width, depth = nibabel.load(case.image).shape
+    canvas = PREPROCESSING.model_copy(update={"canvas": (height + 9, width + 4)})
+    (name, volume), *_ = TASK.read(run, site, "test", canvas)
+    assert tuple(volume.label.shape) == (height + 9, width + 4, depth)
+    monkeypatch.setattr(segmentation, "predict_mask", lambda *given: torch.zeros_like(volume.label))
+    scoring = Scoring(("hd95",))
+    organ, _ = TASK.score(build(run, None), [(name, volume)], run, site.labels, ("s", "test"), scoring=scoring)
+    size = np.multiply((height, width, depth), volume.spacing)
+    assert (organ.empty, organ.others) == ("prediction", {"hd95": pytest.approx(float(np.linalg.norm(size)))})

@@ -14,8 +14,8 @@ if one of its settings was not compared.
 
 With further metrics, "metrics" has for each, and for the task's own, {"title", "unit", "better", "settings": as above,
 with "low", "high" of the average and "intervals": {site: [low, high]}, "federated_minus_local": as "gain", but better
-where negative if lower values are better}. "one_mask_empty" has for each setting {"count", "of"}: of how many values one
-mask is empty, so that a distance is the image's diagonal.
+where negative if lower values are better}. "one_mask_empty" has for each setting {"count", "of"}: for how many of the
+values one mask is empty, so that a distance is the image's diagonal.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
