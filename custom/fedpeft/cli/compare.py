@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from fedpeft.cli.checkpoint_options import add_checkpoint_options, checkpoint_of
-from fedpeft.cli.metric_options import add_metric_options, scoring_of
+from fedpeft.cli.evaluate import add_metric_options, scoring_of
 from fedpeft.cli.options import method_list, print_table, print_wide, subparser
 from fedpeft.cli.run_options import add_run_options, given
 from fedpeft.config.presets import ABLATIONS, RECIPES
