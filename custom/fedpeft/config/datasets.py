@@ -123,6 +123,7 @@ class Dataset:
             table.
         preprocessing: how volumes are normalised.
         task: what it is labelled for.
+        site_weights: site -> the constant by which the FLAP-SAM paper's code weights it; None if there are none.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Dataset:
     labels: tuple[tuple[int, str], ...] | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     task: str = "segmentation"
+    site_weights: Mapping[str, float] | None = None
 
 
 DATASETS: Registry[Dataset] = Registry("data set")
@@ -160,18 +162,28 @@ register_datasets(
         "Fed-KiTS: kidneys with tumours in CT, six sites",
         ((0, "background"), (1, "kidney"), (2, "tumour")),
         Preprocessing(foreground=None, percentiles=(5.0, 95.0), clip=None),
+        site_weights={
+            "site-A": 0.03,
+            "site-B": 0.18,
+            "site-C": 0.15,
+            "site-D": 0.10,
+            "site-E": 0.05,
+            "site-F": 0.49,
+        },
     ),
     Dataset(
         "ixi",
         "Fed-IXI: the brain in small T1 MR volumes, three hospitals",
         ((0, "background"), (1, "brain")),
         Preprocessing(scope="volume", foreground=None, scale="minmax", clip=None, canvas=(64, 64)),
+        site_weights={"Guys": 0.55, "HH": 0.32, "IOP": 0.13},
     ),
     Dataset(
         "prostate",
         "The prostate in T2 MR, six hospitals",
         ((0, "background"), (1, "prostate")),
         Preprocessing(foreground=None, clip=None),
+        site_weights={"RUNMC": 0.15, "BMC": 0.26, "I2CVB": 0.31, "UCL": 0.08, "BIDMC": 0.13, "HK": 0.07},
     ),
     Dataset("images", "Images of one class each, from class folders or a table", task="classification"),
     Dataset(
