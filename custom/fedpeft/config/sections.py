@@ -5,8 +5,7 @@ are ``partial`` forms of the same classes, in which None means "not set". Comman
 and the rendering of jobs derive from these declarations.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -19,21 +18,12 @@ from pydantic import (
     create_model,
 )
 
+from fedpeft.common.field_types import LATER, Schema, Weights
 from fedpeft.common.registry import Registry
 from fedpeft.config.adapters import option_fields, with_options
 from fedpeft.config.backbones import BACKBONES
 from fedpeft.config.codecs import CODECS
 from fedpeft.config.methods import METHODS
-
-
-@dataclass(frozen=True)
-class _Schema:
-    """A type's JSON schema, made when it is asked for: entries may be added until then."""
-
-    make: Callable[[], dict[str, Any]]
-
-    def __get_pydantic_json_schema__(self, *_: Any) -> dict[str, Any]:
-        return self.make()
 
 
 def _name_in(registry: Registry[Any]) -> Any:
@@ -44,7 +34,7 @@ def _name_in(registry: Registry[Any]) -> Any:
             raise ValueError(f"a {registry.kind}; known: {', '.join(registry)}")
         return name
 
-    return Annotated[str, AfterValidator(known), registry, _Schema(lambda: {"type": "string", "enum": [*registry]})]
+    return Annotated[str, AfterValidator(known), registry, Schema(lambda: {"type": "string", "enum": [*registry]})]
 
 
 if TYPE_CHECKING:
@@ -79,7 +69,7 @@ Options = Annotated[
     tuple[tuple[str, Any], ...],
     BeforeValidator(_options),
     PlainSerializer(lambda pairs: None if pairs is None else dict(pairs)),
-    _Schema(_options_schema),
+    Schema(_options_schema),
 ]
 
 
@@ -87,6 +77,13 @@ class Section(BaseModel):
     """Base of the sections: frozen and strict, so that no value is converted to another type silently."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What ``repr`` shows, and so what a fingerprint covers: every value but ``LATER`` ones at their default."""
+        for name, value in super().__repr_args__():
+            field = type(self).model_fields.get(name or "")
+            if field is None or LATER not in field.metadata or value != field.default:
+                yield name, value
 
 
 class Model(Section):
@@ -147,17 +144,37 @@ class Training(Section):
         allow_inf_nan=False,
         description="peak learning rate of adapters, from which every method derives its own; default the backbone's",
     )
-    weight_decay: float = Field(
-        0.1, ge=0, allow_inf_nan=False, description="AdamW's weight decay, on tensors of two and more dimensions"
+    weight_decay: float = Field(0.1, ge=0, allow_inf_nan=False, description="AdamW's weight decay; 0 makes it Adam")
+    weight_decay_on: Annotated[Literal["matrices", "all"], LATER] = Field(
+        "matrices",
+        description="tensors with weight decay: those of two and more dimensions, or all, as in FLAP-SAM's code",
     )
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the run in which the learning rate grows linearly")
-    lr_schedule: Literal["cosine", "power7"] = Field(
+    warmup_steps: Annotated[int | None, LATER] = Field(
+        None,
+        ge=0,
+        description="steps of a site, over all rounds, in which the learning rate grows linearly, instead of a share "
+        "of the run",
+    )
+    lr_schedule: Literal["cosine", "power7", "poly"] = Field(
         "cosine",
-        description="course of the learning rate after the warm-up, down to zero: half a cosine, or (1 - t)^7 as in "
-        "FLAP-SAM's code",
+        description="course of the learning rate after the warm-up, down to zero: half a cosine, (1 - t)^7 as in "
+        "FLAP-SAM's code, or (1 - t)^0.9 as in SAMed's (poly)",
+    )
+    decay_epochs: Annotated[float | None, LATER] = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="passes over a site's data, counted from the end of the warm-up, after which the schedule would "
+        "reach zero; it may be more than the run has; default the end of the run",
     )
     dice_weight: float = Field(
         0.8, ge=0, le=1, description="segmentation's loss is (1 - w) cross-entropy + w Dice (FLAP-SAM: 0.8)"
+    )
+    loss_size: Annotated[Literal["input", "decoder"], LATER] = Field(
+        "input",
+        description="resolution of segmentation's loss: the network's input, or the mask decoder's own logits, which "
+        "are smaller where it upscales less, as SAMed's 4x decoder",
     )
     loss: Literal["balanced", "plain", "focal"] = Field(
         "balanced",
@@ -178,8 +195,13 @@ class Federation(Section):
     patience: int = Field(
         0, ge=0, description="end the run after this many rounds without a better mean validation score; 0: never"
     )
-    site_weighting: Literal["cases", "uniform"] = Field(
-        "cases", description="weight of a site: its training cases, or the same for all (the paper's equation 2)"
+    site_weighting: Literal["cases", "uniform", "slices", "published"] = Field(
+        "cases",
+        description="weight of a site: its training cases, the same for all (the paper's equation 2), its training "
+        "slices, or the constants that the data set's authors published",
+    )
+    site_weights: Annotated[Weights | None, LATER] = Field(
+        None, description="weight of each site by name, as site-A=0.03,site-B=0.18, instead of a site weighting"
     )
     codec: CodecName = Field(
         "float32",

@@ -96,6 +96,10 @@ class StackData:
         self._whole = whole
         self._steps = self._count_steps()
 
+    def slices(self) -> int:
+        """Slices of all volumes."""
+        return sum(len(volume.positive) for volume in self.volumes)
+
     def steps(self) -> int:
         """Optimiser steps in every epoch; they depend on the cases and the arguments, not on the seed."""
         return self._steps
