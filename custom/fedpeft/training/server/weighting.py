@@ -68,5 +68,8 @@ def check_sites(run: Run, sites: Collection[str]) -> None:
         if site not in weights:
             told, remedy = "set", "name every site in --site-weights, or leave it out"
             if run.federation.site_weights is None:
-                told, remedy = f"published for {run.data.dataset}", "use --site-weighting slices, or give --site-weights"
+                told, remedy = (
+                    f"published for {run.data.dataset}",
+                    "use --site-weighting slices, or give --site-weights",
+                )
             raise ValueError(f"{site}: it has no weight; {told} are those of {', '.join(weights)}: {remedy}")
