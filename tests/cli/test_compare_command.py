@@ -116,7 +116,7 @@ def test_old_names_of_options_work_with_a_note(capsys):
     notes = capsys.readouterr().err.splitlines()
     renamed = zip(old[::2], new[::2], notes, strict=True)
     assert all(f"{name} is called {other} now" in note for name, other, note in renamed)
-    assert len(notes) == 4 and not any(name in parser.format_help() for name in old[::2])
+    assert len(notes) == 4 and not any(f"{name} " in parser.format_help() for name in old[::2])
 
 
 @pytest.mark.parametrize("name", ["stack", "weight_decay", "warmup", "dice_weight"])

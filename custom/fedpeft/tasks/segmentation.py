@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from monai.losses import DiceCELoss
+from monai.losses import DiceLoss
+from monai.networks.utils import one_hot
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from fedpeft.config.datasets import Preprocessing
 from fedpeft.config.run import Run
@@ -146,17 +148,16 @@ def make_loss(run: Run) -> Loss:
     Returns:
         A function of logits (B, classes + 1, h, w) and labels (B, size, size) int64.
     """
-    loss = DiceCELoss(
-        to_onehot_y=True,
-        softmax=True,
-        squared_pred=True,
-        batch=True,
-        smooth_nr=1e-5,
-        smooth_dr=1e-5,
-        lambda_dice=run.training.dice_weight,
-        lambda_ce=1 - run.training.dice_weight,
-    )
-    return lambda logits, labels: loss(logits, labels_of_size(labels, *logits.shape[-2:]).unsqueeze(1))
+    dice = DiceLoss(softmax=True, squared_pred=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)
+    weight = run.training.dice_weight
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        labels = labels_of_size(labels, *logits.shape[-2:])
+        # In the logits' type: MONAI would round the norms of float32 labels, even for float64 logits.
+        truth = one_hot(labels.unsqueeze(1), logits.shape[1], dtype=logits.dtype)
+        return weight * dice(logits, truth) + (1 - weight) * cross_entropy(logits, labels)
+
+    return loss
 
 
 def labels_of_size(labels: Tensor, height: int, width: int) -> Tensor:

@@ -41,8 +41,8 @@ def learning_rate_of(run: Run, round_: int, index: int, round_steps: int, epoch_
         return learning_rate_at(run, (round_ + (index + 0.5) / round_steps) / rounds)
     total, warmup = rounds * round_steps, training.warmup_steps
     warmup = round(training.warmup * total) if warmup is None else warmup
-    decay = total - warmup if training.decay_epochs is None else training.decay_epochs * epoch_steps
-    return _rate_by_steps(run, round_ * round_steps + index, warmup, max(decay, 1))
+    horizon = total - warmup if training.decay_epochs is None else training.decay_epochs * epoch_steps
+    return _rate_by_steps(run, round_ * round_steps + index, warmup, max(horizon, 1))
 
 
 def learning_rate_at(run: Run, progress: float) -> float:
@@ -58,7 +58,7 @@ def learning_rate_at(run: Run, progress: float) -> float:
     return run.training.learning_rate * SCHEDULES[run.training.lr_schedule](progress, run.training.warmup)
 
 
-def _rate_by_steps(run: Run, step: int, warmup: int, decay: float) -> float:
+def _rate_by_steps(run: Run, step: int, warmup: int, horizon: float) -> float:
     """The learning rate as FLAP-SAM's, MA-SAM's and SAMed's code has it.
 
     They set the rate after a step, for the next one: step k > 0 has the rate of k - 1, which counts from 1 in the
@@ -68,10 +68,10 @@ def _rate_by_steps(run: Run, step: int, warmup: int, decay: float) -> float:
         run: gives the peak and the schedule.
         step: 0-based, over all rounds of the site.
         warmup: steps of the warm-up.
-        decay: steps from its end to zero, above 0.
+        horizon: steps from its end to zero, above 0.
     """
     peak = run.training.learning_rate
     if step <= warmup and warmup:
         return peak * (max(step, 1) / warmup)
-    done = max(step - 1 - warmup, 0) / decay
+    done = max(step - 1 - warmup, 0) / horizon
     return peak * SCHEDULES[run.training.lr_schedule](min(done, 1.0), 0.0)
