@@ -107,7 +107,7 @@ def test_the_comparison_sees_a_missing_part(model, batches):
     other = deepcopy(model)
     for run, copy in ((RUN, model), (RUN.with_(weight_decay_on="matrices"), other)):
         optimiser = make_optimiser(run, trainable(copy))
-        train_epoch(copy, optimiser, make_loss(run), batches, rate_by_definition, lambda: False)
+        train_epoch(copy, optimiser, make_loss(run), batches, lambda _: rate_by_definition(10 * STEPS), lambda: False)
     apart = {
         path: ((tensor - trainable(other)[path]).norm() / tensor.norm()).item()
         for path, tensor in trainable(model).items()

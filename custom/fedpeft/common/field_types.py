@@ -1,11 +1,11 @@
-"""Types of pydantic fields that are not pydantic's own, and a mark on a field."""
+"""Types of pydantic fields that are not pydantic's own, and classes to which fields can be added later."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, PlainSerializer
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,22 @@ Weights = Annotated[
 
 @dataclass(frozen=True)
 class Later:
-    """Marks a field that was added to a class later: ``repr`` shows it only where it differs from its default."""
+    """The mark of a field that was added to a `Growing` class later."""
 
 
 LATER = Later()
+
+
+class Growing(BaseModel):
+    """Base of classes whose ``repr`` goes into fingerprints.
+
+    ``repr`` shows a field that is marked as ``LATER`` only where it differs from its default. So the fingerprint of an
+    object that does not use the field is the one that it had before the field was added.
+    """
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """The fields that ``repr`` shows, with their values."""
+        for name, value in super().__repr_args__():
+            field = type(self).model_fields.get(name or "")
+            if field is None or LATER not in field.metadata or value != field.default:
+                yield name, value

@@ -5,12 +5,11 @@ are ``partial`` forms of the same classes, in which None means "not set". Comman
 and the rendering of jobs derive from these declarations.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -18,7 +17,7 @@ from pydantic import (
     create_model,
 )
 
-from fedpeft.common.field_types import LATER, Schema, Weights
+from fedpeft.common.field_types import LATER, Growing, Schema, Weights
 from fedpeft.common.registry import Registry
 from fedpeft.config.adapters import option_fields, with_options
 from fedpeft.config.backbones import BACKBONES
@@ -73,17 +72,10 @@ Options = Annotated[
 ]
 
 
-class Section(BaseModel):
+class Section(Growing):
     """Base of the sections: frozen and strict, so that no value is converted to another type silently."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """What ``repr`` shows, and so what a fingerprint covers: every value but ``LATER`` ones at their default."""
-        for name, value in super().__repr_args__():
-            field = type(self).model_fields.get(name or "")
-            if field is None or LATER not in field.metadata or value != field.default:
-                yield name, value
 
 
 class Model(Section):
