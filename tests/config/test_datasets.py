@@ -116,7 +116,7 @@ def test_fields_of_runs_written_before_mean_what_they_meant():
 
 
 @pytest.mark.parametrize(("fields", "text"), [
-    ({"preprocessing": "paper"}, "data set kits19: preprocessing is 'paper', expected one of authors, ma_sam"),
+    ({"preprocessing": "text"}, "data set kits19: preprocessing is 'text', expected one of authors, ma_sam, paper"),
     ({"augmentation": "mixup"}, "augmentation is 'mixup', expected an augmentation; known: standard, ma_sam"),
     ({"augmentation": "ma_sam"}, "expected another, since preprocessing 'standard' does not scale intensities to 0 to"),
     ({"stack_ends": "outside"}, "stack_ends is 'outside', expected one of 'inside' or 'repeat'"),
@@ -125,3 +125,11 @@ def test_values_that_do_not_fit_are_refused(fields, text):
     with pytest.raises(ValueError, match=text):
         make_run("flap_sam", "kits19", **fields)
     assert make_run("flap_sam", "kits19", preprocessing="authors", augmentation="ma_sam").fingerprint
+
+
+def test_the_papers_text_is_the_standard_in_the_input_format_of_ma_sam():
+    standard, text = (
+        make_run("flap_sam", "kits19", preprocessing=name).preprocessing for name in ("standard", "paper")
+    )
+    assert text == standard.model_copy(update={"stack_range": "minmax", "fit": "stretch"}) != standard
+    assert text.rule == standard.rule

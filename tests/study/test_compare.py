@@ -249,6 +249,34 @@ def test_data_without_a_case_to_test_are_refused_before_training(again, two_site
     assert not (out / "flap_sam").exists()
 
 
+@pytest.mark.parametrize("settings", [["local", "centralized"], ["local"]])
+def test_an_experiment_of_before_a_field_was_added_is_finished(again, settings):
+    """The files lack the field, whose default is what that version did."""
+    out, once_more = again
+    for name in ("made_from.json", "scores-test.json"):
+        for file in out.rglob(name):
+            content = json.loads(file.read_text())
+            del content["run"]["training"]["weight_decay_on"], content["run"]["training"]["warmup_steps"]
+            file.write_text(json.dumps(content))
+    assert once_more(settings=settings)[0] == []
+    for file in out.rglob("made_from.json"):
+        content = json.loads(file.read_text())
+        content["run"]["training"]["warmup_steps"] = 7
+        file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="trained with other warmup_steps"):
+        once_more(settings=settings)
+
+
+def test_a_federation_of_sites_without_weights_is_refused_before_it_starts(again, run):
+    out, once_more = again
+    named = run.with_(site_weights={"site-1": 1.0})
+    with pytest.raises(ValueError, match="^site-2: it has no weight"):
+        once_more(runs=[named], settings=["federated"])
+    shutil.rmtree(out / "flap_sam")
+    done, _ = once_more(runs=[named], settings=["centralized"])
+    assert "train flap_sam, seed 0, centralized" in done
+
+
 def test_the_federated_experiment_goes_through_the_simulator_once_and_counts_its_bytes(again, monkeypatch):
     """With a stand-in for the simulator: see ``doubles``."""
     out, once_more = again

@@ -21,7 +21,7 @@ from fedpeft.config.presets import ABLATIONS, RECIPES
 from fedpeft.config.run import SETTINGS, Run
 from fedpeft.study.api import compare_runs
 from fedpeft.study.plan.experiments import Plan
-from fedpeft.study.plan.recipe import recipe, variations
+from fedpeft.study.plan.recipe import recipe, trained_by, variations
 from fedpeft.study.plots import NO_PLOTS, can_plot
 from fedpeft.study.results.metric_table import metric_table
 from fedpeft.study.results.table import table
@@ -122,21 +122,33 @@ def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
         ValueError: a learning rate is given for a method that is not compared, or a field is out of range.
     """
     ablation = ABLATIONS[args.ablation] if args.ablation else None
-    fields = dict(RECIPES[args.training].fields) if args.training else {}
-    start = recipe(args.data)
-    methods = args.methods or (list(ablation.methods) if ablation else [start.model.method])
+    chosen = RECIPES[args.training] if args.training else None
+    preset, start, changes = ablation or chosen, recipe(args.data), given(args, VARIED)
+    methods = args.methods or list(preset.methods if preset else ()) or [start.model.method]
     settings = args.settings or list(ablation.settings if ablation else SETTINGS)
     ranks = args.ranks or (ablation.ranks if ablation else ())
-    rates: dict[str, float] = {}
+    training = trained_by(chosen, args.data, methods, changes)
+    for note in training.notes:
+        print(f"note: {note}", file=sys.stderr)
+    fields, rates = training.fields, _rates_by_entry(args.learning_rate, training.methods)
     if isinstance(args.learning_rate, float):
         # In a recipe with one rate for all methods, the option replaces it; else each method derives its own.
         alike = fields.get("learning_rate", start.training.learning_rate) is not None
         fields |= {"learning_rate" if alike else "base_learning_rate": args.learning_rate}
-    elif args.learning_rate:
-        if odd := args.learning_rate.keys() - set(methods):
-            raise ValueError(f"--learning-rate names {sorted(odd)[0]}, --methods only {', '.join(methods)}")
-        rates = args.learning_rate
-    return variations(start, methods, args.seed, ranks, fields | given(args, VARIED), rates), settings
+    return variations(start, [*training.methods.values()], args.seed, ranks, fields | changes, rates), settings
+
+
+def _rates_by_entry(asked: float | dict[str, float] | None, methods: Mapping[str, str]) -> dict[str, float]:
+    """The learning rates of single methods, by the entry that runs.
+
+    Raises:
+        ValueError: a rate is of a method that is not compared.
+    """
+    rates = asked if isinstance(asked, dict) else {}
+    known = {entry: entry for entry in methods.values()} | dict(methods)
+    if odd := rates.keys() - known.keys():
+        raise ValueError(f"--learning-rate names {sorted(odd)[0]}, --methods only {', '.join(methods)}")
+    return {known[name]: rate for name, rate in rates.items()}
 
 
 class _Line:

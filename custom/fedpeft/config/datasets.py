@@ -12,6 +12,9 @@ from fedpeft.config.preprocessing import PREPROCESSINGS, Preprocessing, Window
 
 # The name of the entry's own preprocessing.
 STANDARD = "standard"
+# The FLAP-SAM paper's text: the standard one, then the input format of MA-SAM, which scales each stack to 0 to 1.
+PAPER = "paper"
+AS_MA_SAM = {"stack_range": "minmax", "fit": "stretch"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Dataset:
         preprocessing: how volumes become the network's input, called "standard".
         task: what it is labelled for.
         published: name -> preprocessing of a published code, such as "authors", with this data set's own constants.
+        site_weights: site -> the constant by which the FLAP-SAM paper's code weights it; None if there are none.
     """
 
     name: str
@@ -34,6 +38,7 @@ class Dataset:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     task: str = "segmentation"
     published: Mapping[str, Preprocessing] = field(default_factory=dict)
+    site_weights: Mapping[str, float] | None = None
 
     def preprocessing_called(self, name: str) -> Preprocessing:
         """The preprocessing of a name: the data set's own, or else the generic one.
@@ -41,7 +46,8 @@ class Dataset:
         Raises:
             ValueError: there is none; the message lists those that exist.
         """
-        known = {**PREPROCESSINGS, **self.published, STANDARD: self.preprocessing}
+        text = self.preprocessing.model_copy(update=AS_MA_SAM)
+        known = {**PREPROCESSINGS, PAPER: text, **self.published, STANDARD: self.preprocessing}
         if name not in known:
             raise ValueError(
                 f"data set {self.name}: preprocessing is {name!r}, expected one of {', '.join(sorted(known))}"
@@ -105,6 +111,14 @@ register_datasets(
                 fit="stretch",
             )
         },
+        site_weights={
+            "site-A": 0.03,
+            "site-B": 0.18,
+            "site-C": 0.15,
+            "site-D": 0.10,
+            "site-E": 0.05,
+            "site-F": 0.49,
+        },
     ),
     Dataset(
         "ixi",
@@ -112,7 +126,8 @@ register_datasets(
         ((0, "background"), (1, "brain")),
         IXI,
         # The code has nothing for IXI but what it does to every stack.
-        published={"authors": IXI.model_copy(update={"stack_range": "minmax", "fit": "stretch"})},
+        published={"authors": IXI.model_copy(update=AS_MA_SAM)},
+        site_weights={"Guys": 0.55, "HH": 0.32, "IOP": 0.13},
     ),
     Dataset(
         "prostate",
@@ -121,6 +136,7 @@ register_datasets(
         Preprocessing(foreground=None, clip=None),
         # FLAP-SAM took this step from MA-SAM.
         published={"authors": PREPROCESSINGS["authors"], "ma_sam": PREPROCESSINGS["authors"]},
+        site_weights={"RUNMC": 0.15, "BMC": 0.26, "I2CVB": 0.31, "UCL": 0.08, "BIDMC": 0.13, "HK": 0.07},
     ),
     Dataset("images", "Images of one class each, from class folders or a table", task="classification"),
     Dataset(

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from fedpeft.common.field_types import LATER, Growing
 from fedpeft.common.registry import Registry
 from fedpeft.common.validation import one_line
 
@@ -53,7 +54,7 @@ class Window(BaseModel):
         return self
 
 
-class Preprocessing(BaseModel):
+class Preprocessing(Growing):
     """How stored intensities become the network's input; a step that is None is left out.
 
     The steps in order: choose the voxels that count (``foreground``); clip all intensities to percentiles of those
@@ -96,17 +97,17 @@ class Preprocessing(BaseModel):
         description="voxels along the first two axes, to which slices are padded on both sides with the volume's "
         "minimum before they are fitted to the network's input; a larger slice is an error",
     )
-    windows: Annotated[tuple[Window, ...], Field(strict=False)] = Field(
+    windows: Annotated[tuple[Window, ...], Field(strict=False), LATER] = Field(
         (),
         description="constants to clip to and scale by in place of statistics; a site takes the first that names it or "
         "every site, and where there is none, the other fields count",
     )
-    stack_range: Literal["kept", "minmax"] = Field(
+    stack_range: Annotated[Literal["kept", "minmax"], LATER] = Field(
         "kept",
         description="kept: a slice is the same in every stack; minmax: each stack is scaled to 0 to 1 by the minimum "
         "and maximum of its own voxels",
     )
-    fit: Literal["aspect", "stretch"] = Field(
+    fit: Annotated[Literal["aspect", "stretch"], LATER] = Field(
         "aspect",
         description="how a slice comes into the network's square: with its physical proportions, bilinear and padded "
         "(aspect), or stretched by cubic splines (stretch)",

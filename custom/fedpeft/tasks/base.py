@@ -27,6 +27,9 @@ from fedpeft.tasks.types import Batch, Loss
 class TrainingData(Protocol):
     """A site's training data, in batches that depend on a seed alone."""
 
+    def slices(self) -> int:
+        """Number of slices of the training volumes, or of training images."""
+
     def steps(self) -> int:
         """Number of optimiser steps in an epoch."""
 

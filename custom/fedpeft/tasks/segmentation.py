@@ -5,8 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from monai.losses import DiceCELoss
+import torch
+from monai.losses import DiceLoss
+from monai.networks.utils import one_hot
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from fedpeft.config.datasets import Preprocessing
 from fedpeft.config.run import Run
@@ -157,22 +160,34 @@ def make_loss(run: Run) -> Loss:
     """FLAP-SAM's loss: 0.2 cross-entropy + 0.8 Dice loss for ``dice_weight`` 0.8.
 
     The Dice loss uses the softmax probabilities of all classes, background included, and a squared denominator; it is
-    computed over the whole batch.
+    computed over the whole batch. Labels are brought to the logits' size, see ``labels_of_size``.
 
     Returns:
-        A function of logits (B, classes + 1, size, size) and labels (B, size, size) int64.
+        A function of logits (B, classes + 1, h, w) and labels (B, size, size) int64.
     """
-    loss = DiceCELoss(
-        to_onehot_y=True,
-        softmax=True,
-        squared_pred=True,
-        batch=True,
-        smooth_nr=1e-5,
-        smooth_dr=1e-5,
-        lambda_dice=run.training.dice_weight,
-        lambda_ce=1 - run.training.dice_weight,
-    )
-    return lambda logits, labels: loss(logits, labels.unsqueeze(1))
+    dice = DiceLoss(softmax=True, squared_pred=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)
+    weight = run.training.dice_weight
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        labels = labels_of_size(labels, *logits.shape[-2:])
+        # In the logits' type: MONAI would round the norms of float32 labels, even for float64 logits.
+        truth = one_hot(labels.unsqueeze(1), logits.shape[1], dtype=logits.dtype)
+        return weight * dice(logits, truth) + (1 - weight) * cross_entropy(logits, labels)
+
+    return loss
+
+
+def labels_of_size(labels: Tensor, height: int, width: int) -> Tensor:
+    """Labels (B, H, W) at another size, (B, height, width), by the nearest pixel.
+
+    The corner pixels keep their places, as with ``scipy.ndimage.zoom``, by which SAMed makes the labels of its loss.
+    """
+    for dim, size in ((1, height), (2, width)):
+        if labels.shape[dim] != size:
+            last = (labels.shape[dim] - 1) / max(size - 1, 1)
+            nearest = (torch.arange(size, dtype=torch.float64) * last + 0.5).long()
+            labels = labels.index_select(dim, nearest.to(labels.device))
+    return labels
 
 
 def _bounded(volume: Volume, cache: Cache) -> Volume:

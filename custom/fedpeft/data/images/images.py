@@ -166,6 +166,10 @@ class ImageData:
         self._augment = augment
         self._images = read_images(cases, size, before_read, cache)
 
+    def slices(self) -> int:
+        """Images."""
+        return len(self._images)
+
     def steps(self) -> int:
         """Optimiser steps in every epoch."""
         return math.ceil(len(self._images) / self._batch)

@@ -12,13 +12,14 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 from typing import Any
 
 from fedpeft.common.files import read_json, write_json
+from fedpeft.config.datasets import Preprocessing
 from fedpeft.config.run import SETTINGS, Run, make_run
 from fedpeft.data.datalist import DATALIST, SPLITS, Site, read_sites
 from fedpeft.models.checkpoints.start import identity
@@ -141,7 +142,7 @@ def is_trained(plan: Plan, experiment: Experiment, source: dict[str, str]) -> bo
     if not (folder / "run" / DESCRIPTION).is_file() or not (folder / MADE_FROM).is_file():
         return False
     finished = RunFolder(folder / "run").description["status"] == FINISHED
-    return finished and read_json(folder / MADE_FROM) == made_from(experiment, source)
+    return finished and _inputs(folder / MADE_FROM) == made_from(experiment, source)
 
 
 def refuse_replacing(plan: Plan, experiments: Sequence[Experiment], source: dict[str, str]) -> None:
@@ -155,12 +156,21 @@ def refuse_replacing(plan: Plan, experiments: Sequence[Experiment], source: dict
         if (folder / MADE_FROM).is_file() and (folder / "run" / DESCRIPTION).is_file():
             if RunFolder(folder / "run").description["status"] != FINISHED:
                 continue
-            differs = _changed_fields(read_json(folder / MADE_FROM), made_from(experiment, source))
+            differs = _changed_fields(_inputs(folder / MADE_FROM), made_from(experiment, source))
             if differs:
                 raise ValueError(
                     f"{folder} holds {experiment.name}, trained with other {', '.join(differs)}: give another --out, "
                     f"or remove that folder to train it again"
                 )
+
+
+def _inputs(file: Path) -> dict[str, Any]:
+    """A kept file with the inputs of an experiment; fields that its version did not have get their defaults."""
+    content = read_json(file)
+    for name, read in (("run", Run.from_dict), ("preprocessing", Preprocessing.from_dict)):
+        with suppress(KeyError, TypeError, ValueError):
+            content[name] = json.loads(json.dumps(read(content[name]).to_dict()))
+    return content
 
 
 def _changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -223,7 +233,7 @@ def kept_scores(plan: Plan, experiment: Experiment, source: dict[str, str]) -> l
     file = _scores_file(plan, experiment)
     if not file.is_file() or not is_trained(plan, experiment, source):
         return None
-    content, made = read_json(file), made_from(experiment, source)
+    content, made = _inputs(file), made_from(experiment, source)
     if {key: content.get(key) for key in made} != made or not plan.scoring.within(content):
         return None
     return [CaseScore.from_dict(item, plan.scoring.metrics) for item in content["scores"]]

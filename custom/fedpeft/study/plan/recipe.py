@@ -1,12 +1,14 @@
 """Make the runs of a comparison: a recipe, varied by method, rank and seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedpeft.config.datasets import DATASETS
 from fedpeft.config.jobs import JOBS
 from fedpeft.config.methods import method
+from fedpeft.config.presets import Recipe
 from fedpeft.config.run import Run, RunConfig
 from fedpeft.config.tasks import TASKS
 from fedpeft.data.datalist import read_sites
@@ -29,6 +31,54 @@ def recipe(data: Path) -> RunConfig:
     start = by_dataset.get(site.dataset if known else plain, by_dataset[plain])
     labels = tuple(site.labels.values())[TASKS[site.task].background :]
     return start.with_(dataset=site.dataset if known else plain, classes=site.classes, labels=labels)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a training recipe sets in a comparison.
+
+    Attributes:
+        fields: fields of the runs.
+        methods: method as asked for -> the entry that runs in its place.
+        notes: what differs from the recipe or from the question, a sentence each, for people.
+    """
+
+    fields: dict[str, Any]
+    methods: dict[str, str]
+    notes: list[str]
+
+
+def trained_by(entry: Recipe | None, data: Path, methods: Sequence[str], given: Collection[str] = ()) -> Applied:
+    """Fit a training recipe to a folder of sites and to the compared methods.
+
+    Args:
+        entry: the recipe; None sets nothing.
+        data: folder of sites.
+        methods: names of methods, as asked for.
+        given: fields that are set explicitly and override the recipe.
+
+    Raises:
+        ValueError: there is no site in the folder.
+    """
+    if entry is None:
+        return Applied({}, {name: name for name in methods}, [])
+    fields = dict(entry.fields) | ({"backbone": entry.backbone} if entry.backbone else {})
+    runs = {name: entry.variants.get(name, name) for name in methods}
+    notes = []
+    if other := [f"{new} for {name}" for name, new in runs.items() if new != name]:
+        notes.append(f"the recipe {entry.name} runs {', '.join(other)}")
+    if fields["site_weighting"] == "published" and not {"site_weighting", "site_weights"} & set(given):
+        known = _published(data)
+        if lacking := [site.name for site in read_sites(data) if site.name not in known]:
+            fields["site_weighting"] = "slices"
+            notes.append(f"no weight is published for {', '.join(lacking)}: sites are weighted by their slices instead")
+    return Applied(fields, runs, notes)
+
+
+def _published(data: Path) -> Mapping[str, float]:
+    """Site -> its published weight; empty for a data set without them."""
+    known = DATASETS.get(read_sites(data)[0].dataset)
+    return (known and known.site_weights) or {}
 
 
 def variations(

@@ -32,6 +32,7 @@ from fedpeft.study.results.results import write_results
 from fedpeft.study.run.progress import Progress
 from fedpeft.study.run.simulate import end_all
 from fedpeft.study.run.work import prepare, test, train, train_and_test
+from fedpeft.training.server.weighting import check_sites
 
 LOOK = 0.2
 # Errors whose cause a user can repair; any other is a defect.
@@ -52,13 +53,16 @@ def compare(plan: Plan, runs: Sequence[Run], settings: Sequence[str], report: Re
         The content of results.json, see ``fedpeft.study.results.results``.
 
     Raises:
-        ValueError: a finished training in ``plan.out`` has other inputs; it is not replaced.
+        ValueError: a site has no weight, or a finished training in ``plan.out`` has other inputs; it is not replaced.
         RuntimeError: experiments failed; the message names each with its reason. All others are finished and kept.
     """
     sites = read_sites(plan.data)
     for site in sites:
         site.cases(plan.split)
     experiments = experiments_of(runs, settings, sites)
+    for experiment in experiments:
+        if experiment.setting == FEDERATED and len(sites) > 1:
+            check_sites(experiment.run, [site.name for site in sites])
     with only_one(plan.out):
         sweep(plan.out)
         source = plan.source()
