@@ -180,4 +180,9 @@ register_datasets(
         tuple(enumerate(("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC"))),
         task="classification",
     ),
+    Dataset(
+        "decathlon",
+        "A task of the Medical Segmentation Decathlon",
+        preprocessing=Preprocessing(scope="volume"),
+    ),
 )

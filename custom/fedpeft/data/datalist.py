@@ -32,6 +32,7 @@ class Case:
         statistics: of that site's training cases; None if the volume is to be normalised by itself.
         target: index of an image's class; None for a volume and where the truth is unknown.
         group: lesion or patient that an image shows, "" if unknown; two images of one group are not independent.
+        channel: index along the fourth axis of the image; None, as in every prepared folder: it has three axes.
     """
 
     case: str
@@ -41,6 +42,7 @@ class Case:
     statistics: Statistics | None = None
     target: int | None = None
     group: str = ""
+    channel: int | None = None
 
     @property
     def labelled(self) -> bool:

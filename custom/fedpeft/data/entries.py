@@ -68,6 +68,8 @@ def _statistics(values: Any) -> Statistics | None:
 
 
 Inside = Annotated[str, BeforeValidator(_inside)]
+# The context of the validation names the task.
+LabelTable = Annotated[dict[int, str], BeforeValidator(_labels)]
 Text = Annotated[str, BeforeValidator(str)]
 
 
@@ -95,7 +97,7 @@ class Content(BaseModel, Generic[Entry]):
     """A complete datalist; other keys are ignored."""
 
     name: Text = ""
-    labels: Annotated[dict[int, str], BeforeValidator(_labels), Field(validate_default=True)] = None  # type: ignore[assignment]
+    labels: Annotated[LabelTable, Field(validate_default=True)] = None  # type: ignore[assignment]
     training: list[Entry] = []
     validation: list[Entry] = []
     test: list[Entry] = []

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from fedpeft.config.datasets import dataset
-from fedpeft.data.found import Found, FoundCase
+from fedpeft.data.found import Found, FoundCase, spelled
 from fedpeft.data.sources.registry import Source, add_seed, add_source, add_validation, register_source
 from fedpeft.data.table import read_table
 
@@ -165,7 +165,7 @@ def _help(layout: Layout) -> str:
     text = f"The source holds {layout.form}."
     if layout.table:
         text += f" Sites and splits are those of {layout.table.origin}; cases that it does not have are left out."
-    text += "".join(f" Label value {value} becomes {index}." for value, index in layout.merge.items())
+    text += f" Of the label values, {spelled(layout.merge)}." if layout.merge else ""
     return f"{text} All files are read before anything is written, and every fault is listed."
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from fedpeft.common.folders import refuse_existing
 from fedpeft.common.registry import Registry
 from fedpeft.data.found import Found
-from fedpeft.data.partition import NATURAL, PARTITIONS
+from fedpeft.data.partition import EQUAL, NATURAL, PARTITIONS
 from fedpeft.data.prepare.pipeline import Choices, prepare
 from fedpeft.data.prepare.staging import Prepared, Progress, no_progress
 
@@ -68,12 +68,20 @@ def add_seed(parser: argparse.ArgumentParser, help_: str) -> None:
     parser.add_argument("--seed", type=int, default=0, help=f"{help_} (default 0)")
 
 
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Add ``--table``, which ``table.read_places`` reads."""
+    parser.add_argument(
+        "--table", type=Path, metavar="CSV",
+        help="table with the column case and any of site, split and group, such as an earlier split.csv",
+    )  # fmt: skip
+
+
 def add_partition(parser: argparse.ArgumentParser) -> None:
     """Add ``--partition`` with its number of sites and its alpha."""
     parser.add_argument(
-        "--partition", choices=(NATURAL, *PARTITIONS), default=NATURAL,
-        help="natural: the source's own sites (default); iid: equal and at random; dirichlet: equal, classes skewed "
-        "(Hsu et al. 2019); quantity: sizes skewed",
+        "--partition", choices=(NATURAL, *PARTITIONS),
+        help="natural: the source's own sites (default); iid: equal and at random (default with --sites); dirichlet: "
+        "equal, classes skewed (Hsu et al. 2019); quantity: sizes skewed",
     )  # fmt: skip
     parser.add_argument("--sites", type=int, metavar="N", help="number of sites of any but the natural partition")
     parser.add_argument("--alpha", type=float, metavar="A", help="smaller is more skewed (default 0.5)")
@@ -86,7 +94,7 @@ def _choices(args: argparse.Namespace) -> Choices:
         ValueError: an option does not go with the partition.
     """
     how, sites, alpha = (getattr(args, name, None) for name in ("partition", "sites", "alpha"))
-    how = how or NATURAL
+    how = how or (NATURAL if sites is None else EQUAL)
     dealt = how != NATURAL
     skewed = dealt and PARTITIONS[how].skewed
     for option, value, meant in (("--sites", sites, dealt), ("--alpha", alpha, skewed)):
