@@ -16,10 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fedpeft.common.validation import one_line
 from fedpeft.config.adapters import option_fields
 from fedpeft.config.backbones import BACKBONES, Backbone
-from fedpeft.config.datasets import DATASETS, Preprocessing
+from fedpeft.config.datasets import DATASETS, Dataset
 from fedpeft.config.defaults import fill
 from fedpeft.config.methods import METHODS, Adapter, Method
 from fedpeft.config.migrate import is_flat, nested
+from fedpeft.config.preprocessing import AUGMENTATIONS, Preprocessing
 from fedpeft.config.sections import SECTION_OF, SECTIONS, Data, Federation, Model, Training, partial
 from fedpeft.config.seeds import seed_of
 from fedpeft.config.tasks import TASKS, TaskEntry
@@ -166,6 +167,12 @@ class Run:
             ),
             ("stride", self.data.stride, self.data.stride <= stack, f"1 to stack ({stack})"),
             ("blocks", self.blocks, self.blocks <= depth, f"1 to the {depth} of {self.model.backbone}"),
+            (
+                "augmentation",
+                self.data.augmentation,
+                AUGMENTATIONS[self.data.augmentation].takes(self.preprocessing),
+                f"another, since preprocessing {self.data.preprocessing!r} does not scale intensities to 0 to 1",
+            ),
         )
         for name, value, valid, expected in checks:
             if not valid:
@@ -189,8 +196,13 @@ class Run:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How volumes are normalised: the data set's, or for data that has no entry that of its task's plain data."""
-        return (DATASETS.get(self.data.dataset) or DATASETS[self.task.dataset]).preprocessing
+        """How volumes become the network's input; data that has no entry takes that of its task's plain data.
+
+        Raises:
+            ValueError: the data set has no preprocessing of that name.
+        """
+        entry: Dataset = DATASETS.get(self.data.dataset) or DATASETS[self.task.dataset]
+        return entry.preprocessing_called(self.data.preprocessing)
 
     @cached_property
     def adapters(self) -> tuple[Adapter, ...]:

@@ -191,7 +191,7 @@ class Task(ABC, Generic[Data, Cases]):
         return self.score(model, self.read(run, site, split, preprocessing), run, site.labels, (site.name, split))
 
     def normalised_by(self, cases: Cases) -> str | None:
-        """Whose statistics normalised the cases: "site" or "volume"; None for a task without such statistics."""
+        """What normalised the cases: "site", "volume" or "constants"; None for a task without such statistics."""
         return None
 
     def measures(self, scores: Sequence[CaseScore], labels: Sequence[str]) -> dict[str, Any]:

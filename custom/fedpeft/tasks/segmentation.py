@@ -14,7 +14,7 @@ from fedpeft.config.tasks import TASKS
 from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import Case, Site
 from fedpeft.data.volumes.stacks import StackData
-from fedpeft.data.volumes.volume import Volume, read_volume, save_mask, to_original_grid
+from fedpeft.data.volumes.volume import NORMALISED_BY, Volume, read_volume, save_mask, to_original_grid
 from fedpeft.tasks.base import Prediction, Task, Written
 from fedpeft.tasks.scores import CaseScore
 from fedpeft.tasks.types import Loss
@@ -53,7 +53,7 @@ class MaskPrediction(Prediction):
         scope = self.volume.normalised
         return Written(
             {"mask": str(out), "voxels": voxels, "normalised_by": scope},
-            f"{out}: {counts} voxels of {inside.numel():,}; normalised by the {scope}'s own statistics",
+            f"{out}: {counts} voxels of {inside.numel():,}; normalised by {NORMALISED_BY[scope]}",
         )
 
 
@@ -128,7 +128,7 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
         return MaskPrediction(predict_mask(model, volume, run), volume, run.label_table)
 
     def normalised_by(self, cases: list[NamedVolume]) -> str:
-        """Whose statistics normalised the volumes, "site" or "volume"; ``cases`` is not empty and of one site."""
+        """What normalised the volumes, a key of ``NORMALISED_BY``; ``cases`` is not empty and of one site."""
         return cases[0][1].normalised
 
     def notes(self, run: Run) -> list[str]:

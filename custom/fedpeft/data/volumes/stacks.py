@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedpeft.config.datasets import Preprocessing
+from fedpeft.config.preprocessing import Preprocessing
 from fedpeft.data.cache import Cache, content
 from fedpeft.data.datalist import Case
 from fedpeft.data.volumes.augment import Augment

@@ -24,7 +24,7 @@ class Evaluation:
         folder: path of the run folder.
         run: the run.
         which: file of the model, the last or the best one.
-        normalised: site -> whose statistics normalised its volumes, "site" or "volume"; empty for images.
+        normalised: site -> what normalised its volumes, "site", "volume" or "constants"; empty for images.
         scores: the scores per case and class.
     """
 
