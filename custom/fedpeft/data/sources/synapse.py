@@ -1,6 +1,6 @@
 """The abdominal CT of the BTCV challenge (Landman et al. 2015), called Synapse after its host, as two papers use it.
 
-``synapse`` has SAMed's split and its eight organs; ``btcv`` has MA-SAM's split and all organs, the adrenal glands as one.
+``synapse`` has SAMed's split and eight organs; ``btcv`` has MA-SAM's split and all organs, the adrenal glands as one.
 """
 
 import re
