@@ -32,7 +32,7 @@ PACKAGES = {
     "algebra": {"torch"},
     # And segment_anything, which models/sam/parts.py loads without torchvision.
     "models": {"torch", "safetensors"},
-    "data": {"torch", "monai", "nibabel", "numpy", "pydantic", "safetensors"},
+    "data": {"torch", "monai", "nibabel", "numpy", "pydantic", "safetensors", "scipy", "PIL"},
     "tasks": {"torch", "monai", "numpy"},
     "training": {"torch", "pydantic", "pydantic_core"},
     "flare": {"torch", "nvflare"},

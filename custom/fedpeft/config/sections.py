@@ -130,8 +130,8 @@ class Data(Section):
     )
     stack_ends: Literal["inside", "repeat"] = Field(
         "inside",
-        description="where stacks lie: inside the volume, or centred on every stride-th slice, with edge slices repeated "
-        "and kept, as in FLAP-SAM's and MA-SAM's code (repeat)",
+        description="where stacks lie: inside the volume, or centred on every stride-th slice, with edge slices "
+        "repeated and kept, as in FLAP-SAM's and MA-SAM's code (repeat)",
     )
     preprocessing: str = Field(
         "standard",

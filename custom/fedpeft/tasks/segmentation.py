@@ -75,6 +75,8 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
             stack=run.data.stack,
             stride=run.data.stride,
             background_ratio=run.data.background_ratio,
+            augmentation=run.data.augmentation,
+            ends=run.data.stack_ends,
             whole=run.method.mixes_slices,
             before_read=before_read,
             cache=cache,

@@ -14,10 +14,11 @@ from functools import reduce
 
 import numpy as np
 import torch
-from monai.transforms import MapTransform, Randomizable
 from monai.transforms.utils import create_rotate, create_scale, create_shear, create_translate
 from torch import Tensor
 from torch.nn import functional
+
+from fedpeft.data.volumes.augment.registry import StackAugmentation, register_augmentation
 
 PROBABILITY = 0.5
 ROTATION = 15.0
@@ -58,12 +59,11 @@ class Augmentation:
     box: tuple[int, int, int, int] | None = None
 
 
-class Augment(Randomizable, MapTransform):
-    """Augment ``{"image", "label"}``; call ``set_random_state(seed)`` before each stack."""
+class Augment(StackAugmentation):
+    """The standard augmentation; the recipe is the module's constants."""
 
     def __init__(self) -> None:
-        """Take no arguments: the recipe is the module's constants."""
-        MapTransform.__init__(self, ("image", "label"))
+        super().__init__()
         self.chosen = Augmentation()
 
     def randomize(self, data: int) -> None:
@@ -165,3 +165,6 @@ INTENSITY: dict[str, Callable[[Tensor, float], Tensor]] = {
     "brightness": torch.mul,
     "sharpness": _sharpness,
 }
+
+
+register_augmentation("standard", Augment)
