@@ -159,4 +159,11 @@ register_datasets(
         tuple(enumerate(("background", *BTCV_ORGANS))),
         SYNAPSE.model_copy(update={"windows": (Window(low=-200.0, high=250.0),)}),
     ),
+    # Pixels are 0 to 1 before the backbone's colours normalise them; of the preprocessing, only ``fit`` applies.
+    Dataset(
+        "image_masks",
+        "Images with masks: JPEG or PNG, colour or grey",
+        preprocessing=Preprocessing(scope="volume", foreground=None, scale="minmax", clip=None),
+        task="image_segmentation",
+    ),
 )

@@ -13,8 +13,8 @@ class FoundCase:
         site: name of the site's folder to make.
         case: name of the case, unique within its site.
         image: NIfTI, JPEG or PNG file; it is copied unchanged, but for ``channel``.
-        label: NIfTI file of a volume's labels; None for an image of one class.
-        target: index of an image's class; None for a volume.
+        label: NIfTI file of a volume's labels, or PNG file of an image's; None for an image of one class.
+        target: index of an image's class; None where there is a label file.
         split: "training", "validation" or "test"; None if the source does not say.
         group: lesion or patient that the case shows; None if unknown.
         names: file names of a volume's image and label in the folder of the case.

@@ -15,6 +15,8 @@ NAMES = {
 
 # A message names this many cases that a table lacks and counts the others.
 SHOWN = 20
+# What a table of cases may say, each by default in a column of that name.
+PLACE_COLUMNS = ("case", "site", "split", "group")
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,16 @@ class Place:
     group: str | None = None
 
 
-def read_places(table: Path, cases: Collection[str]) -> tuple[dict[str, Place], list[str]]:
+def read_places(
+    table: Path, cases: Collection[str], columns: Mapping[str, str] | None = None
+) -> tuple[dict[str, Place], list[str]]:
     """Sites, splits and groups from a CSV file, compared with the cases of a source.
 
     Args:
-        table: CSV with a header line, a column "case" and any of "site", "split" and "group", as in ``split.csv``;
+        table: CSV with a header line, a column for the case and any of site, split and group, as in ``split.csv``;
             further columns are ignored.
         cases: names of the source's cases.
+        columns: "case", "site", "split" or "group" -> name of its column; a missing one has the default, that word.
 
     Returns:
         Place by case, and the faults: a case only in the source or only in the table, twice in the table, without a
@@ -103,17 +108,22 @@ def read_places(table: Path, cases: Collection[str]) -> tuple[dict[str, Place], 
 
     Raises:
         FileNotFoundError: there is no such table.
-        ValueError: it has no column "case", or none that says where a case belongs.
+        ValueError: it lacks a column that ``columns`` names or that of the case, or has none of the others.
     """
-    lines = read_table(table, {"case": ""})
-    header = set(lines[0]) if lines else {"site"}
-    if not header & {"site", "split", "group"}:
-        raise ValueError(f"{table}: has the columns {', '.join(lines[0])}, expected case and site, split or group")
+    given = columns or {}
+    names = {kind: given.get(kind, kind) for kind in PLACE_COLUMNS}
+    lines = read_table(table, {names[kind]: f"--{kind}-column" for kind in ("case", *given)})
+    header = {kind for kind, name in names.items() if not lines or name in lines[0]}
+    if header == {"case"}:
+        wanted = ", ".join(names[kind] for kind in PLACE_COLUMNS[1:])
+        raise ValueError(
+            f"{table}: has the columns {', '.join(lines[0])}, expected {names['case']} and any of {wanted}"
+        )
     found: dict[str, Place] = {}
     listed: set[str] = set()
     faults: list[str] = []
     for number, line in enumerate(lines, start=2):
-        value = {name: (line.get(name) or "").strip() for name in ("case", "site", "split", "group")}
+        value = {kind: (line.get(name) or "").strip() for kind, name in names.items()}
         split = NAMES.get(value["split"].lower())
         checks = (
             (value["case"] in cases, "is not in the source"),

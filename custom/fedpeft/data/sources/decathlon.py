@@ -23,9 +23,9 @@ from fedpeft.data.sources.registry import (
     add_seed,
     add_source,
     add_validation,
+    placed,
     register_source,
 )
-from fedpeft.data.table import Place, read_places
 from fedpeft.data.volumes.nifti import suffix_of
 
 NAME = "decathlon"
@@ -90,35 +90,29 @@ class Content(BaseModel):
     test: list[Any] = []
 
 
-def find_decathlon(source: Path, channel: str | None = None, table: Path | None = None) -> Found:
+def find_decathlon(source: Path, channel: str | None = None) -> Found:
     """The labelled cases of a task.
 
     Args:
         source: folder of the task.
         channel: number or name of the channel to take; needed where an image has several.
-        table: CSV with the columns case and site or split, see ``read_places``; None: one site.
+
+    Returns:
+        The cases, all at one site and without splits.
 
     Raises:
-        FileNotFoundError: there is no ``dataset.json`` or no such table.
+        FileNotFoundError: there is no ``dataset.json``.
         FaultError: ``dataset.json`` is not as published; all faults are listed.
-        ValueError: no channel is chosen of several, or the table lacks a column.
+        ValueError: no channel is chosen of several.
     """
     content = _read(source)
     index = _index(content.channels, channel, source)
-    names = [_name(pair.image) for pair in content.training]
-    places: Mapping[str, Place] = {}
     found = Found(source, NAME, [content.labels[number] for number in sorted(content.labels)])
-    if table is not None:
-        places, found.faults = read_places(table, names)
-    for name, pair in zip(names, content.training, strict=True):
-        if table is not None and name not in places:
-            continue
-        place = places.get(name, Place())
-        files = source / pair.image, source / pair.label
+    for pair in content.training:
         ends = [suffix_of(pair.image) if index is None else ".nii.gz", suffix_of(pair.label)]
         found.cases.append(
             FoundCase(
-                place.site or ALONE, name, *files, split=place.split, group=place.group,
+                ALONE, _name(pair.image), source / pair.image, source / pair.label,
                 names=(f"image{ends[0]}", f"label{ends[1]}"), channel=index,
             )
         )  # fmt: skip
@@ -180,6 +174,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 register_source(
     Source(
-        NAME, HELP, EXAMPLES, _add_options, lambda args: find_decathlon(args.source, args.channel, args.table)
+        NAME, HELP, EXAMPLES, _add_options, lambda args: placed(find_decathlon(args.source, args.channel), args)
     )
 )  # fmt: skip

@@ -6,7 +6,7 @@ entry in ``fedpeft.config.datasets``.
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedpeft.common.folders import refuse_existing
@@ -15,6 +15,7 @@ from fedpeft.data.found import Found
 from fedpeft.data.partition import EQUAL, NATURAL, PARTITIONS
 from fedpeft.data.prepare.pipeline import Choices, prepare
 from fedpeft.data.prepare.staging import Prepared, Progress, no_progress
+from fedpeft.data.table import PLACE_COLUMNS, read_places
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,35 @@ def add_seed(parser: argparse.ArgumentParser, help_: str) -> None:
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
-    """Add ``--table``, which ``table.read_places`` reads."""
+    """Add ``--table``, which ``placed`` reads, and the names of its columns."""
     parser.add_argument(
         "--table", type=Path, metavar="CSV",
-        help="table with the column case and any of site, split and group, such as an earlier split.csv",
+        help="table with a line for every case and its site, split, group (lesion or patient) or several of these, "
+        "such as an earlier split.csv",
     )  # fmt: skip
+    for kind in PLACE_COLUMNS:
+        parser.add_argument(f"--{kind}-column", metavar="C", help=f"of the table; default {kind}")
+
+
+def placed(found: Found, args: argparse.Namespace) -> Found:
+    """The same with the sites, splits and groups of ``--table``; its faults are added, and their cases left out.
+
+    Raises:
+        FileNotFoundError: there is no such table.
+        ValueError: it lacks a column, or a column is named without a table.
+    """
+    columns = {kind: name for kind in PLACE_COLUMNS if (name := getattr(args, f"{kind}_column")) is not None}
+    if args.table is None:
+        if columns:
+            raise ValueError(f"--{next(iter(columns))}-column names a column; expected --table CSV with it")
+        return found
+    places, faults = read_places(args.table, [case.case for case in found.cases], columns)
+    cases = [
+        replace(case, site=place.site or case.site, split=place.split, group=place.group)
+        for case in found.cases
+        if (place := places.get(case.case)) is not None
+    ]
+    return replace(found, cases=cases, faults=[*found.faults, *faults])
 
 
 def add_partition(parser: argparse.ArgumentParser) -> None:
