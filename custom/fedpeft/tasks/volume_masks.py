@@ -117,7 +117,9 @@ def _averaged(forward: Forward, slices: FittedSlices, run: Run, most: int) -> Ou
         images = [scaled(slices.image[index], own) for index, (own, _) in zip(wanted, ranges, strict=True)]
         found = [forward(part).softmax(dim=1) for part in torch.cat(images)[:, None].split(most)]
         each = torch.cat(found).split([len(count) for count in counts])
-        return torch.stack([torch.tensordot(count, values, 1) for count, values in zip(counts, each, strict=True)])
+        # No product of matrices, which autocast would round.
+        means = [(count[:, None, None, None] * values).sum(dim=0) for count, values in zip(counts, each, strict=True)]
+        return torch.stack(means)
 
     return outputs
 
