@@ -95,7 +95,7 @@ def test_scores_are_dice_at_the_images_own_size(model, segmenting, lesions):
 
 @pytest.mark.parametrize("fit", ["aspect", "stretch"])
 def test_a_perfect_network_finds_the_mask(fit, segmenting, lesions):
-    """A network whose logits are the input's brightness and darkness: what is fitted to the square comes back to its place."""
+    """What is fitted to the square comes back to its place: a network whose logits are brightness and darkness."""
 
     class Darkness(torch.nn.Module):
         def __init__(self):
