@@ -159,7 +159,7 @@ def test_all_faults_of_files_and_table_are_listed(tmp_path: Path) -> None:
     assert all(text in fault for text, fault in zip(expected, caught.value.faults, strict=True))
     assert not (tmp_path / "out").exists()
     write_csv(table, ("case", "hospital"), [("toy_000", "a")])
-    with pytest.raises(ValueError, match="has the columns case, hospital, expected case and site, split or group"):
+    with pytest.raises(ValueError, match="has the columns case, hospital, expected case and any of site, split, group"):
         call(*words)
     with pytest.raises(FileNotFoundError, match="dataset.json: not found, expected the folder of one task"):
         find_decathlon(tmp_path)
