@@ -15,6 +15,7 @@ from fedpeft.data.check import check
 from fedpeft.data.datalist import Case, read_sites, write_datalist
 from fedpeft.data.image_masks.masks import read_mask, write_mask
 from fedpeft.data.image_masks.pairs import MaskData, read_pair
+from fedpeft.data.volumes.augment.registry import AUGMENTATIONS
 
 VALUES = np.arange(12, dtype=np.uint8).reshape(3, 4) % 3
 LABELS = {0: "background", 1: "disc", 2: "cup"}
@@ -112,7 +113,7 @@ def test_batches_have_three_channels_and_masks(cases: list[Case]) -> None:
         assert red[labels == 1].mean() > 0.6 and red[labels == 0].mean() < 0.1
 
 
-@pytest.mark.parametrize("augmentation", ["standard", "none"])
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
 def test_a_seed_determines_an_epoch_and_batches_can_be_had_singly(cases: list[Case], augmentation: str) -> None:
     data = data_of(cases, augmentation=augmentation)
     first, again, other = (list(data.epoch(seed)) for seed in (3, 3, 4))
@@ -122,8 +123,9 @@ def test_a_seed_determines_an_epoch_and_batches_can_be_had_singly(cases: list[Ca
     assert torch.equal(images, first[1][0]) and torch.equal(labels, first[1][1])
 
 
-def test_augmentation_moves_image_and_mask_together(cases: list[Case]) -> None:
-    data = data_of(cases, augmentation="standard")
+@pytest.mark.parametrize("augmentation", sorted({*AUGMENTATIONS} - {"none"}))
+def test_augmentation_moves_image_and_mask_together(cases: list[Case], augmentation: str) -> None:
+    data = data_of(cases, augmentation=augmentation)
     moved, agreed = 0, []
     for seed in range(12):
         for images, labels in data.epoch(seed):

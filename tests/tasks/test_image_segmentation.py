@@ -21,7 +21,9 @@ from fedpeft.data.prepare.pipeline import prepare
 from fedpeft.data.sources.image_masks import MaskTree, find_image_masks
 from fedpeft.models.initial import build
 from fedpeft.models.payload import payload
+from fedpeft.study.api import evaluate, load_run
 from fedpeft.study.apply.checkpoint import find_checkpoint
+from fedpeft.study.apply.inference import infer
 from fedpeft.tasks.image_segmentation import ImageSegmentationTask, with_masks
 from fedpeft.tasks.registry import task_of
 from fedpeft.tasks.scores import mean_score
@@ -44,7 +46,15 @@ def lesions(tmp_path_factory) -> Site:
 @pytest.fixture(scope="module")
 def segmenting() -> Run:
     return make_run(
-        "flap_sam", "image_masks", "sam_tiny", image_size=32, batch=4, rounds=2, local_epochs=5.0, augmentation="none"
+        "flap_sam",
+        "image_masks",
+        "sam_tiny",
+        image_size=32,
+        batch=4,
+        rounds=2,
+        local_epochs=5.0,
+        augmentation="none",
+        labels=("target",),
     )
 
 
@@ -131,8 +141,8 @@ def test_a_file_gets_a_mask_of_its_own_size_and_counts_of_pixels(model, segmenti
         written = prediction.write(tmp_path / "made" / "mask.png")
         found = read_mask(tmp_path / "made" / "mask.png")
         np.testing.assert_array_equal(found, prediction.value)
-        assert written.values == {"mask": str(tmp_path / "made" / "mask.png"), "pixels": {"class 1": int(found.sum())}}
-        assert f"class 1 {int(found.sum()):,} pixels of 1,551" in written.sentence
+        assert written.values == {"mask": str(tmp_path / "made" / "mask.png"), "pixels": {"target": int(found.sum())}}
+        assert f"target {int(found.sum()):,} pixels of 1,551" in written.sentence
 
 
 def test_a_case_without_a_mask_and_a_stop_are_told(model, segmenting, lesions, tmp_path):
@@ -159,3 +169,11 @@ def test_training_lowers_the_loss_and_beats_the_untrained_model(segmenting, lesi
         for model in (build(segmenting, checkpoint), folder.model(checkpoint))
     )
     assert after > before + 0.2
+    # The run folder serves the commands like any other.
+    found = evaluate(folder.path, lesions.root.parent, "training")
+    assert found["dice"] == pytest.approx(after) and found["sites"]["site-1"]["classes"] == {"target": found["dice"]}
+    image = lesions.splits["training"][0].image
+    assert load_run(folder.path).predict(image).shape == (40, 56)
+    assert infer(folder, image, tmp_path / "mask.png", checkpoint).values["pixels"]["target"] > 0
+    with pytest.raises(ValueError, match="expected a name that ends in .png"):
+        infer(folder, image, tmp_path / "mask.nii.gz", checkpoint)

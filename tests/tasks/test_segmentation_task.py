@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fedpeft.config.datasets import DATASETS
+from fedpeft.config.preprocessing import PREPROCESSINGS
 from fedpeft.data.cache import Cache
 from fedpeft.models.initial import build
 from fedpeft.tasks.segmentation import SegmentationTask, make_loss
@@ -70,3 +71,27 @@ def test_a_file_gets_a_mask_on_its_own_grid_and_counts_of_voxels(run, site, tmp_
         "normalised_by": "volume",
     }
     assert "normalised by the volume's own statistics" in written.sentence
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "by", "words"),
+    [("samed", "constants", "published constants"), ("authors", "volume", "the volume's own statistics")],
+)
+def test_a_file_of_no_site_says_what_normalised_it(run, site, tmp_path, preprocessing, by, words):
+    image, used = site.splits["test"][0].image, PREPROCESSINGS[preprocessing]
+    written = TASK.predict(build(run, None).eval(), image, run, used).write(tmp_path / "mask.nii.gz")
+    assert written.values["normalised_by"] == by and f"normalised by {words}" in written.sentence
+
+
+def test_a_site_trains_and_validates_as_published(run, site):
+    authors = run.with_(preprocessing="authors", stack_ends="repeat", stride=1, augmentation="ma_sam", batch=3)
+    data = TASK.training_data(authors, site, lambda: None, Cache())
+    images, labels = next(data.epoch(0))
+    # Whole stacks, in which nothing but the cubic resize exceeds 0 to 1.
+    assert len(images) % 5 == 0 and images.shape[2:] == labels.shape[1:] == (32, 32)
+    assert -0.3 < images.min() and images.max() < 1.3
+    assert data.slices() == sum(len(volume.label) for volume in data.volumes) > 0
+    cases = TASK.read(authors, site, "validation", authors.preprocessing)[:1]
+    assert cases[0][1].preprocessing == authors.preprocessing and TASK.normalised_by(cases) == "volume"
+    scores = TASK.score(build(authors, None), cases, authors, site.labels, ("site-1", "validation"))
+    assert len(scores) == 2 and all(0 <= score.value <= 1 for score in scores)

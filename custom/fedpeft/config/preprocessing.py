@@ -191,6 +191,8 @@ def register_augmentations(*entries: AugmentationEntry) -> None:
         AUGMENTATIONS.register(entry.name, entry)
 
 
+# The published codes take a file's own axes, turned in the plane; these keep the axes of the standard. For Fed-KiTS both
+# are the same but for the order of the slices. Other files may differ by a turn or a flip, which training adds anyway.
 # FLAP-SAM's and MA-SAM's code for prostate MR, for volumes of any kind: from the volume's minimum to its 99 % quantile.
 register_preprocessing(
     "authors",
