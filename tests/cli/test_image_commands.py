@@ -109,7 +109,7 @@ def test_isic2019_is_prepared(fedpeft, isic, tmp_path):
 
 
 @pytest.mark.parametrize(("words", "text"), [
-    (["--sites", 3], "--sites 3 means nothing with --partition natural"),
+    (["--partition", "natural", "--sites", 3], "--sites 3 means nothing with --partition natural"),
     (["--alpha", 0.2], "--alpha 0.2 means nothing with --partition natural"),
     (["--partition", "iid", "--sites", 3, "--alpha", 1], "--alpha 1.0 means nothing with --partition iid"),
     (["--partition", "iid"], "--partition iid needs --sites N"),

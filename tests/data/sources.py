@@ -122,6 +122,17 @@ def write_prostate(root: Path) -> Path:
     return root
 
 
+def write_synapse(root: Path, folders: tuple[str, str] = ("Training/img", "Training/label")) -> Path:
+    """The 30 labelled scans of the challenge, each with all 13 organs, and a test scan of it without a label."""
+    for number in (*range(1, 11), *range(21, 41)):
+        image, label = volume(f"abdomen {number}", (7, 6, 4), 0)
+        label.flat[:14] = np.arange(14)
+        write(root / folders[0] / f"img{number:04d}.nii.gz", image, PROSTATE_AFFINE)
+        write(root / folders[1] / f"label{number:04d}.nii.gz", label, PROSTATE_AFFINE)
+    write(root / "Testing" / "img" / "img0061.nii.gz", image, PROSTATE_AFFINE)
+    return root
+
+
 def stored(path: Path) -> np.ndarray:
     return np.asanyarray(nibabel.load(path).dataobj)
 

@@ -128,7 +128,7 @@ def test_real_brains(shared: Path, tmp_path: Path) -> None:
 def test_zones_of_the_prostate_become_one(prostate: Path, tmp_path: Path) -> None:
     done = prepare_layout(LAYOUT, prostate, tmp_path / "out")
     assert counts(tmp_path / "out") == {site: [train, 0, test] for site, (train, test) in sorted(PROSTATE.items())}
-    assert done.notes == ["label values 2 became 1 in 60 of 116 label files"]
+    assert done.notes == ["label values in 60 of 116 label files were changed: 2 becomes 1"]
     assert check(tmp_path / "out").faults == []
     zones, kept = prostate / "RUNMC" / "Case03_segmentation.nii.gz", prostate / "HK" / "case0038_segmentation.nii.gz"
     merged = nibabel.load(tmp_path / "out" / "RUNMC" / "Case03" / "label.nii.gz")

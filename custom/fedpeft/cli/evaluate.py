@@ -69,19 +69,18 @@ def add_metric_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME,...",
         help=f"for segmentation: further metrics of every case and class, some of {', '.join(MASK_METRICS)} (default: "
-        f"Dice alone, which always is computed, selects models and may be named too). All are computed in 3-D on the "
-        f"case's own grid. hd95, the 95th percentile Hausdorff distance, and assd, the average symmetric surface "
-        f"distance, are in mm, lower is better; nsd, the normalised surface Dice, is from 0 to 1, higher is better. "
-        f"{EMPTY_RULE} They take about a second a case and class, up to a minute for scattered masks".replace(
-            "%", "%%"
-        ),
+        f"Dice alone, which always is computed, selects models and may be named too). All are computed on the case's "
+        f"own grid, in 3-D for volumes and in 2-D for images. hd95, the 95th percentile Hausdorff distance, and assd, "
+        f"the average symmetric surface distance, are in mm (pixels for images), lower is better; nsd, the normalised "
+        f"surface Dice, is from 0 to 1, higher is better. {EMPTY_RULE} They take about a second a case and class, up "
+        f"to a minute for scattered masks".replace("%", "%%"),
     )
     parser.add_argument(
         "--nsd-tolerance",
         type=float,
         metavar="MM",
-        help=f"surface distance up to which nsd counts as correct (default {NSD_TOLERANCE:g}, the smallest of the "
-        "FLARE challenge's)",
+        help=f"surface distance up to which nsd counts as correct, in pixels for images (default {NSD_TOLERANCE:g}, "
+        "the smallest of the FLARE challenge's)",
     )
 
 

@@ -23,7 +23,10 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     parser.add_argument("--run", type=Path, required=True, dest="folder", help="run folder, or a parent of one")
     parser.add_argument("--image", type=Path, required=True, help="NIfTI volume, or JPEG or PNG")
     parser.add_argument(
-        "--out", type=Path, required=True, help="file to write: a mask as .nii or .nii.gz, a class as .json"
+        "--out",
+        type=Path,
+        required=True,
+        help="file to write: a volume's mask as .nii or .nii.gz, an image's as .png, a class as .json",
     )
     parser.add_argument("--best", action="store_true", help="use the best validated model instead of the last one")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -61,10 +61,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _asked(name: str, args: argparse.Namespace) -> bool:
-    """Whether a task's methods are listed; a list of all tasks leaves out those that backbone or classes do not fit."""
+    """Whether a task's methods are listed.
+
+    A list of all tasks leaves out those that backbone or classes do not fit, and those with the methods of another one.
+    """
     task = TASKS[name]
     enough = (args.classes or task.classes) + task.background > 1
-    return name in BACKBONES[args.backbone or task.backbone].tasks and (enough or args.task is not None)
+    asked = args.task is not None
+    return task.base in BACKBONES[args.backbone or task.backbone].tasks and (asked or (enough and not task.like))
 
 
 def _counted_methods(name: str, args: argparse.Namespace) -> tuple[list[tuple[Run, Counts]], list[str]]:
@@ -73,10 +77,10 @@ def _counted_methods(name: str, args: argparse.Namespace) -> tuple[list[tuple[Ru
     backbone, classes = args.backbone or task.backbone, args.classes or task.classes
     methods, left_out = [], []
     for method in METHODS.values():
-        if name in method.tasks:
+        if method.suits(task):
             run = make_run(
                 method.name,
-                TASKS[name].dataset,
+                task.dataset,
                 backbone,
                 classes=classes,
                 **given(args, without={"backbone", *SECTION_OF}),

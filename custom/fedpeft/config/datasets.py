@@ -86,6 +86,18 @@ KITS19_WINDOWS = tuple(
 
 IXI = Preprocessing(scope="volume", foreground=None, scale="minmax", clip=None, canvas=(64, 64))
 
+SYNAPSE_ORGANS = (
+    "spleen", "right kidney", "left kidney", "gallbladder", "liver", "stomach", "aorta", "pancreas",
+)  # fmt: skip
+BTCV_ORGANS = (
+    "spleen", "right kidney", "left kidney", "gallbladder", "oesophagus", "liver", "stomach", "aorta",
+    "inferior vena cava", "portal and splenic veins", "pancreas", "adrenal glands",
+)  # fmt: skip
+# Hounsfield units -125 to 275 become 0 to 1.
+SYNAPSE = Preprocessing(
+    scope="volume", foreground=None, scale="minmax", clip=None, windows=(Window(low=-125.0, high=275.0),)
+)
+
 register_datasets(
     Dataset("phantom", "Synthetic organs with lesions", ((0, "background"), (1, "organ"), (2, "lesion"))),
     # Each volume by itself: the scanners are unknown, and one dark scan must not shift its whole site.
@@ -144,5 +156,30 @@ register_datasets(
         "Fed-ISIC2019: skin lesions in dermoscopy, six centres",
         tuple(enumerate(("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC"))),
         task="classification",
+    ),
+    Dataset(
+        "decathlon",
+        "A task of the Medical Segmentation Decathlon",
+        preprocessing=Preprocessing(scope="volume"),
+    ),
+    # The window of SAMed's code, and that of MA-SAM's; their preprocessings "samed" and "ma_sam" also stretch slices.
+    Dataset(
+        "synapse",
+        "Synapse: eight organs in abdominal CT (BTCV), with SAMed's split",
+        tuple(enumerate(("background", *SYNAPSE_ORGANS))),
+        SYNAPSE,
+    ),
+    Dataset(
+        "btcv",
+        "BTCV: twelve organs in abdominal CT, with MA-SAM's split",
+        tuple(enumerate(("background", *BTCV_ORGANS))),
+        SYNAPSE.model_copy(update={"windows": (Window(low=-200.0, high=250.0),)}),
+    ),
+    # Pixels are 0 to 1 before the backbone's colours normalise them; of the preprocessing, only ``fit`` applies.
+    Dataset(
+        "image_masks",
+        "Images with masks: JPEG or PNG, colour or grey",
+        preprocessing=Preprocessing(scope="volume", foreground=None, scale="minmax", clip=None),
+        task="image_segmentation",
     ),
 )

@@ -103,6 +103,17 @@ register_jobs(
     _of_the_paper("ixi", 3),
     _of_the_paper("prostate", 6),
     Job(
+        "flap_sam_image_masks",
+        RunConfig.of(
+            method="flap_sam",
+            dataset="image_masks",
+            backbone="sam_tiny",
+            labels=("target",),
+            rounds=20,
+            batch=8,
+        ),
+    ),
+    Job(
         "lora_images",
         RunConfig.of(
             method="lora",

@@ -146,13 +146,14 @@ class Run:
             (
                 "method",
                 self.model.method,
-                self.task.name in self.method.tasks,
-                f"a method for {self.task.name}, which {self.model.method} is not",
+                self.method.suits(self.task),
+                f"a method for {self.task.name}, which {self.model.method} is not"
+                + ("; it mixes neighbouring slices, and an image has none" if self.method.mixes_slices else ""),
             ),
             (
                 "backbone",
                 self.model.backbone,
-                self.task.name in self.backbone.tasks,
+                self.task.base in self.backbone.tasks,
                 f"a backbone for {self.task.name}, which {self.model.backbone} is not",
             ),
             ("classes", classes, classes >= least, f"at least {least}"),

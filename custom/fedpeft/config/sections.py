@@ -124,9 +124,9 @@ class Data(Section):
     )
     preprocessing: Annotated[str, LATER] = Field(
         "standard",
-        description="how volumes become the network's input: the data set's standard, that as the FLAP-SAM paper's text has it "
-        "(paper), or as a published code does it: authors (FLAP-SAM), samed, ma_sam; the last two are for CT unless the "
-        "data set has its own",
+        description="how volumes become the network's input: the data set's standard, as the FLAP-SAM paper's text has "
+        "it (paper), or as published code does it: authors (FLAP-SAM), samed, ma_sam; the last two are for CT unless "
+        "the data set has its own",
     )
     augmentation: Annotated[AugmentationName, LATER] = Field(
         "standard",

@@ -23,6 +23,8 @@ class TaskEntry:
         backbone: default backbone of the list of methods.
         dataset: the data set whose recipe and preprocessing serve data of any other name.
         classes: default number of classes of the list of methods.
+        stacks: whether the network sees stacks of neighbouring slices, which a method may mix.
+        like: the task whose methods, backbones and networks serve this one too; "" if it has its own.
     """
 
     name: str
@@ -34,6 +36,13 @@ class TaskEntry:
     backbone: str
     dataset: str
     classes: int
+    stacks: bool = False
+    like: str = ""
+
+    @property
+    def base(self) -> str:
+        """Name of the task that methods, backbones and networks name if they serve this one."""
+        return self.like or self.name
 
 
 TASKS: Registry[TaskEntry] = Registry("task")
@@ -64,6 +73,28 @@ register_tasks(
         classes=8,
     ),
     TaskEntry(
-        "segmentation", "dice", "dice", "dice", "Dice", background=1, backbone="sam_vit_b", dataset="folder", classes=1
+        "segmentation",
+        "dice",
+        "dice",
+        "dice",
+        "Dice",
+        background=1,
+        backbone="sam_vit_b",
+        dataset="folder",
+        classes=1,
+        stacks=True,
+    ),
+    # Two-dimensional images; segmentation is of volumes.
+    TaskEntry(
+        "image_segmentation",
+        "dice",
+        "dice",
+        "dice",
+        "Dice",
+        background=1,
+        backbone="sam_vit_b",
+        dataset="image_masks",
+        classes=1,
+        like="segmentation",
     ),
 )

@@ -3,7 +3,8 @@
 A datalist is ``{"name", "labels": {"0": "background", ...}, "training": [{"image", "label", "case"}], "validation":
 [...], "test": [...], "statistics": {...}}`` with paths relative to the file and inside its folder. A datalist of images
 has ``"task": "classification"``, labels without a background, and entries ``{"image", "label": <index>, "case",
-"group"}``; the group, a lesion or a patient, may be missing.
+"group"}``; the group, a lesion or a patient, may be missing. Images with masks have ``"task": "image_segmentation"``,
+and labels and entries as volumes have, with a group.
 """
 
 import json
@@ -22,16 +23,18 @@ SPLITS = ("training", "validation", "test")
 
 @dataclass(frozen=True)
 class Case:
-    """One volume, or one image of a class.
+    """One volume, or one image with a class or a mask.
 
     Attributes:
         case: name, unique within its site.
         image: NIfTI, or JPEG or PNG file.
-        label: NIfTI file on the same grid; None for an image of a class and where the truth is unknown.
+        label: NIfTI file on the same grid, or PNG file of the same size; None for an image of a class and where the
+            truth is unknown.
         site: name of the site that has the case; "" for a single volume.
         statistics: of that site's training cases; None if the volume is to be normalised by itself.
         target: index of an image's class; None for a volume and where the truth is unknown.
         group: lesion or patient that an image shows, "" if unknown; two images of one group are not independent.
+        channel: index along the fourth axis of the image; None, as in every prepared folder: it has three axes.
     """
 
     case: str
@@ -41,6 +44,7 @@ class Case:
     statistics: Statistics | None = None
     target: int | None = None
     group: str = ""
+    channel: int | None = None
 
     @property
     def labelled(self) -> bool:
@@ -214,9 +218,7 @@ def _cases(file: Path, entries: Sequence[VolumeEntry | ImageEntry], statistics: 
     """Cases whose files lie below the folder of a datalist."""
     folder, site = file.parent, file.parent.name
     return tuple(
-        Case(entry.case, folder / entry.image, site=site, statistics=statistics, target=entry.label, group=entry.group)
-        if isinstance(entry, ImageEntry)
-        else Case(entry.case, folder / entry.image, folder / entry.label if entry.label else None, site, statistics)
+        Case(entry.case, folder / entry.image, site=site, statistics=statistics, **entry.truth(folder))
         for entry in entries
     )
 

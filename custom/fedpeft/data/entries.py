@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, Validat
 from fedpeft.config.tasks import task
 from fedpeft.data.volumes.normalise import Statistics
 
-SEGMENTATION, CLASSIFICATION = "segmentation", "classification"
+SEGMENTATION, CLASSIFICATION, IMAGE_SEGMENTATION = "segmentation", "classification", "image_segmentation"
 # Labels of volumes are stored in 8 bits.
 MOST_LABELS = 256
 # A message lists this many faults and counts the others.
@@ -68,7 +68,10 @@ def _statistics(values: Any) -> Statistics | None:
 
 
 Inside = Annotated[str, BeforeValidator(_inside)]
+# The context of the validation names the task.
+LabelTable = Annotated[dict[int, str], BeforeValidator(_labels)]
 Text = Annotated[str, BeforeValidator(str)]
+Group = Annotated[str, BeforeValidator(lambda group: str(group or ""))]
 
 
 class VolumeEntry(BaseModel):
@@ -78,6 +81,10 @@ class VolumeEntry(BaseModel):
     case: Text
     label: Inside | None = None
 
+    def truth(self, folder: Path) -> dict[str, Any]:
+        """What the entry says besides image and name, as fields of a ``Case`` whose datalist is in ``folder``."""
+        return {"label": folder / self.label if self.label else None}
+
 
 class ImageEntry(BaseModel):
     """One image; the label is the index of its class."""
@@ -85,17 +92,31 @@ class ImageEntry(BaseModel):
     image: Inside
     case: Text
     label: Annotated[int | None, BeforeValidator(_index)] = None
-    group: Annotated[str, BeforeValidator(lambda group: str(group or ""))] = ""
+    group: Group = ""
+
+    def truth(self, folder: Path) -> dict[str, Any]:
+        """See ``VolumeEntry.truth``."""
+        return {"target": self.label, "group": self.group}
 
 
-Entry = TypeVar("Entry", VolumeEntry, ImageEntry)
+class MaskEntry(VolumeEntry):
+    """One image with a mask: paths relative to the datalist."""
+
+    group: Group = ""
+
+    def truth(self, folder: Path) -> dict[str, Any]:
+        """See ``VolumeEntry.truth``."""
+        return super().truth(folder) | {"group": self.group}
+
+
+Entry = TypeVar("Entry", VolumeEntry, ImageEntry, MaskEntry)
 
 
 class Content(BaseModel, Generic[Entry]):
     """A complete datalist; other keys are ignored."""
 
     name: Text = ""
-    labels: Annotated[dict[int, str], BeforeValidator(_labels), Field(validate_default=True)] = None  # type: ignore[assignment]
+    labels: Annotated[LabelTable, Field(validate_default=True)] = None  # type: ignore[assignment]
     training: list[Entry] = []
     validation: list[Entry] = []
     test: list[Entry] = []
@@ -105,6 +126,7 @@ class Content(BaseModel, Generic[Entry]):
 CONTENTS: dict[str, type[Content[Any]]] = {
     SEGMENTATION: Content[VolumeEntry],
     CLASSIFICATION: Content[ImageEntry],
+    IMAGE_SEGMENTATION: Content[MaskEntry],
 }
 
 

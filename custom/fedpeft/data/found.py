@@ -12,12 +12,13 @@ class FoundCase:
     Attributes:
         site: name of the site's folder to make.
         case: name of the case, unique within its site.
-        image: NIfTI, JPEG or PNG file; it is copied unchanged.
-        label: NIfTI file of a volume's labels; None for an image of one class.
-        target: index of an image's class; None for a volume.
+        image: NIfTI, JPEG or PNG file; it is copied unchanged, but for ``channel``.
+        label: NIfTI file of a volume's labels, or PNG file of an image's; None for an image of one class.
+        target: index of an image's class; None where there is a label file.
         split: "training", "validation" or "test"; None if the source does not say.
         group: lesion or patient that the case shows; None if unknown.
         names: file names of a volume's image and label in the folder of the case.
+        channel: index along the fourth axis of a volume's image, which alone is copied; None: it has three axes.
     """
 
     site: str
@@ -28,6 +29,7 @@ class FoundCase:
     split: str | None = None
     group: str | None = None
     names: tuple[str, str] = ("image.nii.gz", "label.nii.gz")
+    channel: int | None = None
 
 
 @dataclass
@@ -51,3 +53,15 @@ class Found:
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     merge: Mapping[int, int] = field(default_factory=dict)
+
+
+def spelled(merge: Mapping[int, int]) -> str:
+    """A mapping of label values in words, such as "5, 9 become 0; 6 becomes 5"; values that stay are left out."""
+    by_index: dict[int, list[int]] = {}
+    for value, index in sorted(merge.items()):
+        if value != index:
+            by_index.setdefault(index, []).append(value)
+    return "; ".join(
+        f"{', '.join(map(str, values))} {'becomes' if len(values) == 1 else 'become'} {index}"
+        for index, values in sorted(by_index.items())
+    )

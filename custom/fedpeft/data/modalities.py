@@ -1,4 +1,4 @@
-"""The two modalities, volumes and images: what differs between them when a folder is prepared or checked."""
+"""The modalities, volumes, images and images with masks: what differs when a folder is prepared or checked."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,10 @@ from typing import Any, Protocol
 from fedpeft.common.registry import Registry
 from fedpeft.config.datasets import Preprocessing
 from fedpeft.data.datalist import Case, Site
-from fedpeft.data.entries import CLASSIFICATION, SEGMENTATION
+from fedpeft.data.entries import CLASSIFICATION, IMAGE_SEGMENTATION, SEGMENTATION
 from fedpeft.data.found import Found, FoundCase
+from fedpeft.data.image_masks import check as mask_check
+from fedpeft.data.image_masks import prepare as mask_prepare
 from fedpeft.data.images import check as image_check
 from fedpeft.data.images import prepare as image_prepare
 from fedpeft.data.summary import Summary
@@ -62,7 +64,7 @@ class Check(Protocol):
 
 @dataclass(frozen=True)
 class Modality:
-    """What differs between volumes and images when a folder is prepared or checked."""
+    """What differs between the modalities when a folder is prepared or checked."""
 
     prepare: Prepare
     check: Check
@@ -71,6 +73,7 @@ class Modality:
 MODALITIES: Registry[Modality] = Registry("task")
 MODALITIES.register(SEGMENTATION, Modality(volume_prepare, volume_check))
 MODALITIES.register(CLASSIFICATION, Modality(image_prepare, image_check))
+MODALITIES.register(IMAGE_SEGMENTATION, Modality(mask_prepare, mask_check))
 
 
 def modality(task: str) -> Modality:

@@ -12,7 +12,7 @@ from fedpeft.data.datalist import SPLITS
 from fedpeft.data.found import FoundCase
 from fedpeft.data.splits import Unit, target_of, units_of
 
-NATURAL = "natural"
+NATURAL, EQUAL = "natural", "iid"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Partition:
 
 
 PARTITIONS: dict[str, Partition] = {
-    "iid": Partition(iid, skewed=False), "dirichlet": Partition(dirichlet), "quantity": Partition(quantity),
+    EQUAL: Partition(iid, skewed=False), "dirichlet": Partition(dirichlet), "quantity": Partition(quantity),
 }  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def network(run: Run) -> nn.Module:
         ValueError: there is none for the backbone's family and the task.
     """
     family = run.backbone.family
-    made = NETWORKS.get(f"{family} for {run.task.name}")
+    made = NETWORKS.get(f"{family} for {run.task.base}")
     if made is None:
         raise ValueError(
             f"no network makes {run.model.backbone} ({family}) fit {run.task.name}; known: {', '.join(NETWORKS)}"

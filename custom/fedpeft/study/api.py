@@ -30,8 +30,8 @@ from fedpeft.training.server.run_folder import BEST, GLOBAL, RunFolder, find_run
 
 __all__ = ["LoadedRun", "compare", "compare_runs", "evaluate", "load_run", "render_job"]
 
-# A mask and its affine, or class -> probability.
-Prediction = tuple[np.ndarray, np.ndarray] | dict[str, float]
+# A volume's mask and its affine, an image's mask, or class -> probability.
+Prediction = tuple[np.ndarray, np.ndarray] | np.ndarray | dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ class LoadedRun:
         """Apply the model to one image, as ``fedpeft infer`` does.
 
         Args:
-            image: a NIfTI volume (segmentation), or a JPEG or PNG file (classification).
+            image: a NIfTI volume (segmentation), or a JPEG or PNG file (image segmentation, classification).
 
         Returns:
             Segmentation: the mask, uint8 in the shape of the volume with the index of a class in each voxel, and the
-            affine, (4, 4) float64 from voxels to millimetres; both on the volume's own grid. Classification: class
-            name -> probability, which sum to 1.
+            affine, (4, 4) float64 from voxels to millimetres; both on the volume's own grid. Image segmentation: the
+            mask alone, uint8 (H, W). Classification: class name -> probability, which sum to 1.
 
         Raises:
             FileNotFoundError, ValueError: the file is missing or cannot be read; the message names it.

@@ -55,8 +55,11 @@ class Prediction(ABC):
 
     @property
     @abstractmethod
-    def value(self) -> tuple[np.ndarray, np.ndarray] | dict[str, float]:
-        """The prediction as plain values: a mask and its affine, or the name of each class -> its probability."""
+    def value(self) -> tuple[np.ndarray, np.ndarray] | np.ndarray | dict[str, float]:
+        """The prediction as plain values.
+
+        A volume's mask and its affine, an image's mask, or the name of each class -> its probability.
+        """
 
     @abstractmethod
     def write(self, out: Path) -> Written:

@@ -6,6 +6,7 @@ from fedpeft.common.registry import Registry
 from fedpeft.config.run import Run
 from fedpeft.tasks.base import Task
 from fedpeft.tasks.classification import ClassificationTask
+from fedpeft.tasks.image_segmentation import ImageSegmentationTask
 from fedpeft.tasks.segmentation import SegmentationTask
 
 _TASKS: Registry[Task[Any, Any]] = Registry("task")
@@ -28,3 +29,4 @@ def task_of(run: Run) -> Task[Any, Any]:
 
 register(SegmentationTask())
 register(ClassificationTask())
+register(ImageSegmentationTask())

@@ -11,6 +11,7 @@ from typing import Any
 
 from fedpeft.common.registry import Registry
 from fedpeft.config.adapters import AdapterOptions, BlockSelection, with_options
+from fedpeft.config.tasks import TaskEntry
 
 SEGMENTATION = ("segmentation",)
 CLASSIFICATION = ("classification",)
@@ -147,6 +148,10 @@ class Method:
         ]
         values = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _NOT_COMPUTED_WITH}
         return values | {"adapters": adapters, "options": self.options}
+
+    def suits(self, task: TaskEntry) -> bool:
+        """Whether it can be trained for a task; a method that mixes slices needs stacks of them."""
+        return task.base in self.tasks and (task.stacks or not self.mixes_slices)
 
     def trains_tensor(self, path: str) -> bool:
         """Whether the parameter at ``path`` trains (and travels)."""

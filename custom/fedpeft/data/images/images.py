@@ -113,7 +113,7 @@ def normalised(images: Tensor, colours: Colours) -> Tensor:
     Returns:
         float32 of the same shape.
     """
-    return _standardised(images.float() / 255, colours)
+    return standardised(images.float() / 255, colours)
 
 
 class ImageData:
@@ -196,7 +196,7 @@ class ImageData:
         augmented = [
             augment_image(self._images[index], np.random.default_rng((seed, index))) for index in indices.tolist()
         ]
-        return _standardised(torch.stack(augmented), self._colours)
+        return standardised(torch.stack(augmented), self._colours)
 
 
 def _verified(image: Any) -> Any:
@@ -213,6 +213,7 @@ def _rgb(image: Any) -> Any:
         return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
 
 
-def _standardised(images: Tensor, colours: Colours) -> Tensor:
+def standardised(images: Tensor, colours: Colours) -> Tensor:
+    """(x - mean) / std in each colour, for images (..., 3, H, W) float32 from 0 to 1."""
     mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in colours)
     return (images - mean) / std

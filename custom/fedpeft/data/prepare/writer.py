@@ -12,7 +12,7 @@ from fedpeft.common.faults import FaultError
 from fedpeft.common.folders import building, refuse_existing
 from fedpeft.config.datasets import dataset
 from fedpeft.data.datalist import SPLITS, Case, read_sites, write_datalist
-from fedpeft.data.found import Found, FoundCase
+from fedpeft.data.found import Found, FoundCase, spelled
 from fedpeft.data.modalities import modality
 from fedpeft.data.prepare.staging import SPLIT_FILE, Meter, Prepared, Progress, no_progress, no_space
 from fedpeft.data.table import write_splits, write_table
@@ -122,5 +122,4 @@ def _write_site(folder: Path, found_cases: Sequence[FoundCase], found: Found, me
 def _merged(found: Found, count: int) -> list[str]:
     if not found.merge:
         return []
-    values, targets = (", ".join(map(str, part)) for part in (found.merge, sorted(set(found.merge.values()))))
-    return [f"label values {values} became {targets} in {count} of {len(found.cases)} label files"]
+    return [f"label values in {count} of {len(found.cases)} label files were changed: {spelled(found.merge)}"]

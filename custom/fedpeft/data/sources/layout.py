@@ -10,13 +10,20 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from fedpeft.config.datasets import dataset
-from fedpeft.data.found import Found, FoundCase
-from fedpeft.data.sources.registry import Source, add_seed, add_source, add_validation, register_source
+from fedpeft.data.found import Found, FoundCase, spelled
+from fedpeft.data.sources.registry import (
+    Source,
+    add_partition,
+    add_seed,
+    add_source,
+    add_validation,
+    register_source,
+)
 from fedpeft.data.table import read_table
 
 KINDS = ("image", "label")
 # Numbers of folders between the source and a file.
-DEPTHS = (1, 2, 3)
+DEPTHS = (0, 1, 2, 3)
 
 Lines = Sequence[Mapping[str, str]]
 # Identifier of a case -> kind -> paths below the source; anything but one path is a fault.
@@ -64,6 +71,8 @@ class Layout:
             of the data set.
         table: None if the layout needs none.
         merge: label value in the files -> index that replaces it.
+        one_hospital: whether sites have to be made of one hospital's cases, by a partition.
+        note: what else people should know, in whole sentences.
     """
 
     name: str
@@ -72,6 +81,8 @@ class Layout:
     assign: Callable[[Collection[str], Lines], Assignment]
     table: Table | None = None
     merge: Mapping[int, int] = field(default_factory=dict)
+    one_hospital: bool = False
+    note: str = ""
 
 
 def find(layout: Layout, source: Path, table: Path | None = None) -> Found:
@@ -96,7 +107,8 @@ def find(layout: Layout, source: Path, table: Path | None = None) -> Found:
     if not cases and not faults and not incomplete:
         faults.append(f"{place}: none of the {len(files)} cases in {source} is in it, expected {layout.form}")
     others = sum(name not in assignment.cases for name in files)
-    notes = [f"{others} cases in {source} are not in {place.name} and were left out"] * bool(others)
+    named = place.name if layout.table else "the published list"
+    notes = [f"{others} cases in {source} are not in {named} and were left out"] * bool(others)
     labels = [name for _, name in dataset(layout.name).labels or ()]
     return Found(source, layout.name, labels, cases, [*faults, *incomplete], notes, layout.merge)
 
@@ -104,7 +116,8 @@ def find(layout: Layout, source: Path, table: Path | None = None) -> Found:
 def register_layout(layout: Layout) -> Layout:
     """Register a data set of this layout as a source; returns the layout."""
     table = f" --table {layout.table.name}" if layout.table else ""
-    example = f"fedpeft data prepare {layout.name} --source DIR{table} --out data/{layout.name} --register"
+    sites = " --sites 3" if layout.one_hospital else ""
+    example = f"fedpeft data prepare {layout.name} --source DIR{table}{sites} --out data/{layout.name} --register"
     register_source(
         Source(
             layout.name, _help(layout), (example,), partial(_add_options, layout),
@@ -165,7 +178,8 @@ def _help(layout: Layout) -> str:
     text = f"The source holds {layout.form}."
     if layout.table:
         text += f" Sites and splits are those of {layout.table.origin}; cases that it does not have are left out."
-    text += "".join(f" Label value {value} becomes {index}." for value, index in layout.merge.items())
+    text += f" Of the label values, {spelled(layout.merge)}." if layout.merge else ""
+    text += f" {layout.note}" if layout.note else ""
     return f"{text} All files are read before anything is written, and every fault is listed."
 
 
@@ -179,4 +193,6 @@ def _add_options(layout: Layout, parser: argparse.ArgumentParser) -> None:
         parser,
         "share of each site's training cases to take for validation, at least one (default: none, as published)",
     )
-    add_seed(parser, "of that choice")
+    if layout.one_hospital:
+        add_partition(parser)
+    add_seed(parser, "of every random choice" if layout.one_hospital else "of that choice")

@@ -50,17 +50,21 @@ def suffix_of(path: str | Path) -> str:
     raise ValueError(f"{path}: expected a name ending in {' or '.join(SUFFIXES)}; convert the file to NIfTI")
 
 
-def read_nifti(path: str | Path) -> tuple[np.ndarray, Grid]:
+def read_nifti(path: str | Path, channel: int | None = None) -> tuple[np.ndarray, Grid]:
     """A file's three-dimensional array in its own axes, and its grid.
 
     Trailing axes of length 1 are dropped.
+
+    Args:
+        path: .nii or .nii.gz.
+        channel: index along the fourth axis; None: the file has three axes.
 
     Returns:
         Scaled intensities, (shape) in the dtype that nibabel gives, and the grid.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not readable NIfTI, not three-dimensional, or its affine is singular.
+        ValueError: it is not readable NIfTI, not three-dimensional, has no such channel, or its affine is singular.
     """
     path = Path(path)
     suffix_of(path)
@@ -71,6 +75,10 @@ def read_nifti(path: str | Path) -> tuple[np.ndarray, Grid]:
         array, meta = reader.get_data(reader.read(path))
     except UNREADABLE as error:
         raise ValueError(f"{path}: cannot be read as NIfTI ({_first_line(error)}); copy or export it again") from error
+    if channel is not None:
+        if array.ndim != 4 or not 0 <= channel < array.shape[3]:
+            raise ValueError(f"{path}: shape is {array.shape}, expected a fourth axis that has the channel {channel}")
+        array = np.ascontiguousarray(array[..., channel])
     if array.ndim != 3 or 0 in array.shape:
         raise ValueError(f"{path}: shape is {array.shape}, expected three axes; keep one volume of a series in a file")
     affine = np.asarray(meta["original_affine"], dtype=np.float64)
@@ -113,14 +121,26 @@ def write_mask(path: str | Path, mask: np.ndarray, grid: Grid) -> None:
         raise ValueError(f"{path}: mask has shape {mask.shape}, the image's grid {grid.shape}")
     if mask.min() < 0 or mask.max() > 255:
         raise ValueError(f"{path}: mask values are {mask.min()} to {mask.max()}, expected 0 to 255")
+    write_nifti(path, mask.astype(np.uint8), grid)
+
+
+def write_nifti(path: str | Path, array: np.ndarray, grid: Grid) -> None:
+    """Write an array atomically as NIfTI on a grid, in the array's own type; float64 becomes float32.
+
+    Args:
+        path: .nii or .nii.gz; its folder exists.
+        array: in the shape and axes of the grid.
+        grid: its affine and header geometry are copied unchanged.
+    """
+    if array.dtype == np.float64:
+        array = array.astype(np.float32)
     header = nibabel.Nifti1Header()
-    header.set_data_dtype(np.uint8)
+    header.set_data_dtype(array.dtype)
     header.set_data_shape(grid.shape)
     for key, value in grid.header.items():
         header[key] = value
     # Without an affine, nibabel keeps the copied geometry bit for bit; with one, it would compute the fields again.
-    image = nibabel.Nifti1Image(np.ascontiguousarray(mask.astype(np.uint8)), None, header)
-    save_nifti(path, image)
+    save_nifti(path, nibabel.Nifti1Image(np.ascontiguousarray(array), None, header))
 
 
 def save_nifti(path: str | Path, image: nibabel.Nifti1Image) -> None:

@@ -10,7 +10,7 @@ from fedpeft.config.datasets import dataset
 from fedpeft.data.datalist import Case
 from fedpeft.data.found import Found, FoundCase
 from fedpeft.data.volumes.inspection import inspect_case
-from fedpeft.data.volumes.nifti import read_nifti, write_mask
+from fedpeft.data.volumes.nifti import read_nifti, write_mask, write_nifti
 from fedpeft.data.volumes.normalise import Statistics
 from fedpeft.data.volumes.volume import site_statistics
 
@@ -39,16 +39,19 @@ def inspect(case: FoundCase, found: Found) -> list[str]:
     """Faults of the files; labels may also have the values that will be merged."""
     labels = dict(enumerate(found.labels))
     allowed = {**labels, **{value: labels[index] for value, index in found.merge.items()}}
-    files = Case(case.case, case.image, case.label, case.site)
+    files = Case(case.case, case.image, case.label, case.site, channel=case.channel)
     return inspect_case(files, allowed, dataset(found.dataset).preprocessing)[1]
 
 
 def copy(case: FoundCase, folder: Path, found: Found) -> tuple[Case, bool]:
-    """Copy to ``<site>/<case>/``; a label with values to merge is rewritten."""
+    """Copy to ``<site>/<case>/``; one channel of several is extracted, a label with values to merge is rewritten."""
     image, label = (folder / case.case / name for name in case.names)
     for file in (image, label):
         file.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(case.image, image)
+    if case.channel is None:
+        shutil.copyfile(case.image, image)
+    else:
+        write_nifti(image, *read_nifti(case.image, case.channel))
     assert case.label is not None, "refuse_others lets no case without a label pass"
     changed = _copy_label(case.label, label, found.merge)
     return Case(case.case, image, label, case.site), changed
@@ -65,10 +68,12 @@ def _per_site(found: Found) -> bool:
 
 def _copy_label(source: Path, target: Path, merge: Mapping[int, int]) -> bool:
     if merge:
-        label, grid = read_nifti(source)
-        if np.isin(label, list(merge)).any():
+        values, grid = read_nifti(source)
+        if np.isin(values, [value for value, index in merge.items() if value != index]).any():
+            # Compared with the file's own values, so that 6 -> 5 and 5 -> 0 do not chain.
+            label = values
             for value, index in merge.items():
-                label = np.where(label == value, index, label)
+                label = np.where(values == value, index, label)
             write_mask(target, label, grid)
             return True
     shutil.copyfile(source, target)

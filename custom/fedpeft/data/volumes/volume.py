@@ -75,7 +75,7 @@ def read_volume(case: Case, labels: Mapping[int, str], preprocessing: Preprocess
             has another shape or affine than the image or a value outside ``labels``, or slices are larger than the
             canvas. The message names the file.
     """
-    image, grid = read_image(case.image)
+    image, grid = read_image(case.image, case.channel)
     label = _read_label(case.label, case.image, grid, labels) if case.label else None
     scope, statistics, scores = _normalised(case, image, preprocessing)
     canonical = _orient(scores, grid.affine, preprocessing.orientation)
@@ -100,14 +100,14 @@ def read_volume(case: Case, labels: Mapping[int, str], preprocessing: Preprocess
     )
 
 
-def read_image(path: Path) -> tuple[np.ndarray, Grid]:
-    """An image's stored intensities in the file's axes.
+def read_image(path: Path, channel: int | None = None) -> tuple[np.ndarray, Grid]:
+    """An image's stored intensities in the file's axes; of one channel where the file has four axes.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is unreadable, not three-dimensional, not finite or constant.
     """
-    image, grid = read_nifti(path)
+    image, grid = read_nifti(path, channel)
     if not np.isfinite(image).all():
         count = image.size - int(np.isfinite(image).sum())
         raise ValueError(f"{path}: {count} voxels are NaN or infinite, expected finite intensities; export it again")

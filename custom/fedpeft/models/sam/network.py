@@ -143,7 +143,8 @@ class SegmentationSam(nn.Module):
         """Logits of background and classes.
 
         Args:
-            images: normalised grey slices, (B, 1, size, size); the one channel is copied to the three of SAM.
+            images: normalised grey slices, (B, 1, size, size), whose channel is copied to the three of SAM, or colour
+                images, (B, 3, size, size).
 
         Returns:
             Logits, (B, classes + 1, size, size); see ``decode`` for those of training.
@@ -151,7 +152,7 @@ class SegmentationSam(nn.Module):
         return self.decode(self.encode(images))
 
     def encode(self, images: Tensor) -> Tensor:
-        """Embeddings, which depend on the image encoder alone: (B, 1, size, size) -> (B, neck, h, w)."""
+        """Embeddings, which depend on the image encoder alone: (B, 1 or 3, size, size) -> (B, neck, h, w)."""
         return self.image_encoder(images.expand(-1, 3, -1, -1))
 
     def decode(self, embedding: Tensor) -> Tensor:
