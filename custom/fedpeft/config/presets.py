@@ -92,6 +92,9 @@ _CODE: dict[str, Any] = {
     "stack": 5,
     "stride": 1,
     "background_ratio": 1e6,
+    "stack_ends": "repeat",
+    "preprocessing": "authors",
+    "augmentation": "ma_sam",
     "site_weights": None,
     "codec": "float32",
     "base_learning_rate": None,
@@ -118,6 +121,9 @@ _AUTHORS = _CODE | {
 _SAMED = _CODE | {
     "rounds": 160,
     "stack": 1,
+    "stack_ends": "inside",
+    "preprocessing": "samed",
+    "augmentation": "samed",
     "site_weighting": "slices",
     "learning_rate": 5e-3,
     "lr_schedule": "poly",
@@ -129,13 +135,22 @@ _SAMED = _CODE | {
 register_recipes(
     # The text gives batch, optimiser (Adam, so no weight decay), loss, equal weights (equation 2), overlapping stacks
     # of 5 and the start of A and B. It is silent on rounds, learning rate, schedule, warm-up and the stacks at a
-    # volume's ends, which follow the authors' code.
+    # volume's ends, which follow the authors' code. It names MA-SAM's augmentation, which needs intensities from 0 to 1
+    # and so contradicts the text's z-score; "standard" has the same parts for intensities of any range.
     Recipe(
         "paper",
         "the FLAP-SAM paper's text: sites weighted equally, all overlapping stacks, batch 32, Adam; and where it is "
         "silent, its authors' code: 100 rounds of one epoch, learning rate 8e-4 for every method, warm-up of 250 "
         "steps, then (1 - t)^7 over 200 epochs, float32 on the wire",
-        _AUTHORS | {"batch": 32, "site_weighting": "uniform", "weight_decay": 0.0, "weight_decay_on": "matrices"},
+        _AUTHORS
+        | {
+            "batch": 32,
+            "site_weighting": "uniform",
+            "weight_decay": 0.0,
+            "weight_decay_on": "matrices",
+            "preprocessing": "standard",
+            "augmentation": "standard",
+        },
     ),
     Recipe(
         "authors",
@@ -155,8 +170,16 @@ register_recipes(
         "ma_sam",
         "MA-SAM's code: ViT-H, 512 px, stacks of 5, batch 24, learning rate 8e-4, (1 - t)^7 over 400 epochs, stopped "
         "after 300",
-        _AUTHORS | {"rounds": 300, "site_weighting": "slices", "decay_epochs": 400.0, "image_size": 512},
+        _AUTHORS
+        | {
+            "rounds": 300,
+            "site_weighting": "slices",
+            "decay_epochs": 400.0,
+            "image_size": 512,
+            "preprocessing": "ma_sam",
+        },
         methods=("ma_sam",),
+        backbone="sam_vit_h",
     ),
     Recipe(
         "samed",
@@ -171,6 +194,7 @@ register_recipes(
         "SAMed_h, by the command of its guide: samed with ViT-H and (1 - t)^7 over 400 epochs, stopped after 300",
         _SAMED | {"rounds": 300, "lr_schedule": "power7", "decay_epochs": 400.0},
         methods=("samed",),
+        backbone="sam_vit_h",
     ),
     Recipe(
         "efficient",
@@ -183,6 +207,9 @@ register_recipes(
             "stack": 5,
             "stride": 5,
             "background_ratio": 0.5,
+            "stack_ends": "inside",
+            "preprocessing": "standard",
+            "augmentation": "standard",
             "site_weighting": "cases",
             "site_weights": None,
             "codec": "bfloat16",
