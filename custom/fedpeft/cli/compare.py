@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.text import Text
 
 from fedpeft.cli.checkpoint_options import add_checkpoint_options, checkpoint_of
-from fedpeft.cli.options import method_list, print_wide, subparser
+from fedpeft.cli.evaluate import add_metric_options, scoring_of
+from fedpeft.cli.options import method_list, print_table, print_wide, subparser
 from fedpeft.cli.run_options import add_run_options, given
 from fedpeft.config.presets import ABLATIONS, RECIPES
 from fedpeft.config.run import SETTINGS, Run
@@ -22,7 +23,9 @@ from fedpeft.study.api import compare_runs
 from fedpeft.study.plan.experiments import Plan
 from fedpeft.study.plan.recipe import recipe, trained_by, variations
 from fedpeft.study.plots import NO_PLOTS, can_plot
-from fedpeft.study.results.table import Table, table
+from fedpeft.study.results.metric_table import metric_table
+from fedpeft.study.results.table import table
+from fedpeft.study.results.table_form import Table
 from fedpeft.study.run.compare import Report
 from fedpeft.study.run.progress import Progress
 
@@ -67,6 +70,7 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--split", choices=("test", "validation"), default="test", help="split whose cases are tested (default test)"
     )
+    add_metric_options(parser)
     parser.add_argument("--minutes", type=float, default=600, help="time limit of a simulator run (default 600)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda:<index>")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -79,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     """Compare, print the table and the names of the files."""
     runs, settings = _runs(args)
     checkpoint = checkpoint_of(runs[0], args)
-    plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split)
+    plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split, scoring_of(runs[0], args))
     if not can_plot():
         print(NO_PLOTS, file=sys.stderr)
     with _shown(sys.stderr if args.json else sys.stdout) as report:
@@ -88,6 +92,9 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(results, indent=2))
         return 0
     _print(table(results["summary"], args.split))
+    if further := metric_table(results["summary"]):
+        print_table(further.columns, [line for block in further.blocks for line in block])
+        print("\n".join(further.notes))
     print(f"{args.out}/table.md, table.csv, cases.csv, results.json, times.json")
     if plots:
         print(f"plots: {', '.join(plot.name for plot in plots)}")

@@ -16,10 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fedpeft.common.validation import one_line
 from fedpeft.config.adapters import option_fields
 from fedpeft.config.backbones import BACKBONES, Backbone
-from fedpeft.config.datasets import DATASETS, Preprocessing
+from fedpeft.config.datasets import DATASETS, Dataset
 from fedpeft.config.defaults import fill
 from fedpeft.config.methods import METHODS, Adapter, Method
 from fedpeft.config.migrate import is_flat, nested
+from fedpeft.config.preprocessing import AUGMENTATIONS, Preprocessing
 from fedpeft.config.sections import SECTION_OF, SECTIONS, Data, Federation, Model, Training, partial
 from fedpeft.config.tasks import TASKS, TaskEntry
 
@@ -171,6 +172,12 @@ class Run:
                 self.federation.site_weighting != "published" or self.site_weights is not None,
                 f"another one: no weights are published for {self.data.dataset}; use --site-weighting slices",
             ),
+            (
+                "augmentation",
+                self.data.augmentation,
+                AUGMENTATIONS[self.data.augmentation].takes(self.preprocessing),
+                f"another, since preprocessing {self.data.preprocessing!r} does not scale intensities to 0 to 1",
+            ),
         )
         for name, value, valid, expected in checks:
             if not valid:
@@ -194,8 +201,13 @@ class Run:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How volumes are normalised: the data set's, or for data that has no entry that of its task's plain data."""
-        return (DATASETS.get(self.data.dataset) or DATASETS[self.task.dataset]).preprocessing
+        """How volumes become the network's input; data that has no entry takes that of its task's plain data.
+
+        Raises:
+            ValueError: the data set has no preprocessing of that name.
+        """
+        entry: Dataset = DATASETS.get(self.data.dataset) or DATASETS[self.task.dataset]
+        return entry.preprocessing_called(self.data.preprocessing)
 
     @property
     def site_weights(self) -> Mapping[str, float] | None:

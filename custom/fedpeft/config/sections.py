@@ -23,6 +23,7 @@ from fedpeft.config.adapters import option_fields, with_options
 from fedpeft.config.backbones import BACKBONES
 from fedpeft.config.codecs import CODECS
 from fedpeft.config.methods import METHODS
+from fedpeft.config.preprocessing import AUGMENTATIONS
 
 
 def _name_in(registry: Registry[Any]) -> Any:
@@ -30,7 +31,9 @@ def _name_in(registry: Registry[Any]) -> Any:
 
     def known(name: str) -> str:
         if name not in registry:
-            raise ValueError(f"a {registry.kind}; known: {', '.join(registry)}")
+            raise ValueError(
+                f"{'an' if registry.kind[0] in 'aeiou' else 'a'} {registry.kind}; known: {', '.join(registry)}"
+            )
         return name
 
     return Annotated[str, AfterValidator(known), registry, Schema(lambda: {"type": "string", "enum": [*registry]})]
@@ -40,8 +43,9 @@ if TYPE_CHECKING:
     MethodName = str
     BackboneName = str
     CodecName = str
+    AugmentationName = str
 else:
-    MethodName, BackboneName, CodecName = map(_name_in, (METHODS, BACKBONES, CODECS))
+    MethodName, BackboneName, CodecName, AugmentationName = map(_name_in, (METHODS, BACKBONES, CODECS, AUGMENTATIONS))
 
 
 def _options(value: Any) -> Any:
@@ -112,6 +116,21 @@ class Data(Section):
     )
     background_ratio: float = Field(
         0.5, ge=0, allow_inf_nan=False, description="stacks without foreground, as a share of those with it"
+    )
+    stack_ends: Annotated[Literal["inside", "repeat"], LATER] = Field(
+        "inside",
+        description="where stacks lie: inside the volume, or centred on every stride-th slice, with edge slices "
+        "repeated and kept, as in FLAP-SAM's and MA-SAM's code (repeat)",
+    )
+    preprocessing: Annotated[str, LATER] = Field(
+        "standard",
+        description="how volumes become the network's input: the data set's standard, or as a published code does it: "
+        "authors (FLAP-SAM), samed, ma_sam; the last two are for CT unless the data set has its own",
+    )
+    augmentation: Annotated[AugmentationName, LATER] = Field(
+        "standard",
+        description="augmentation of stacks (segmentation): standard, that of published code (ma_sam, which FLAP-SAM "
+        "uses too; samed), or none",
     )
 
 

@@ -17,9 +17,10 @@ from fedpeft.config.tasks import TASKS
 from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import Case, Site
 from fedpeft.data.volumes.stacks import StackData
-from fedpeft.data.volumes.volume import Volume, read_volume, save_mask, to_original_grid
+from fedpeft.data.volumes.volume import NORMALISED_BY, Volume, read_volume, save_mask, to_original_grid
 from fedpeft.tasks.base import Prediction, Task, Written
-from fedpeft.tasks.scores import CaseScore
+from fedpeft.tasks.mask_metrics import MASK_METRICS, mask_scores
+from fedpeft.tasks.scores import CaseScore, Scoring
 from fedpeft.tasks.types import Loss
 from fedpeft.tasks.volume_masks import dice_of, predict_mask
 
@@ -56,7 +57,7 @@ class MaskPrediction(Prediction):
         scope = self.volume.normalised
         return Written(
             {"mask": str(out), "voxels": voxels, "normalised_by": scope},
-            f"{out}: {counts} voxels of {inside.numel():,}; normalised by the {scope}'s own statistics",
+            f"{out}: {counts} voxels of {inside.numel():,}; normalised by {NORMALISED_BY[scope]}",
         )
 
 
@@ -66,6 +67,9 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
     entry = TASKS["segmentation"]
     endings = (".nii", ".nii.gz")
     figure = "masks"
+    metrics = MASK_METRICS
+    length = "mm"
+    kept_as = ".nii.gz"
 
     def training_data(self, run: Run, site: Site, before_read: Callable[[], None], cache: Cache) -> StackData:
         """The stacks of a site's training volumes; see `Task.training_data`."""
@@ -78,6 +82,8 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
             stack=run.data.stack,
             stride=run.data.stride,
             background_ratio=run.data.background_ratio,
+            augmentation=run.data.augmentation,
+            ends=run.data.stack_ends,
             whole=run.method.mixes_slices,
             before_read=before_read,
             cache=cache,
@@ -115,15 +121,16 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
         labels: Mapping[int, str],
         where: tuple[str, str],
         should_stop: Callable[[], bool],
+        scoring: Scoring,
     ) -> list[CaseScore]:
-        """Dice per case and class, the background left out; see `Task.score`."""
-        return [
-            CaseScore(*where, case, labels[index + 1], value)
-            for case, volume in cases
-            for index, value in enumerate(
-                dice_of(predict_mask(model, volume, run, should_stop), volume, run.data.classes)
-            )
-        ]
+        """Dice and further metrics per case and class, the background left out; see `Task.score`."""
+        scores = []
+        for case, volume in cases:
+            mask = predict_mask(model, volume, run, should_stop)
+            if scoring.keep is not None:
+                scoring.keep(case, MaskPrediction(mask, volume, dict(labels)))
+            scores += _scores(mask, volume, run.data.classes, labels, (*where, case), scoring)
+        return scores
 
     def predict(self, model: nn.Module, image: Path, run: Run, preprocessing: Preprocessing) -> MaskPrediction:
         """The mask of a NIfTI file, normalised by its own statistics; see `Task.predict`."""
@@ -131,12 +138,22 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
         return MaskPrediction(predict_mask(model, volume, run), volume, run.label_table)
 
     def normalised_by(self, cases: list[NamedVolume]) -> str:
-        """Whose statistics normalised the volumes, "site" or "volume"; ``cases`` is not empty and of one site."""
+        """What normalised the volumes, a key of ``NORMALISED_BY``; ``cases`` is not empty and of one site."""
         return cases[0][1].normalised
 
     def notes(self, run: Run) -> list[str]:
         """How far the mask decoder scales the embedding up."""
         return [f"decoder {2 ** len(run.upscaling)}x"] if run.upscaling else []
+
+
+def _scores(
+    mask: Tensor, volume: Volume, classes: int, labels: Mapping[int, str], of: tuple[str, str, str], scoring: Scoring
+) -> list[CaseScore]:
+    """A case's scores over the file's voxels alone, with their true spacing."""
+    dice = dice_of(mask, volume, classes)
+    assert volume.label is not None, "dice_of refuses a volume without label"
+    inside, truth = mask[volume.content], volume.label[volume.content]
+    return mask_scores(inside, truth, volume.spacing, dice, labels, of, scoring)
 
 
 def make_loss(run: Run) -> Loss:

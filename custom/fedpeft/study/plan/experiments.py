@@ -13,18 +13,18 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 from typing import Any
 
 from fedpeft.common.files import read_json, write_json
-from fedpeft.config.datasets import Preprocessing
+from fedpeft.config.preprocessing import Preprocessing
 from fedpeft.config.run import SETTINGS, Run, make_run
 from fedpeft.data.datalist import DATALIST, SPLITS, Site, read_sites
 from fedpeft.models.checkpoints.start import identity
 from fedpeft.study.run.simulate import end_simulation
-from fedpeft.tasks.scores import CaseScore
+from fedpeft.tasks.scores import PLAIN, CaseScore, Scoring
 from fedpeft.training.server.run_folder import DESCRIPTION, FINISHED, RunFolder
 
 LOCAL, FEDERATED, CENTRALIZED = SETTINGS
@@ -45,6 +45,7 @@ class Plan:
         seconds: time limit for one run of the simulator.
         device: torch device of every training.
         split: the split whose cases are tested.
+        scoring: what the tests compute beside the task's own score.
     """
 
     data: Path
@@ -53,6 +54,7 @@ class Plan:
     seconds: float
     device: str = "cpu"
     split: str = "test"
+    scoring: Scoring = PLAIN
 
     def source(self) -> dict[str, str]:
         """The inputs of every experiment: fingerprints of data and checkpoint, and the device."""
@@ -219,19 +221,22 @@ def attempt(folder: Path, made: dict[str, Any]) -> Iterator[Path]:
 
 def keep_scores(plan: Plan, experiment: Experiment, source: dict[str, str], scores: list[CaseScore]) -> None:
     """Write an experiment's test scores, the last step, which completes the experiment."""
-    content = made_from(experiment, source) | {"scores": [asdict(item) for item in scores]}
+    content = made_from(experiment, source) | {"scores": [item.to_dict() for item in scores]} | plan.scoring.to_dict()
     write_json(_scores_file(plan, experiment), content)
 
 
 def kept_scores(plan: Plan, experiment: Experiment, source: dict[str, str]) -> list[CaseScore] | None:
-    """A finished experiment's test scores; None if it is not finished or its inputs differ."""
+    """A finished experiment's test scores.
+
+    None if it is not finished, its inputs differ, or it was tested without one of the plan's metrics.
+    """
     file = _scores_file(plan, experiment)
     if not file.is_file() or not is_trained(plan, experiment, source):
         return None
     content, made = _inputs(file), made_from(experiment, source)
-    if {key: content.get(key) for key in made} != made:
+    if {key: content.get(key) for key in made} != made or not plan.scoring.within(content):
         return None
-    return [CaseScore(**item | {"probabilities": tuple(item["probabilities"])}) for item in content["scores"]]
+    return [CaseScore.from_dict(item, plan.scoring.metrics) for item in content["scores"]]
 
 
 def keep_time(folder: Path, what: str, seconds: float) -> None:
