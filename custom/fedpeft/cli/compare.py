@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from fedpeft.cli.checkpoint_options import add_checkpoint_options, checkpoint_of
+from fedpeft.cli.compare_show import Show, show, start_of
 from fedpeft.cli.options import method_list, print_wide, subparser
 from fedpeft.cli.run_options import add_run_options, given
 from fedpeft.config.presets import ABLATIONS, RECIPES
@@ -37,15 +38,23 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
         "compare",
         help_,
         "fedpeft compare --data data/phantom --methods flap_sam --settings local,federated --out runs/phantom\n"
-        "  fedpeft compare --data data/phantom --ablation rank --seed 0,1,2 --out runs/ranks\n\n"
+        "  fedpeft compare --data data/phantom --ablation rank --seed 0,1,2 --out runs/ranks\n"
+        "  fedpeft compare --data data/phantom --training paper --show\n\n"
         "Started again with the same --out, it continues and does not repeat what has finished, also with more\n"
         "methods, ranks, settings or seeds.",
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of <site>/datalist.json")
-    parser.add_argument("--out", type=Path, required=True, help="folder for runs, tables and plots")
+    data = parser.add_argument("--data", type=Path, required=True, help="folder of <site>/datalist.json")
+    out = parser.add_argument("--out", type=Path, required=True, help="folder for runs, tables and plots")
+    parser.add_argument(
+        "--show",
+        action=Show,
+        spares=(data, out),
+        help="print every field of the runs, its value and where that comes from, and train nothing; needs neither "
+        "--data nor --out, and without --data shows the job of the task's plain data set",
+    )
     parser.add_argument("--methods", type=method_list, help="comma-separated (default: that of the data set's job)")
     parser.add_argument("--settings", type=_settings, help=f"comma-separated; default {','.join(SETTINGS)}")
-    parser.add_argument("--seed", type=_numbers(0), default=[0], help="seeds, comma-separated (default 0)")
+    parser.add_argument("--seed", type=_numbers(0), help="seeds, comma-separated (default 0)")
     ranks = parser.add_mutually_exclusive_group()
     ranks.add_argument("--ranks", type=_numbers(1), help="adapter ranks, comma-separated (default: each method's)")
     ranks.add_argument("--rank", type=_numbers(1), dest="ranks", help="the same as --ranks")
@@ -76,8 +85,11 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, print the table and the names of the files."""
+    """Compare, print the table and the names of the files; with --show, print the runs alone."""
     runs, settings = _runs(args)
+    if args.show:
+        show(args, runs, settings, given(args, VARIED))
+        return 0
     checkpoint = checkpoint_of(runs[0], args)
     plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split)
     if not can_plot():
@@ -116,7 +128,7 @@ def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
     """
     ablation = ABLATIONS[args.ablation] if args.ablation else None
     fields = dict(RECIPES[args.training].fields) if args.training else {}
-    start = recipe(args.data)
+    start = recipe(args.data) if args.data else start_of(args).run
     methods = args.methods or (list(ablation.methods) if ablation else [start.model.method])
     settings = args.settings or list(ablation.settings if ablation else SETTINGS)
     ranks = args.ranks or (ablation.ranks if ablation else ())
@@ -129,7 +141,7 @@ def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
         if odd := args.learning_rate.keys() - set(methods):
             raise ValueError(f"--learning-rate names {sorted(odd)[0]}, --methods only {', '.join(methods)}")
         rates = args.learning_rate
-    return variations(start, methods, args.seed, ranks, fields | given(args, VARIED), rates), settings
+    return variations(start, methods, args.seed or [0], ranks, fields | given(args, VARIED), rates), settings
 
 
 class _Line:

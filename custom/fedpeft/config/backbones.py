@@ -100,8 +100,8 @@ SAM_VIT_B = Backbone(
 
 register_backbones(
     SAM_VIT_B,
-    # Kirillov et al. 2023, ViT-L and ViT-H: another image encoder, all else as in ViT-B. MA-SAM's code trains ViT-H with
-    # the same rank and learning rate.
+    # Kirillov et al. 2023, ViT-L and ViT-H: another image encoder, all else as in ViT-B. MA-SAM's code trains ViT-H
+    # with the same rank and learning rate.
     replace(SAM_VIT_B, name="sam_vit_l", dim=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23)),
     replace(SAM_VIT_B, name="sam_vit_h", dim=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)),
     # Small enough for two CPU cores; pretrained on synthetic images alone.

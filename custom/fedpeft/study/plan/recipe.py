@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from fedpeft.config.datasets import DATASETS
-from fedpeft.config.jobs import JOBS
+from fedpeft.config.jobs import JOBS, Job
 from fedpeft.config.methods import method
 from fedpeft.config.run import Run, RunConfig
 from fedpeft.config.tasks import TASKS
-from fedpeft.data.datalist import read_sites
+from fedpeft.data.datalist import Site, read_sites
 from fedpeft.study.plan.changes import refuse_unused
 
 
@@ -21,14 +21,35 @@ def recipe(data: Path) -> RunConfig:
     Raises:
         ValueError: there is no site in the folder.
     """
+    return job_of(data).run.with_(**facts_of(data))
+
+
+def job_of(data: Path) -> Job:
+    """The job of a folder's data set, or that of its task's default data set; ValueError as ``recipe``."""
     site = read_sites(data)[0]
-    entry = DATASETS.get(site.dataset)
-    known = entry is not None and entry.task == site.task
-    plain = TASKS[site.task].dataset
-    by_dataset = {job.run.data.dataset: job.run for job in JOBS.values()}
-    start = by_dataset.get(site.dataset if known else plain, by_dataset[plain])
+    return _by_dataset().get(_dataset(site)) or default_job(site.task)
+
+
+def default_job(task: str) -> Job:
+    """The job of a task's default data set, which serves data without a job of its own."""
+    return _by_dataset()[TASKS[task].dataset]
+
+
+def facts_of(data: Path) -> dict[str, Any]:
+    """The fields of a run that a folder of sites determines; ValueError as ``recipe``."""
+    site = read_sites(data)[0]
     labels = tuple(site.labels.values())[TASKS[site.task].background :]
-    return start.with_(dataset=site.dataset if known else plain, classes=site.classes, labels=labels)
+    return {"dataset": _dataset(site), "classes": site.classes, "labels": labels}
+
+
+def _by_dataset() -> dict[str, Job]:
+    return {job.run.data.dataset: job for job in JOBS.values()}
+
+
+def _dataset(site: Site) -> str:
+    """The data set's own name where it has an entry of its task, else that of the task's default data set."""
+    entry = DATASETS.get(site.dataset)
+    return site.dataset if entry is not None and entry.task == site.task else TASKS[site.task].dataset
 
 
 def variations(
