@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from fedpeft.cli.checkpoint_options import add_checkpoint_options, checkpoint_of
-from fedpeft.cli.compare_show import Show, show, start_of
+from fedpeft.cli.comparison.show import Show, show, start_of
 from fedpeft.cli.options import method_list, print_wide, subparser
 from fedpeft.cli.run_options import add_run_options, given
 from fedpeft.config.presets import ABLATIONS, RECIPES
