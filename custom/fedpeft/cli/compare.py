@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     if args.show:
         show(args, runs, settings, given(args, VARIED))
         return 0
-    checkpoint = checkpoint_of(runs[0], args)
+    checkpoint = checkpoint_of(runs[0], args, must_exist=False)
     plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split)
     if not can_plot():
         print(NO_PLOTS, file=sys.stderr)

@@ -160,7 +160,7 @@ def compare(
     changes = fields if rounds is None else fields | {"rounds": rounds}
     seeds = [seed] if isinstance(seed, int) else list(seed)
     runs = variations(run, methods or [run.model.method], seeds, (), changes, {})
-    weights = find_checkpoint(runs[0], _path(checkpoint))
+    weights = find_checkpoint(runs[0], _path(checkpoint), must_exist=False)
     plan = Plan(Path(data), Path(out), weights, 60 * minutes, device, split)
     return compare_runs(plan, runs, settings or SETTINGS, report)[0]
 

@@ -8,6 +8,7 @@ also by one rename.
 import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
 import uuid
@@ -52,6 +53,12 @@ class Plan:
     seconds: float
     device: str = "cpu"
     split: str = "test"
+
+    @property
+    def workers(self) -> int:
+        """Number of trainings at the same time; a GPU's memory suffices for one."""
+        # One more than there are cores, since trainings differ in length.
+        return (os.cpu_count() or 1) + 1 if self.device == "cpu" else 1
 
     def source(self) -> dict[str, str]:
         """The inputs of every experiment: fingerprints of data and checkpoint, and the device."""
@@ -211,6 +218,11 @@ def keep_scores(plan: Plan, experiment: Experiment, source: dict[str, str], scor
     """Write an experiment's test scores, the last step, which completes the experiment."""
     content = made_from(experiment, source) | {"scores": [asdict(item) for item in scores]}
     write_json(_scores_file(plan, experiment), content)
+
+
+def has_scores(plan: Plan, experiment: Experiment) -> bool:
+    """Whether the experiment is finished, with these inputs or with others."""
+    return _scores_file(plan, experiment).is_file()
 
 
 def kept_scores(plan: Plan, experiment: Experiment, source: dict[str, str]) -> list[CaseScore] | None:
