@@ -153,7 +153,8 @@ def compare(
         The content of results.json, see ``fedpeft.study.results.results``.
 
     Raises:
-        ValueError: a name is unknown, a value is out of range, or ``out`` contains other trainings.
+        ValueError: a name is unknown, a value is out of range, or ``out`` contains other trainings; or checkpoint,
+            device, data or disk would end an experiment: a FaultError, whose ``faults`` lists each with its remedy.
         RuntimeError: experiments failed; the message names each with its reason.
     """
     run = recipe(Path(data))
