@@ -32,8 +32,8 @@ PACKAGES = {
     "algebra": {"torch"},
     # And segment_anything, which models/sam/parts.py loads without torchvision.
     "models": {"torch", "safetensors"},
-    "data": {"torch", "monai", "nibabel", "numpy", "pydantic", "safetensors"},
-    "tasks": {"torch", "monai", "numpy"},
+    "data": {"torch", "monai", "nibabel", "numpy", "pydantic", "safetensors", "scipy", "PIL"},
+    "tasks": {"torch", "monai", "numpy", "scipy"},
     "training": {"torch", "pydantic", "pydantic_core"},
     "flare": {"torch", "nvflare"},
     "deploy": {"torch", "nvflare", "cryptography", "packaging"},

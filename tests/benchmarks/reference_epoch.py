@@ -68,7 +68,7 @@ class ReferenceStacks(Dataset):
 
 
 def _augmentation(side: int) -> Compose:
-    """The recipe of fedpeft.data.volumes.augment in MONAI's own transforms."""
+    """The recipe of fedpeft.data.volumes.augment.standard in MONAI's own transforms."""
     return Compose(
         [
             RandRotate90d(KEYS, prob=0.5, spatial_axes=(0, 1)),

@@ -107,6 +107,47 @@ def test_a_recipe_gives_what_is_not_said(asked):
     assert efficient == asked()[0][0].with_(**RECIPES["efficient"].fields)
 
 
+def test_the_authors_recipe_runs_the_entries_of_their_code_and_says_so(asked, capsys):
+    runs, _ = asked(
+        "--training", "authors", "--methods", "flap_sam,attn_ft,pdec_ft", "--learning-rate", "flap_sam=1e-4"
+    )
+    assert [label(run) for run in runs] == ["flap_sam_random_b", "attn_ft_head", "pdec_ft"]
+    assert [run.training.learning_rate for run in runs] == [1e-4, 8e-4, 8e-4]
+    notes = capsys.readouterr().err.splitlines()
+    assert notes == [
+        "note: the recipe authors runs flap_sam_random_b for flap_sam, attn_ft_head for attn_ft",
+        "note: no weight is published for site-1, site-2, site-3: sites are weighted by their slices instead",
+    ]
+    assert {run.federation.site_weighting for run in runs} == {"slices"}
+    own = RECIPES["authors"].fields | {"site_weighting": "slices"}
+    assert runs[2] == asked("--methods", "pdec_ft")[0][0].with_(**own)
+
+
+def test_the_authors_recipe_also_replaces_an_ablations_methods(asked):
+    runs, _ = asked("--training", "authors", "--ablation", "adapter")
+    assert [label(run) for run in runs] == ["flap_sam_random_b", "dora_frozen", "mole"]
+    runs, _ = asked("--training", "authors", "--methods", "attn_ft,attn_ft_head")
+    assert [label(run) for run in runs] == ["attn_ft_head"]
+
+
+def test_given_weights_replace_those_of_a_recipe_without_a_note(asked, capsys):
+    weights = "site-1=1,site-2=2,site-3=0.5"
+    ((run,), _) = asked("--training", "authors", "--site-weights", weights, "--methods", "pdec_ft")
+    assert run.site_weights == {"site-1": 1, "site-2": 2, "site-3": 0.5}
+    ((run,), _) = asked("--training", "authors", "--site-weighting", "cases", "--methods", "pdec_ft")
+    assert run.federation.site_weighting == "cases" and not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "backbone"), [("samed", "samed", "sam_vit_b"), ("efficient", "flap_sam", "sam_tiny")]
+)
+def test_a_recipe_may_bring_its_method_and_backbone(asked, name, method, backbone):
+    ((run,), _) = asked("--training", name, "--initial", "random")
+    assert (label(run), run.model.backbone) == (method, backbone)
+    ((other,), _) = asked("--training", name, "--methods", "pdec_ft", "--backbone", "sam_tiny", "--image-size", "64")
+    assert (label(other), other.model.backbone, other.model.image_size) == ("pdec_ft", "sam_tiny", 64)
+
+
 def test_old_names_of_options_work_with_a_note(capsys):
     parser = argparse.ArgumentParser()
     add_run_options(parser)
@@ -116,7 +157,7 @@ def test_old_names_of_options_work_with_a_note(capsys):
     notes = capsys.readouterr().err.splitlines()
     renamed = zip(old[::2], new[::2], notes, strict=True)
     assert all(f"{name} is called {other} now" in note for name, other, note in renamed)
-    assert len(notes) == 4 and not any(name in parser.format_help() for name in old[::2])
+    assert len(notes) == 4 and not any(f"{name} " in parser.format_help() for name in old[::2])
 
 
 @pytest.mark.parametrize("name", ["stack", "weight_decay", "warmup", "dice_weight"])

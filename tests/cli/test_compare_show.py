@@ -49,7 +49,7 @@ def test_every_field_of_every_run_is_there_as_it_would_be_trained(shown, small_p
         ([], "dropout", (0.0, "method")),
         ([], "alpha", (None, "method")),
         ([], "learning_rate", (5e-3, "base_learning_rate")),
-        ([], "scale", ("zscore", "data set phantom")),
+        ([], "scale", ("zscore", "standard of phantom")),
         (["--methods", "dec_ft"], "learning_rate", (2.5e-3, "method: 0.5 x base_learning_rate")),
         (["--methods", "dec_ft"], "method", ("dec_ft", "option")),
         (["--methods", "samed"], "rank", (4, "method")),

@@ -101,6 +101,30 @@ def test_evaluate_prints_a_table_and_writes_beside_the_run(fedpeft, finished, sm
     assert {record["split"] for record in content["cases"]} == {"validation"}
 
 
+def test_evaluate_prints_a_table_for_each_metric_and_where_the_masks_are(fedpeft, finished, small_phantom, tmp_path):
+    options = ["--out", tmp_path, "--metrics", "dice,hd95,nsd", "--save-predictions", tmp_path / "masks"]
+    code, text, err = fedpeft("evaluate", "--run", finished.path, "--data", small_phantom, *options)
+    assert code == 0, err
+    for word in ("Dice, higher is better, test cases", "HD95 in mm, lower is better", "NSD at 2 mm", "95 % interval"):
+        assert word in text
+    assert "one empty is Dice 0" in text and f"masks: 3 in {tmp_path / 'masks'}, 0 of them replaced" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--metrics", "iou"], "segmentation has no metric 'iou', only dice, hd95, assd, nsd"),
+        (["--nsd-tolerance", "1"], "--nsd-tolerance 1 has no effect without nsd in --metrics"),
+    ],
+)
+def test_a_metric_that_is_none_is_refused_in_a_line(fedpeft, finished, small_phantom, tmp_path, options, part):
+    code, _, err = fedpeft("evaluate", "--run", finished.path, "--data", small_phantom, "--out", tmp_path, *options)
+    assert (code, err.count("\n")) == (1, 1) and part in err
+    code, _, err = fedpeft("compare", "--data", small_phantom, "--out", tmp_path / "out", *options)
+    assert (code, err.count("\n")) == (1, 1) and part in err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture(scope="module")
 def compared(small_phantom, tmp_path_factory):
     """A comparison of one site in processes of its own, as JSON: its folder, its arguments and how it ended."""

@@ -5,6 +5,7 @@ import pytest
 from fedpeft.config.methods import METHODS
 from fedpeft.config.presets import ABLATIONS, RECIPES
 from fedpeft.config.run import SETTINGS, make_run
+from fedpeft.config.sections import SECTION_OF
 
 
 @pytest.mark.parametrize("entry", ABLATIONS.values(), ids=ABLATIONS)
@@ -16,8 +17,34 @@ def test_ablations_name_methods_and_settings(entry):
 
 @pytest.mark.parametrize("entry", RECIPES.values(), ids=RECIPES)
 def test_recipes_are_fields_of_a_run(entry):
-    assert make_run("flap_sam", "phantom", **entry.fields).data.stride == entry.fields["stride"]
+    run = make_run("flap_sam", "kits19", **entry.fields)
+    assert run.data.stride == entry.fields["stride"] and run.federation.rounds == entry.fields["rounds"]
     assert entry.note
+
+
+def test_every_recipe_names_the_same_fields():
+    """So that nothing of one recipe stays behind where another takes its place."""
+    names = {name: set(entry.fields) for name, entry in RECIPES.items()}
+    assert all(fields == names["paper"] for fields in names.values())
+    # Fields that are not a matter of a recipe: what is compared, the data themselves, and the machine.
+    others = {"method", "backbone", "initial", "options", "dataset", "classes", "labels", "seed", "loss", "precision"}
+    assert names["paper"] | others | {"patience"} == SECTION_OF.keys()
+
+
+def test_one_recipe_after_another_is_the_last_one():
+    start = make_run("flap_sam", "kits19").config
+    for entry in RECIPES.values():
+        for before in RECIPES.values():
+            assert start.with_(**before.fields).with_(**entry.fields).resolve() == start.with_(**entry.fields).resolve()
+
+
+def test_variants_are_other_methods_with_the_same_uses():
+    found = {(name, entry) for recipe in RECIPES.values() for name, entry in recipe.variants.items()}
+    assert ("flap_sam", "flap_sam_random_b") in found
+    for name, entry in found:
+        assert name != entry and "segmentation" in METHODS[entry].tasks
+        assert METHODS[entry].rate == METHODS[name].rate
+    assert all(set(recipe.methods) <= METHODS.keys() for recipe in RECIPES.values())
 
 
 def test_the_papers_ablations():
@@ -27,20 +54,55 @@ def test_the_papers_ablations():
     assert {entry.settings for entry in ABLATIONS.values()} == {("federated",)}
 
 
-def test_the_papers_recipe():
-    assert RECIPES["paper"].fields == {
-        "rounds": 100,
-        "local_epochs": 1.0,
-        "batch": 32,
-        "stride": 1,
-        "background_ratio": 100.0,
-        "site_weighting": "uniform",
-        "codec": "float32",
-        "lr_schedule": "power7",
-        "learning_rate": 8e-4,
+# The code of the FLAP-SAM paper's authors, MA-SAM's and SAMed's: field -> value where they agree.
+CODE = {
+    "local_epochs": 1.0,
+    "batch": 24,
+    "stride": 1,
+    "codec": "float32",
+    "warmup_steps": 250,
+    "weight_decay": 0.1,
+    "weight_decay_on": "all",
+    "dice_weight": 0.8,
+}
+FLAP_SAM = {"rounds": 100, "decay_epochs": 200.0, "learning_rate": 8e-4, "lr_schedule": "power7", "stack": 5}
+SAMED = {"learning_rate": 5e-3, "stack": 1, "image_size": 512, "loss_size": "decoder"}
+PUBLISHED = {
+    "authors": CODE | FLAP_SAM | {"site_weighting": "published", "loss_size": "input"},
+    # The text: batch, equal weights (equation 2) and Adam, which has no weight decay; the rest is the code's.
+    "paper": CODE
+    | FLAP_SAM
+    | {"batch": 32, "site_weighting": "uniform", "weight_decay": 0.0, "weight_decay_on": "matrices"},
+    "ma_sam": CODE | FLAP_SAM | {"rounds": 300, "decay_epochs": 400.0, "image_size": 512, "loss_size": "input"},
+    "samed": CODE | SAMED | {"rounds": 160, "decay_epochs": 200.0, "lr_schedule": "poly"},
+    "samed_h": CODE | SAMED | {"rounds": 300, "decay_epochs": 400.0, "lr_schedule": "power7"},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_recipe_has_the_values_of_its_code(name):
+    fields = RECIPES[name].fields
+    assert {key: fields[key] for key in PUBLISHED[name]} == PUBLISHED[name]
+    assert make_run("full_ft", "kits19", **fields).training.learning_rate == fields["learning_rate"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_recipe_trains_every_stack(name):
+    assert make_run("flap_sam", "kits19", **RECIPES[name].fields).data.background_ratio > 1e5
+
+
+def test_the_methods_that_the_authors_ran_in_other_forms():
+    assert RECIPES["authors"].variants == {
+        "flap_sam": "flap_sam_random_b",
+        "lora_ft": "lora_ft_random_b",
+        "lora_dec_ft": "lora_dec_ft_random_b",
+        "attn_ft": "attn_ft_head",
+        "dora": "dora_frozen",
     }
-    run = make_run("full_ft", "phantom", **RECIPES["paper"].fields)
-    assert run.training.learning_rate == 8e-4
+    assert not RECIPES["paper"].variants
+    samed = RECIPES["samed"]
+    assert (samed.methods, samed.backbone, RECIPES["ma_sam"].methods) == (("samed",), "sam_vit_b", ("ma_sam",))
+    assert make_run("samed", "kits19", samed.backbone, **samed.fields).option("rank") == 4
 
 
 def test_the_efficient_recipe():

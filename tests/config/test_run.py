@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from fedpeft.common.field_types import LATER
 from fedpeft.config.adapters import LoRA, option_fields
 from fedpeft.config.datasets import DATASETS
 from fedpeft.config.methods import METHODS, Adapter
@@ -132,6 +133,11 @@ def test_options_belong_to_the_method():
         ("dropout", 1.0),
         ("alpha", float("inf")),
         ("labels", ("organ", "organ")),
+        ("warmup_steps", -1),
+        ("decay_epochs", 0.0),
+        ("weight_decay_on", "vectors"),
+        ("loss_size", "quarter"),
+        ("site_weighting", "published"),
     ],
 )
 def test_out_of_range_values_are_named(field, value):
@@ -176,6 +182,56 @@ def test_a_fingerprint_covers_every_value():
     assert len({item.fingerprint for item in (run, *others)}) == 5
     assert run.fingerprint == Run.from_dict(run.to_dict()).fingerprint
     assert run.with_(alpha=16).fingerprint == run.with_(alpha=16.0).fingerprint
+
+
+# Fingerprints of version 0.2.0 before it knew the fields that are marked as later ones.
+FINGERPRINTS = {
+    "flap_sam": "acc898b200f09042c8d1e264cd1e06e50a0480ed180e10bc71758f31457aaad8",
+    "samed": "4fc26dcc0ba75be9d91999dc5bd44594d34431277210421ec56b133da59ca2de",
+}
+
+
+@pytest.mark.parametrize("method", FINGERPRINTS)
+def test_a_later_field_changes_a_fingerprint_only_where_it_is_set(method):
+    run = make_run(method, "phantom", classes=2)
+    assert run.fingerprint == FINGERPRINTS[method]
+    later = {
+        "weight_decay_on": "all",
+        "warmup_steps": 0,
+        "decay_epochs": 1.0,
+        "loss_size": "decoder",
+        "site_weights": {"a": 1.0},
+        "stack_ends": "repeat",
+        "preprocessing": "samed",
+        "augmentation": "none",
+    }
+    marked = {name for section in SECTIONS.values() for name, f in section.model_fields.items() if LATER in f.metadata}
+    assert later.keys() <= marked
+    changed = {run.with_(**{name: value}).fingerprint for name, value in later.items()}
+    assert len({run.fingerprint, *changed}) == 1 + len(later)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("site-B=0.18,site-A=0.03", (("site-A", 0.03), ("site-B", 0.18))),
+        ({"b": 2, "a": 1.5}, (("a", 1.5), ("b", 2.0))),
+        ("a=b=1", (("a=b", 1.0),)),
+    ],
+)
+def test_site_weights_are_given_as_text_or_an_object(given, expected):
+    run = make_run("flap_sam", "phantom", site_weights=given)
+    assert run.federation.site_weights == expected and run.site_weights == dict(expected)
+    assert Run.from_dict(json.loads(json.dumps(run.to_dict()))) == run
+    assert run.to_dict()["federation"]["site_weights"] == dict(expected)
+
+
+@pytest.mark.parametrize(
+    "given", ["", "a", "a=", "a=0", "a=-1", "a=1,a=2", "=1", "a=inf", "a=nan", {}, {"a": 0}, 3, ["a"]]
+)
+def test_site_weights_out_of_range_are_named(given):
+    with pytest.raises(ValueError, match="^run: site_weights is .*, expected weights above 0 by name, each name once"):
+        make_run("flap_sam", "phantom", site_weights=given)
 
 
 def test_a_fingerprint_covers_the_methods_entry(monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedpeft.data.volumes.augment import RANGES, Augment, Augmentation
+from fedpeft.data.volumes.augment.standard import RANGES, Augment, Augmentation
 
 EDGE = 96
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from toy import LABELS, arrays
 
-from fedpeft.config.datasets import Preprocessing
+from fedpeft.config.preprocessing import Preprocessing
 from fedpeft.data.datalist import Case, read_sites
 from fedpeft.data.images import images
 from fedpeft.data.modalities import MODALITIES, missing, modality

@@ -117,7 +117,7 @@ def test_chosen_batches_are_those_of_the_whole_epoch(cases: list[Case]) -> None:
 
 
 def test_each_slice_is_in_one_batch_once(cases: list[Case]) -> None:
-    stacks = data(cases, augment=False, background_ratio=100)
+    stacks = data(cases, augmentation="none", background_ratio=100)
     every = Counter(image.numpy().tobytes() for volume in stacks.volumes for image in volume.image)
     assert len(every) == 12 + 13 + 3
     for seed in range(6):
@@ -127,7 +127,7 @@ def test_each_slice_is_in_one_batch_once(cases: list[Case]) -> None:
 
 
 def test_each_slice_once_an_epoch(cases: list[Case]) -> None:
-    stacks = data(cases, augment=False, background_ratio=100)
+    stacks = data(cases, augmentation="none", background_ratio=100)
     firsts = set()
     for seed in range(40):
         sampled = stacks._chosen_stacks(np.random.default_rng(seed))
@@ -140,7 +140,7 @@ def test_each_slice_once_an_epoch(cases: list[Case]) -> None:
 
 
 def test_edges_are_repeated_and_neighbours_are_neighbours(cases: list[Case]) -> None:
-    stacks = data(cases, augment=False, whole=True)
+    stacks = data(cases, augmentation="none", whole=True)
     image, _ = stacks._sample(0, 0, -2)
     assert torch.equal(image, stacks.volumes[0].image[[0, 0, 0, 1, 2]])
     image, _ = stacks._sample(0, 2, -1)

@@ -7,10 +7,10 @@ import torch
 from by_hand import by_hand
 
 from fedpeft.algebra.average import average_payload
-from fedpeft.config.run import make_run, selected_blocks
+from fedpeft.config.run import make_run
 from fedpeft.data.datalist import read_sites
 from fedpeft.models.initial import build
-from fedpeft.models.payload import BLOCK, download, payload, trainable, whole
+from fedpeft.models.payload import BLOCK, download, payload, selected_blocks, trainable, whole
 from fedpeft.training.client.global_tensors import StaleSiteError
 from fedpeft.training.client.trainer import SiteTrainer
 

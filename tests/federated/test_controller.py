@@ -252,6 +252,26 @@ def test_a_site_without_a_case_does_not_count():
     assert "0 cases, expected at least one" in answers.take("a", message)
 
 
+def test_a_site_whose_report_lacks_the_number_that_weighs_it_is_refused():
+    answers = Updates(JobRun(RUN.with_(site_weighting="slices").to_dict()), 0)
+    assert "site-1: its report has no number of slices" in answers.take("site-1", trained(0))
+    message = trained(0)
+    message["DXO"]["meta"][META]["slices"] = 90
+    assert answers.take("site-2", message) is None and answers.accepted["site-2"].report["slices"] == 90
+
+
+def test_a_site_without_a_weight_ends_the_job_before_the_first_round(play):
+    rounds, _, folder = play(run=RUN.with_(site_weights={"site-1": 1.0}))
+    assert rounds.asked == []
+    status = folder.description["status"]
+    assert "site-2: it has no weight" in status and "--site-weights" in status
+
+
+def test_set_weights_weigh_the_sites(play):
+    _, _, folder = play(run=RUN.with_(site_weights={"site-1": 1.0, "site-2": 3.0}))
+    assert folder.rounds()[0]["sites"]["site-2"]["weight"] == 0.75
+
+
 def test_every_reason_is_in_the_end_of_a_round_with_too_few_results():
     answers = Updates(JobRun(RUN.to_dict()), 0)
     answers.take("a", refusal(ReturnCode.BAD_TASK_DATA, "x"))

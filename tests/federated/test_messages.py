@@ -143,6 +143,11 @@ def test_another_kind_is_refused(context, tensors, kind):
         {"cases": 1.5},
         {"cases": 10**400},
         {"cases": None},
+        {"slices": 0},
+        {"slices": True},
+        {"slices": 30.0},
+        {"slices": None},
+        {"slices": 10**11},
         {"loss": float("nan")},
         {"loss": "low"},
         {"seconds": float("inf")},
@@ -160,6 +165,13 @@ def test_another_kind_is_refused(context, tensors, kind):
 def test_a_report_out_of_range_is_refused(change):
     with pytest.raises(ValueError, match="site-1: "):
         site_report(GOOD | change, RUN, "site-1")
+
+
+@pytest.mark.parametrize("more", [{}, {"slices": 90}])
+def test_a_report_may_have_the_number_of_slices(context, tensors, more):
+    assert site_report(GOOD | more, RUN, "site-1") == GOOD | more
+    got = DecodePayload().process(EncodePayload().process(message(tensors, GOOD | more), context), context)
+    assert got["DXO"]["meta"][META] == GOOD | more
 
 
 def test_a_validation_answers_numbers_alone(context):

@@ -16,6 +16,7 @@ from fedpeft.models.payload import trainable
 
 KINDS = {
     "lora",
+    "lora_random_b",
     "dora",
     "mole",
     "fact_tt",

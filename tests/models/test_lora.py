@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from fedpeft.config.adapters import LoRA
+from fedpeft.config.adapters import LoRA, RandomLoRA
 from fedpeft.config.methods import METHODS, Adapter
 from fedpeft.config.run import make_run
-from fedpeft.models.adapters.lora import LoRALinear
+from fedpeft.models.adapters.lora import LoRALinear, RandomLowRank
 from fedpeft.models.initial import build
 from fedpeft.models.payload import counts, trainable
 
@@ -94,6 +94,43 @@ def test_no_dropout_asks_for_no_random_numbers():
 def test_a_layer_is_adapted_once():
     with pytest.raises(ValueError, match="'\\*' matches a layer that has an adapter; give each layer one"):
         LoRALinear(made(), FUSED, 2)
+
+
+@pytest.mark.parametrize("method", ["flap_sam", "lora_ft", "lora_dec_ft"])
+def test_a_random_b_starts_as_torchs_linear_layers_and_nothing_else_changes(method):
+    run = make_run(method, "phantom", "sam_tiny", classes=2, image_size=32)
+    plain, other = (build(made, None) for made in (run, run.with_(method=f"{method}_random_b")))
+    assert trainable(plain).keys() == trainable(other).keys()
+    theirs = other.state_dict()
+    for path, tensor in plain.state_dict().items():
+        if ".lora." not in path:
+            assert torch.equal(tensor, theirs[path]), path
+            continue
+        bound = tensor.shape[1] ** -0.5
+        # Uniform: nearly all of the interval is used, and the variance is a third of its square.
+        assert 0.9 * bound < theirs[path].abs().max() <= bound
+        assert theirs[path].var() == pytest.approx(bound**2 / 3, rel=0.3)
+        assert not path.endswith(".B") or (theirs[path].any() and not tensor.any())
+    images = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert (plain(images) - other(images)).abs().max() > 1e-3
+    assert {run.with_(method=f"{method}_random_b").method.rule_of(p) for p in theirs if ".lora." in p} == {"product"}
+
+
+def test_a_random_b_of_the_large_backbone_has_a_spectral_norm_of_about_2():
+    pair, norms = RandomLowRank(768, 768, 32), []
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        a, b = (pair.initial(leaf).sample(pair.get_parameter(leaf).shape, generator) for leaf in "AB")
+        norms.append(torch.linalg.matrix_norm(b @ a, 2).item())
+    assert norms == pytest.approx([2.1] * 4, abs=0.15)
+
+
+def test_a_random_b_has_loras_options_and_adds_none():
+    assert RandomLoRA.model_fields.keys() == LoRA.model_fields.keys()
+    run = make_run("flap_sam_random_b", "phantom", "sam_tiny", classes=2, rank=3, alpha=6.0)
+    layer = build(run, None).image_encoder.blocks[0].attn.qkv
+    assert layer.lora.q.A.shape[0] == 3 and layer.scale == 2
 
 
 MLP = METHODS["lora_mlp"]

@@ -13,6 +13,7 @@ from fedpeft.study.plan.experiments import Plan
 from fedpeft.study.run import compare as study
 from fedpeft.study.run import work
 from fedpeft.study.run.compare import compare
+from fedpeft.tasks.scores import PLAIN
 from fedpeft.training.server.in_process import train_in_process
 from fedpeft.training.server.run_folder import RunFolder
 
@@ -76,9 +77,12 @@ def again(compared, run, here, monkeypatch, tmp_path):
     noted("train", work._alone)
     noted("test", work._scores)
 
-    def once_more(runs=(run,), settings=("local", "centralized"), data=plan.data, split="test", report=print):
+    def once_more(
+        runs=(run,), settings=("local", "centralized"), data=plan.data, split="test", report=print, scoring=PLAIN
+    ):
         done.clear()
-        results = compare(Plan(data, out, plan.checkpoint, 1, split=split), list(runs), list(settings), report)
+        wanted = Plan(data, out, plan.checkpoint, 1, split=split, scoring=scoring)
+        results = compare(wanted, list(runs), list(settings), report)
         return list(done), results
 
     return out, once_more

@@ -1,9 +1,12 @@
 """Scores and summaries made by hand."""
 
+from dataclasses import replace
+
 from fedpeft.study.plan.experiments import Experiment, label
+from fedpeft.study.results.metrics import headings
 from fedpeft.study.results.results import per_site
 from fedpeft.study.results.summary import summarise
-from fedpeft.tasks.scores import CaseScore
+from fedpeft.tasks.scores import CaseScore, Scoring
 
 SITES = ("north", "south")
 # Setting, trained at -> Dice of the two cases at north and at south; the second class has half of it.
@@ -30,7 +33,18 @@ def scores_of(run, factor=1.0, settings=("initial", "local", "federated", "centr
     }
 
 
-def summary_of(*parts, traffic=None):
+def with_distances(scores):
+    """The same scores with an HD95 of 100 (1 - Dice) mm; where Dice is 0, as if the prediction were empty."""
+    return {
+        experiment: [
+            replace(item, others={"hd95": 100 * (1 - item.value)}, empty="" if item.value else "prediction")
+            for item in items
+        ]
+        for experiment, items in scores.items()
+    }
+
+
+def summary_of(*parts, traffic=None, scoring=None):
     """The summary of some runs' scores."""
     scores = {experiment: items for part in parts for experiment, items in part.items()}
     entries = []
@@ -44,4 +58,7 @@ def summary_of(*parts, traffic=None):
                 "models": {experiment.model: per_site(items, experiment.run) for experiment, items in part.items()},
             }
         )
-    return summarise(entries, scores)
+    return summarise(entries, scores, headings(run, scoring) if scoring else None)
+
+
+HD95 = Scoring(("hd95",))

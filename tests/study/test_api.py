@@ -71,6 +71,18 @@ def test_evaluate_returns_what_the_command_prints(finished, small_phantom, tmp_p
     assert fedpeft.evaluate(fedpeft.load_run(finished.path), str(small_phantom), "validation") == expected
 
 
+def test_evaluate_takes_metrics_and_keeps_masks_as_the_command_does(finished, small_phantom, tmp_path, capsys):
+    options = ["--metrics", "nsd, dice", "--nsd-tolerance", 3, "--save-predictions", tmp_path / "masks", "--json"]
+    expected = printed(capsys, "evaluate", "--run", finished.path, "--data", small_phantom, "--out", tmp_path, *options)
+    found = fedpeft.evaluate(
+        finished.path, small_phantom, metrics=["nsd"], nsd_tolerance=3, save_predictions=str(tmp_path / "masks")
+    )
+    assert found == expected and list(found["metrics"]) == ["dice", "nsd"]
+    assert found["predictions"] == str(tmp_path / "masks") and len(list((tmp_path / "masks").glob("*/*.nii.gz"))) == 3
+    with pytest.raises(ValueError, match="no metric 'auroc'"):
+        fedpeft.evaluate(finished.path, small_phantom, metrics=["auroc"])
+
+
 def test_compare_does_what_the_command_does(here, two_sites, tmp_path):
     events = []
     results = fedpeft.compare(
@@ -81,9 +93,11 @@ def test_compare_does_what_the_command_does(here, two_sites, tmp_path):
         rounds=1,
         seed=3,
         report=lambda progress, event: events.append(event),
+        metrics=["assd"],
         rank=2,
         image_size=32,
     )
+    assert list(results["summary"][0]["metrics"]) == ["dice", "assd"]
     assert results == json.loads((tmp_path / "out" / "results.json").read_text())
     assert [
         (entry["label"], entry["run"]["training"]["seed"], entry["run"]["federation"]["rounds"])

@@ -15,6 +15,7 @@ from fedpeft.config.methods import METHODS
 from fedpeft.study.plan.experiments import LOCK
 from fedpeft.study.plots.overview import plot_overview
 from fedpeft.study.run import work
+from fedpeft.tasks.registry import find_task
 from fedpeft.training.server.run_folder import DESCRIPTION, RunFolder
 
 SETTINGS = ["local", "centralized"]
@@ -100,6 +101,46 @@ def test_a_trained_experiment_without_scores_is_tested_only(compared, again):
     out, once_more = again
     (out / "flap_sam/seed-0/local/site-2/scores-test.json").unlink()
     assert once_more() == (["test flap_sam, seed 0, local site-2"], compared[1])
+
+
+SCORING = find_task("segmentation").scoring(("hd95", "nsd"))
+
+
+def files(out):
+    """The results as bytes, without the times and the plots."""
+    return {name: (out / name).read_bytes() for name in FILES if name != "times.json"}
+
+
+def test_further_metrics_test_the_trained_models_again_and_add_to_every_file(compared, again):
+    out, once_more = again
+    plain, before = compared[1], files(out)
+    done, results = once_more(scoring=SCORING)
+    assert done == [
+        f"test flap_sam, seed 0, {name}" for name in ("initial", "local site-1", "local site-2", "centralized")
+    ]
+    assert results == json.loads((out / "results.json").read_text(), parse_constant=pytest.fail)
+    site = dict(results["runs"][0]["models"]["centralized"]["site-1"])
+    metrics = site.pop("metrics")
+    assert list(metrics) == ["dice", "hd95", "nsd"] and metrics["dice"]["mean"] == site["dice"]
+    assert metrics["hd95"]["mean"] > 0 and site.pop("one_mask_empty") >= 0
+    assert site == plain["runs"][0]["models"]["centralized"]["site-1"]
+    with (out / "cases.csv").open() as stream:
+        records = list(csv.DictReader(stream))
+    assert list(records[0])[-4:] == ["dice", "hd95", "nsd", "empty"]
+    assert np.isfinite([float(record[name]) for record in records for name in ("hd95", "nsd")]).all()
+    assert "HD95 in mm, lower is better" in (out / "table.md").read_text()
+    # Once tested, fewer metrics need no further test, and none gives the very files from before.
+    assert once_more(scoring=SCORING) == ([], results)
+    assert once_more(scoring=replace(SCORING, metrics=("hd95",), nsd_tolerance=None))[0] == []
+    assert once_more() == ([], plain)
+    assert files(out) == before
+
+
+def test_another_tolerance_is_tested_again(again):
+    _, once_more = again
+    once_more(settings=["centralized"], scoring=SCORING)
+    done, results = once_more(settings=["centralized"], scoring=replace(SCORING, nsd_tolerance=30.0))
+    assert len(done) == 2 and results["summary"][0]["metrics"]["nsd"]["tolerance"] == 30.0
 
 
 def test_another_split_is_tested_without_training_and_does_not_lose_the_first(compared, again):
@@ -206,6 +247,34 @@ def test_data_without_a_case_to_test_are_refused_before_training(again, two_site
     with pytest.raises(ValueError, match="test"):
         once_more(settings=["centralized"], data=data)
     assert not (out / "flap_sam").exists()
+
+
+@pytest.mark.parametrize("settings", [["local", "centralized"], ["local"]])
+def test_an_experiment_of_before_a_field_was_added_is_finished(again, settings):
+    """The files lack the field, whose default is what that version did."""
+    out, once_more = again
+    for name in ("made_from.json", "scores-test.json"):
+        for file in out.rglob(name):
+            content = json.loads(file.read_text())
+            del content["run"]["training"]["weight_decay_on"], content["run"]["training"]["warmup_steps"]
+            file.write_text(json.dumps(content))
+    assert once_more(settings=settings)[0] == []
+    for file in out.rglob("made_from.json"):
+        content = json.loads(file.read_text())
+        content["run"]["training"]["warmup_steps"] = 7
+        file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="trained with other warmup_steps"):
+        once_more(settings=settings)
+
+
+def test_a_federation_of_sites_without_weights_is_refused_before_it_starts(again, run):
+    out, once_more = again
+    named = run.with_(site_weights={"site-1": 1.0})
+    with pytest.raises(ValueError, match="^site-2: it has no weight"):
+        once_more(runs=[named], settings=["federated"])
+    shutil.rmtree(out / "flap_sam")
+    done, _ = once_more(runs=[named], settings=["centralized"])
+    assert "train flap_sam, seed 0, centralized" in done
 
 
 def test_the_federated_experiment_goes_through_the_simulator_once_and_counts_its_bytes(again, monkeypatch):

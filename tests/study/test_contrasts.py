@@ -3,7 +3,7 @@
 import csv
 
 import pytest
-from made import scores_of
+from made import scores_of, with_distances
 
 from fedpeft.study.results.contrasts import FILE, contrasts, write_contrasts
 
@@ -35,3 +35,12 @@ def test_settings_that_only_one_has_and_a_method_alone_give_none(run, tmp_path):
         assert len(list(csv.DictReader(stream))) == 1
     write_contrasts(one, tmp_path)
     assert not (tmp_path / FILE).exists()
+
+
+def test_further_metrics_have_contrasts_of_their_own(two):
+    plain, found = list(contrasts(two)), list(contrasts(with_distances(two)))
+    assert [item["metric"] for item in found] == ["dice"] * 3 + ["hd95"] * 3
+    assert [{k: v for k, v in item.items() if k != "metric"} for item in found[:3]] == plain
+    for dice, distance in zip(plain, found[3:], strict=True):
+        assert distance["difference"] == pytest.approx(-100 * dice["difference"], abs=1e-3)
+        assert (distance["low"], distance["high"]) == pytest.approx((-100 * dice["high"], -100 * dice["low"]), abs=1e-3)

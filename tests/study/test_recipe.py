@@ -7,9 +7,10 @@ import pytest
 from fedpeft.config.datasets import DATASETS, Dataset, register_datasets
 from fedpeft.config.jobs import JOBS
 from fedpeft.config.methods import METHODS
+from fedpeft.config.presets import RECIPES
 from fedpeft.config.run import RunConfig, make_run
 from fedpeft.study.plan.experiments import Experiment, experiments_of, label
-from fedpeft.study.plan.recipe import recipe, variations
+from fedpeft.study.plan.recipe import recipe, trained_by, variations
 
 START = RunConfig.of(
     method="flap_sam", dataset="phantom", backbone="sam_tiny", classes=2, rounds=10, base_learning_rate=5e-3
@@ -23,6 +24,50 @@ def test_the_recipe_is_the_data_sets_with_its_classes(small_phantom, tmp_path):
     labels = {"0": "background", "1": "a", "2": "b", "3": "c"}
     (site / "datalist.json").write_text(json.dumps({"name": "scans", "labels": labels}))
     assert (recipe(tmp_path).data.dataset, recipe(tmp_path).data.classes) == ("folder", 3)
+
+
+def renamed(data, out, dataset, names):
+    """A folder of sites of another data set and with other names."""
+    for site, name in zip(sorted(data.glob("site-*")), names, strict=True):
+        (out / name).mkdir()
+        content = json.loads((site / "datalist.json").read_text()) | {"name": dataset}
+        (out / name / "datalist.json").write_text(json.dumps(content))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("names", "weighting", "lacking"),
+    [
+        (["site-A", "site-C", "site-F"], "published", None),
+        (["site-A", "north", "site-F"], "slices", "no weight is published for north"),
+    ],
+)
+def test_published_weights_are_used_where_every_site_has_one(small_phantom, tmp_path, names, weighting, lacking):
+    data = renamed(small_phantom, tmp_path, "kits19", names)
+    found = trained_by(RECIPES["authors"], data, ["mole"])
+    assert found.fields["site_weighting"] == weighting and found.methods == {"mole": "mole"}
+    assert [note.split(":")[0] for note in found.notes] == ([lacking] if lacking else [])
+    (run,) = variations(recipe(data), ["mole"], [0], [], found.fields, {})
+    assert (run.site_weights is None) == (weighting == "slices")
+
+
+def test_without_a_training_recipe_nothing_is_set(small_phantom):
+    found = trained_by(None, small_phantom, ["flap_sam"])
+    assert (found.fields, found.methods, found.notes) == ({}, {"flap_sam": "flap_sam"}, [])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("dataset", ["phantom", "kits19", "images"])
+def test_every_training_recipe_fits_any_data(name, dataset, small_phantom, small_images, tmp_path):
+    data = small_images if dataset == "images" else small_phantom
+    if dataset == "kits19":
+        data = renamed(small_phantom, tmp_path, dataset, ["site-A", "site-C", "site-F"])
+    methods = ["full_ft"] if dataset == "images" else ["flap_sam", "dora", "samed"]
+    found = trained_by(RECIPES[name], data, methods)
+    fields = found.fields | {"backbone": "vit_b16" if dataset == "images" else "sam_vit_b"}
+    runs = variations(recipe(data), [*found.methods.values()], [0], [], fields, {})
+    assert [run.model.method for run in runs] == [RECIPES[name].variants.get(method, method) for method in methods]
+    assert {run.training.warmup_steps for run in runs} == {RECIPES[name].fields["warmup_steps"]}
 
 
 def test_a_run_for_each_method_rank_and_seed():

@@ -3,7 +3,7 @@
 from math import sqrt
 
 import pytest
-from made import scores_of, summary_of
+from made import HD95, scores_of, summary_of, with_distances
 
 from fedpeft.models.payload import payload
 from fedpeft.study.results.summary import summarise
@@ -110,3 +110,43 @@ def test_the_comparisons_own_scores_give_its_summary(compared):
         sum(models["centralized"][site]["dice"] for site in ("site-1", "site-2")) / 2
     )
     assert summarise([], {}) == []
+
+
+def test_a_further_metric_has_all_settings_with_intervals_and_changes_nothing_else(run):
+    seeds = scores_of(run), scores_of(run.with_(seed=5), 0.5)
+    (plain,) = summary_of(*seeds)
+    (found,) = summary_of(*map(with_distances, seeds), scoring=HD95)
+    metrics, empty = found.pop("metrics"), found.pop("one_mask_empty")
+    assert found == plain
+    assert [(name, item["title"], item["better"]) for name, item in metrics.items()] == [
+        ("dice", "Dice", "higher"),
+        ("hd95", "HD95 in mm", "lower"),
+    ]
+    spread = ("low", "high", "intervals")
+    dice = {
+        name: {k: v for k, v in item.items() if k not in spread} for name, item in metrics["dice"]["settings"].items()
+    }
+    assert dice == plain["settings"] and metrics["dice"]["federated_minus_local"] == plain["gain"]
+    for name, item in metrics["hd95"]["settings"].items():
+        own = metrics["dice"]["settings"][name]
+        assert sites(item) == near(*(100 * (1 - value) for value in sites(own)))
+        assert item["average"] == pytest.approx(100 * (1 - own["average"]))
+        assert (item["low"], item["high"]) == pytest.approx((100 * (1 - own["high"]), 100 * (1 - own["low"])))
+        assert item["intervals"].keys() == item["sites"].keys()
+        for site, (low, high) in item["intervals"].items():
+            assert low - 1e-9 <= item["sites"][site] <= high + 1e-9
+    # Nearer is better, so a gain in Dice is a negative change.
+    change = metrics["hd95"]["federated_minus_local"]
+    assert change["average"] == pytest.approx(-100 * plain["gain"]["average"])
+    assert (change["low"], change["high"]) == pytest.approx((-100 * plain["gain"]["high"], -100 * plain["gain"]["low"]))
+    # Two cases a site, two classes, two seeds.
+    assert empty["initial"] == {"count": 8, "of": 16}
+    assert empty["local"] == empty["federated"] == {"count": 0, "of": 16}
+    assert empty["local_everywhere"]["of"] == 32 and empty["centralized"] == {"count": 8, "of": 16}
+
+
+def test_a_local_model_everywhere_has_the_interval_of_its_own_cases_everywhere(run):
+    (found,) = summary_of(with_distances(scores_of(run)), scoring=HD95)
+    item = found["metrics"]["dice"]["settings"]["local_everywhere"]
+    # North's model: 0.6 or 0.4 at north and twice 0.2 at south, three quarters of it over the classes.
+    assert item["intervals"]["north"] == pytest.approx([0.75 * (0.4 + 0.2) / 2, 0.75 * (0.6 + 0.2) / 2])

@@ -2,8 +2,9 @@
 
 import csv
 
-from made import scores_of, summary_of
+from made import HD95, scores_of, summary_of, with_distances
 
+from fedpeft.study.results.metric_table import metric_table
 from fedpeft.study.results.table import table, write_table
 
 
@@ -113,3 +114,44 @@ def test_an_interval_of_one_case_a_site_is_unknown(run):
     summary["gain"] |= {"low": 0.25, "high": 0.25}
     (interval,) = [line for block in table([summary], "test").blocks for line in block if line[1] == "95 % interval"]
     assert "unknown: one case a site" in interval
+
+
+def test_further_metrics_have_a_table_with_units_directions_and_intervals(run):
+    assert metric_table(summary_of(scores_of(run))) is None
+    found = metric_table(summary_of(with_distances(scores_of(run)), scoring=HD95))
+    assert found.columns == [
+        "method",
+        "setting",
+        "Dice, higher is better",
+        "HD95 in mm, lower is better",
+        "one mask empty",
+    ]
+    ((initial, *_, change),) = found.blocks
+    assert initial == ["flap_sam", "Initial model", "0.0375", "96.25", "4 of 8"]
+    assert change == [
+        "",
+        "Federated minus local",
+        "+0.0375 (+0.0000 to +0.0750)",
+        "-3.75 (-7.50 to +0.00)",
+        "",
+    ]
+    assert any("image's diagonal" in note for note in found.notes)
+
+
+def test_files_of_further_metrics_add_to_those_of_dice(run, tmp_path):
+    summary, plain = summary_of(with_distances(scores_of(run)), scoring=HD95), summary_of(scores_of(run))
+    write_table(summary, "test", tmp_path / "all")
+    write_table(plain, "test", tmp_path / "dice")
+    text, before = ((tmp_path / name / "table.md").read_text() for name in ("all", "dice"))
+    assert text == before + "\n" + metric_table(summary).markdown()
+    lines, dice = (list(csv.DictReader((tmp_path / name / "table.csv").open())) for name in ("all", "dice"))
+    mine = [line for line in lines if line["metric"] == "dice"]
+    spread = ("metric", "low", "high")
+    assert [{k: v for k, v in line.items() if k not in spread} for line in mine] == [
+        {k: v for k, v in line.items() if k not in spread} for line in dice
+    ]
+    assert all(line["low"] for line in mine if line["setting"] != "ratio")
+    distances = {line["setting"]: line for line in lines if line["metric"] == "hd95"}
+    assert list(distances) == [*(line["setting"] for line in dice[:-2]), "federated_minus_local"]
+    assert (distances["federated"]["north"], distances["federated"]["average"]) == ("47.500000", "55.000000")
+    assert distances["federated_minus_local"]["high"] == "0.000000"

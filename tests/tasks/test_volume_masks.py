@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+from scipy.ndimage import zoom
 
 from fedpeft.config.datasets import DATASETS
+from fedpeft.config.preprocessing import PREPROCESSINGS
 from fedpeft.data.datalist import Case
 from fedpeft.data.volumes.volume import Volume, read_volume, to_original_grid
 from fedpeft.models.checkpoints.reading import shipped
@@ -209,6 +211,68 @@ def test_a_method_that_mixes_slices_predicts_overlapping_stacks(run, depth, stri
     assert mask.shape == image.shape
     assert torch.equal(mask[0, 0].long(), expected)
     assert len(model.seen) == len(starts)
+
+
+class Odd(torch.nn.Module):
+    """Probabilities that depend on the intensity in no linear way; counts the slices that it computes."""
+
+    def __init__(self):
+        super().__init__()
+        self.parameter, self.seen = torch.nn.Parameter(torch.zeros(())), 0
+
+    def forward(self, x):
+        self.seen += len(x)
+        return torch.cat([torch.sin(9 * x), torch.cos(14 * x) + self.parameter, torch.sin(23 * x + 1)], 1)
+
+
+def published_mask(model, image, size, stack=5):
+    """The mask of (H, W, D) intensities as the published test scripts compute it: stack by stack, then the mean."""
+    depth, half = image.shape[-1], stack // 2
+    padded = np.concatenate([image[..., :1]] * half + [image] + [image[..., -1:]] * half, axis=-1)
+    total = np.zeros((depth + 2 * half, 3, *image.shape[:2]))
+    count = np.ones((depth + 2 * half, 1, 1, 1))
+    for centre in range(depth):
+        part = padded[..., centre : centre + stack]
+        part = (part - part.min()) / (part.max() - part.min() + 1e-8)
+        part = zoom(part, (size / part.shape[0], size / part.shape[1], 1.0), order=3)
+        with torch.no_grad():
+            found = model(torch.from_numpy(part).float().permute(2, 0, 1)[:, None]).softmax(1).numpy()
+        total[centre : centre + stack] += zoom(found, (1, 1, image.shape[0] / size, image.shape[1] / size), order=3)
+        count[centre : centre + stack] += 1
+    return (total / count).argmax(1)[half:-half].transpose(1, 2, 0)
+
+
+@pytest.mark.parametrize("method", ["flap_sam", "ma_sam"])
+@pytest.mark.parametrize("depth", [1, 3, 11])
+def test_stacks_of_their_own_range_are_averaged_as_the_published_test_does(run, method, depth):
+    image = np.random.default_rng(depth).random((21, 30, depth)).astype(np.float32)
+    image *= 1 + np.arange(depth) / 3
+    volume = replace(volume_of(torch.from_numpy(image)), preprocessing=PREPROCESSINGS["authors"])
+    model = Odd()
+    found = predict_mask(model, volume, run.with_(method=method, stack_ends="repeat", stride=1))
+    seen = model.seen
+    assert (found.numpy() == published_mask(model, image, 32)).mean() > 0.998
+    # Slices of one network input are computed once for each range, whole stacks as they are.
+    assert depth <= seen <= 5 * depth and (method == "flap_sam" or seen == 5 * depth)
+
+
+def test_a_slice_is_computed_once_for_each_range_of_its_stacks(run):
+    image = torch.rand(20, 20, 9, generator=torch.Generator().manual_seed(0))
+    image[0, 0], image[0, 1] = 0.0, 1.0
+    model, authors = Odd(), run.with_(stack_ends="repeat", stride=1)
+    volume = replace(volume_of(image), preprocessing=PREPROCESSINGS["authors"])
+    mask = predict_mask(model, volume, authors)
+    assert model.seen == 9
+    # One range everywhere, which is 0 to 1: the same as without any scaling, whatever the stacks are.
+    kept = PREPROCESSINGS["authors"].model_copy(update={"stack_range": "kept"})
+    assert torch.equal(mask, predict_mask(model, replace(volume, preprocessing=kept), authors))
+    assert torch.equal(mask, predict_mask(model, volume, run))
+
+
+def test_repeated_ends_change_nothing_where_stacks_keep_their_range(tmp_path, run):
+    volume = read_volume(stored(tmp_path)[0], LABELS, PREPROCESSING)
+    masks = [predict_mask(Lopsided(), volume, run.with_(stack_ends=ends, stride=1)) for ends in ("inside", "repeat")]
+    assert torch.equal(*masks) and len(masks[0].unique()) == 3
 
 
 def volume_of(image):

@@ -64,6 +64,26 @@ def test_decay_is_for_matrices_only(parameters):
         torch.testing.assert_close(parameter.detach(), factor * before[key].detach())
 
 
+def test_decay_can_be_on_every_tensor(parameters):
+    before = copied(parameters)
+    run = RUN.with_(weight_decay=0.5, weight_decay_on="all")
+    optimiser = make_optimiser(run, parameters)
+    assert {group["weight_decay"] for group in optimiser.param_groups} == {0.5}
+    for parameter in parameters.values():
+        parameter.grad = torch.zeros_like(parameter)
+    optimiser.step()
+    for key, parameter in parameters.items():
+        factor = 1 - 0.5 * RUN.training.learning_rate
+        torch.testing.assert_close(parameter.detach(), factor * before[key].detach())
+
+
+def test_without_weight_decay_a_step_is_adams(parameters):
+    theirs, run = copied(parameters), RUN.with_(weight_decay=0.0)
+    steps(torch.optim.Adam(theirs.values(), lr=run.training.learning_rate, fused=True), theirs, range(3))
+    steps(make_optimiser(run, parameters), parameters, range(3))
+    assert all(torch.equal(parameters[key], theirs[key]) for key in parameters)
+
+
 @pytest.fixture
 def paced(monkeypatch):
     """A function that makes ``RUN`` with factors on the learning rate."""

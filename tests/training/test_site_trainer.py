@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import nibabel
 import pytest
 import torch
 
@@ -68,6 +69,35 @@ def test_the_update_is_the_declared_payload_and_everything_moved(trainer, run, s
     assert all(torch.equal(update.tensors[key], after[key] - base[key]) for key in base)
     assert update.cases == len(site.splits["training"]) == 2
     assert update.loss > 0 and update.seconds > 0
+
+
+def test_the_report_counts_cases_and_their_slices(trainer, site):
+    mine = trainer()
+    slices = sum(nibabel.load(case.image).shape[2] for case in site.splits["training"])
+    report = mine.train(received(mine), 0).report
+    assert (report["cases"], report["slices"]) == (2, slices) and slices > 2
+    assert report.keys() == {"cases", "slices", "loss", "seconds"}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_site_counts_its_own_steps_over_all_rounds(trainer, site, count, monkeypatch):
+    """Two sites with different numbers of cases: each has the rate of its own step, in every round."""
+    cases = site.splits["training"][:count]
+    fields = {"warmup_steps": 3, "decay_epochs": 5.0, "lr_schedule": "power7", "learning_rate": 1e-3, "batch": 1}
+    mine = trainer(site=replace(site, splits=site.splits | {"training": cases}), **fields)
+    steps, seen = mine._data.steps(), []
+
+    def rates_alone(model, optimiser, loss, batches, learning_rate_at, should_stop, precision):
+        seen.extend(learning_rate_at(index) for index, _ in enumerate(batches))
+        return [0.5]
+
+    monkeypatch.setattr("fedpeft.training.client.trainer.train_epoch", rates_alone)
+    base = received(mine)
+    for round_ in range(2):
+        mine.train(base, round_)
+    expected = [1e-3 / 3, 1e-3 / 3, 1e-3 * (2 / 3), 1e-3]
+    expected += [1e-3 * (1 - step / (5 * steps)) ** 7 for step in range(2 * steps - 4)]
+    assert steps > 3 and seen == pytest.approx(expected, rel=1e-14)
 
 
 def test_frozen_tensors_are_bit_identical_after_a_round(trainer):

@@ -15,15 +15,18 @@ from rich.text import Text
 
 from fedpeft.cli.checkpoint_options import add_checkpoint_options, checkpoint_of
 from fedpeft.cli.comparison.show import Show, show, start_of
-from fedpeft.cli.options import method_list, print_wide, subparser
+from fedpeft.cli.evaluate import add_metric_options, scoring_of
+from fedpeft.cli.options import method_list, print_table, print_wide, subparser
 from fedpeft.cli.run_options import add_run_options, given
 from fedpeft.config.presets import ABLATIONS, RECIPES
 from fedpeft.config.run import SETTINGS, Run
 from fedpeft.study.api import compare_runs
 from fedpeft.study.plan.experiments import Plan
-from fedpeft.study.plan.recipe import recipe, variations
+from fedpeft.study.plan.recipe import recipe, trained_by, variations
 from fedpeft.study.plots import NO_PLOTS, can_plot
-from fedpeft.study.results.table import Table, table
+from fedpeft.study.results.metric_table import metric_table
+from fedpeft.study.results.table import table
+from fedpeft.study.results.table_form import Table
 from fedpeft.study.run.compare import Report
 from fedpeft.study.run.progress import Progress
 
@@ -76,6 +79,7 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--split", choices=("test", "validation"), default="test", help="split whose cases are tested (default test)"
     )
+    add_metric_options(parser)
     parser.add_argument("--minutes", type=float, default=600, help="time limit of a simulator run (default 600)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda:<index>")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -91,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         show(args, runs, settings, given(args, VARIED))
         return 0
     checkpoint = checkpoint_of(runs[0], args, must_exist=False)
-    plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split)
+    plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split, scoring_of(runs[0], args))
     if not can_plot():
         print(NO_PLOTS, file=sys.stderr)
     with _shown(sys.stderr if args.json else sys.stdout) as report:
@@ -100,6 +104,9 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(results, indent=2))
         return 0
     _print(table(results["summary"], args.split))
+    if further := metric_table(results["summary"]):
+        print_table(further.columns, [line for block in further.blocks for line in block])
+        print("\n".join(further.notes))
     print(f"{args.out}/table.md, table.csv, cases.csv, results.json, times.json")
     if plots:
         print(f"plots: {', '.join(plot.name for plot in plots)}")
@@ -127,21 +134,34 @@ def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
         ValueError: a learning rate is given for a method that is not compared, or a field is out of range.
     """
     ablation = ABLATIONS[args.ablation] if args.ablation else None
-    fields = dict(RECIPES[args.training].fields) if args.training else {}
+    chosen = RECIPES[args.training] if args.training else None
+    preset, changes = ablation or chosen, given(args, VARIED)
     start = recipe(args.data) if args.data else start_of(args).run
-    methods = args.methods or (list(ablation.methods) if ablation else [start.model.method])
+    methods = args.methods or list(preset.methods if preset else ()) or [start.model.method]
     settings = args.settings or list(ablation.settings if ablation else SETTINGS)
     ranks = args.ranks or (ablation.ranks if ablation else ())
-    rates: dict[str, float] = {}
+    training = trained_by(chosen, args.data, methods, changes)
+    for note in training.notes:
+        print(f"note: {note}", file=sys.stderr)
+    fields, rates = training.fields, _rates_by_entry(args.learning_rate, training.methods)
     if isinstance(args.learning_rate, float):
         # In a recipe with one rate for all methods, the option replaces it; else each method derives its own.
         alike = fields.get("learning_rate", start.training.learning_rate) is not None
         fields |= {"learning_rate" if alike else "base_learning_rate": args.learning_rate}
-    elif args.learning_rate:
-        if odd := args.learning_rate.keys() - set(methods):
-            raise ValueError(f"--learning-rate names {sorted(odd)[0]}, --methods only {', '.join(methods)}")
-        rates = args.learning_rate
-    return variations(start, methods, args.seed or [0], ranks, fields | given(args, VARIED), rates), settings
+    return variations(start, [*training.methods.values()], args.seed or [0], ranks, fields | changes, rates), settings
+
+
+def _rates_by_entry(asked: float | dict[str, float] | None, methods: Mapping[str, str]) -> dict[str, float]:
+    """The learning rates of single methods, by the entry that runs.
+
+    Raises:
+        ValueError: a rate is of a method that is not compared.
+    """
+    rates = asked if isinstance(asked, dict) else {}
+    known = {entry: entry for entry in methods.values()} | dict(methods)
+    if odd := rates.keys() - known.keys():
+        raise ValueError(f"--learning-rate names {sorted(odd)[0]}, --methods only {', '.join(methods)}")
+    return {known[name]: rate for name, rate in rates.items()}
 
 
 class _Line:

@@ -55,6 +55,12 @@ class LoRA(Ranked):
         return self
 
 
+class RandomLoRA(LoRA):
+    """LoRA whose A and B both start at random, so that B A is not zero: as in the FLAP-SAM paper's code."""
+
+    kind: ClassVar[str] = "lora_random_b"
+
+
 class DoRA(Ranked):
     """Weight-decomposed low-rank adapters (Liu et al. 2024)."""
 

@@ -1,4 +1,4 @@
-"""Data sets: what their labels mean and how their volumes are normalised.
+"""Data sets: what their labels mean and how their volumes are preprocessed.
 
 The site file says where a data set's files are, and ``datalist.json`` which cases it has. No code branches on a data
 set's name.
@@ -6,110 +6,15 @@ set's name.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fedpeft.common.registry import Registry
-from fedpeft.common.validation import one_line
+from fedpeft.config.preprocessing import PREPROCESSINGS, Preprocessing, Window
 
-
-def _rising(pair: tuple[float, float] | None) -> tuple[float, float] | None:
-    if pair is not None and not pair[0] < pair[1]:
-        raise ValueError("a lower and a higher number, or None")
-    return pair
-
-
-def _orientation(axes: str) -> str:
-    if sorted(axes) != ["A", "R", "S"]:
-        raise ValueError("a permutation of R, A, S")
-    return axes
-
-
-Percent = Annotated[float, Field(ge=0, le=100)]
-Voxels = Annotated[int, Field(gt=0, strict=True)]
-# JSON makes lists of tuples.
-Pair = Annotated[tuple[float, float], Field(strict=False), AfterValidator(_rising)]
-
-
-class Preprocessing(BaseModel):
-    """How stored intensities become the network's input; a step that is None is left out.
-
-    The steps in order: choose the voxels that count (``foreground``); clip all intensities to percentiles of those
-    (``percentiles``); scale by mean and standard deviation, or by minimum and maximum, of those (``scale``); clip the
-    result (``clip``); pad slices to one size (``canvas``).
-
-    A voxel is foreground if it exceeds ``min + foreground * (p - min)``, where p is the volume's ``percentile``. A few
-    very bright voxels, as in MR, hardly change that bound.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    orientation: Annotated[str, AfterValidator(_orientation)] = Field(
-        "RAS", description="axis codes that arrays are brought to; slices lie along the last axis"
-    )
-    scope: Literal["site", "volume"] = Field(
-        "site",
-        description="whose intensities count: those of the site's own training cases together, as kept in its datalist "
-        "(a volume without them is normalised by its own), or each volume's own",
-    )
-    clip: Pair | None = Field(
-        (-3.0, 6.0), description="lower and upper bound after scaling, in standard deviations for zscore"
-    )
-    foreground: float | None = Field(
-        0.05, ge=0, lt=1, description="share of the robust intensity range above which a voxel counts; None: all count"
-    )
-    percentile: float = Field(99.5, gt=0, le=100, description="upper end of the robust intensity range, in percent")
-    percentiles: Annotated[tuple[Percent, Percent], Field(strict=False), AfterValidator(_rising)] | None = Field(
-        None, description="lower and upper percentile to which intensities are clipped before scaling, in percent"
-    )
-    scale: Literal["zscore", "minmax"] = Field(
-        "zscore",
-        description="zscore: (x - mean) / std; minmax: (x - min) / (max - min), min and max being the two percentiles' "
-        "intensities where there are percentiles",
-    )
-    canvas: Annotated[tuple[Voxels, Voxels], Field(strict=False)] | None = Field(
-        None,
-        description="voxels along the first two axes, to which slices are padded on both sides with the volume's "
-        "minimum before they are fitted to the network's input; a larger slice is an error",
-    )
-
-    def __init__(self, **values: Any) -> None:
-        """Check the values.
-
-        Raises:
-            ValueError: a value has another type or is out of range; the message names the field.
-        """
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise ValueError(one_line(error, "preprocessing", [*Preprocessing.model_fields])) from error
-
-    @property
-    def rule(self) -> str:
-        """How statistics are computed, in words; they may be compared or used only where the rules agree."""
-        voxels = "all voxels"
-        if self.foreground is not None:
-            voxels = f"voxels > min + {self.foreground:g} (p{self.percentile:g} - min)"
-        clipped = "" if self.percentiles is None else " clipped to p{:g} and p{:g}".format(*self.percentiles)
-        return f"{'mean and std' if self.scale == 'zscore' else 'min and max'} of {voxels}{clipped}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every field, ready for JSON."""
-        return self.model_dump(mode="json")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
-        """The preprocessing that ``to_dict`` wrote.
-
-        A field that an earlier version did not write gets its default, which is what that version did.
-
-        Raises:
-            ValueError: a field is unknown, of another type or out of range.
-        """
-        if not isinstance(values, Mapping):
-            raise ValueError(f"preprocessing is {values!r}, expected an object with {', '.join(cls.model_fields)}")
-        return cls(**values)
+# The name of the entry's own preprocessing.
+STANDARD = "standard"
+# The FLAP-SAM paper's text: the standard one, then the input format of MA-SAM, which scales each stack to 0 to 1.
+PAPER = "paper"
+AS_MA_SAM = {"stack_range": "minmax", "fit": "stretch"}
 
 
 @dataclass(frozen=True)
@@ -121,8 +26,10 @@ class Dataset:
         title: for people.
         labels: (index, name) pairs from 0 on, which in segmentation is the background; None if the datalists give the
             table.
-        preprocessing: how volumes are normalised.
+        preprocessing: how volumes become the network's input, called "standard".
         task: what it is labelled for.
+        published: name -> preprocessing of a published code, such as "authors", with this data set's own constants.
+        site_weights: site -> the constant by which the FLAP-SAM paper's code weights it; None if there are none.
     """
 
     name: str
@@ -130,6 +37,22 @@ class Dataset:
     labels: tuple[tuple[int, str], ...] | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     task: str = "segmentation"
+    published: Mapping[str, Preprocessing] = field(default_factory=dict)
+    site_weights: Mapping[str, float] | None = None
+
+    def preprocessing_called(self, name: str) -> Preprocessing:
+        """The preprocessing of a name: the data set's own, or else the generic one.
+
+        Raises:
+            ValueError: there is none; the message lists those that exist.
+        """
+        text = self.preprocessing.model_copy(update=AS_MA_SAM)
+        known = {**PREPROCESSINGS, PAPER: text, **self.published, STANDARD: self.preprocessing}
+        if name not in known:
+            raise ValueError(
+                f"data set {self.name}: preprocessing is {name!r}, expected one of {', '.join(sorted(known))}"
+            )
+        return known[name]
 
 
 DATASETS: Registry[Dataset] = Registry("data set")
@@ -146,6 +69,23 @@ def dataset(name: str) -> Dataset:
     return DATASETS.find(name)
 
 
+# Fed-KiTS in FLAP-SAM's code: bounds, mean and standard deviation of each site in Hounsfield units. Their names in the
+# code are those of nnU-Net's statistics, which are of labelled voxels; so their origin is inferred, not documented. The
+# bounds would be percentiles 0.5 and 99.5, which a volume without constants takes of itself.
+KITS19_WINDOWS = tuple(
+    Window(low=low, high=high, mean=mean, std=std, site=f"site-{letter}")
+    for letter, low, high, mean, std in (
+        ("A", -66.0, 208.0, 100.54512023925781, 61.67744445800781),
+        ("B", -77.0, 341.0, 110.72207641601562, 84.01102447509766),
+        ("C", -89.0, 325.0, 123.67296600341797, 97.30636596679688),
+        ("D", -64.0, 202.0, 71.06884002685547, 52.98845672607422),
+        ("E", -64.0, 236.0, 91.36735534667969, 60.98041915893555),
+        ("F", -82.0, 288.0, 105.31212615966797, 76.49889373779297),
+    )
+)
+
+IXI = Preprocessing(scope="volume", foreground=None, scale="minmax", clip=None, canvas=(64, 64))
+
 register_datasets(
     Dataset("phantom", "Synthetic organs with lesions", ((0, "background"), (1, "organ"), (2, "lesion"))),
     # Each volume by itself: the scanners are unknown, and one dark scan must not shift its whole site.
@@ -154,24 +94,49 @@ register_datasets(
         "Volumes from a tree of <site>/<case>/ folders",
         preprocessing=Preprocessing(scope="volume"),
     ),
-    # The next three follow the FLAP-SAM paper. Its code clips Fed-KiTS to percentiles 0.5 and 99.5 instead.
+    # The standard of the next three follows the FLAP-SAM paper, "authors" its code.
     Dataset(
         "kits19",
         "Fed-KiTS: kidneys with tumours in CT, six sites",
         ((0, "background"), (1, "kidney"), (2, "tumour")),
         Preprocessing(foreground=None, percentiles=(5.0, 95.0), clip=None),
+        published={
+            "authors": Preprocessing(
+                scope="volume",
+                foreground=None,
+                percentiles=(0.5, 99.5),
+                clip=None,
+                windows=KITS19_WINDOWS,
+                stack_range="minmax",
+                fit="stretch",
+            )
+        },
+        site_weights={
+            "site-A": 0.03,
+            "site-B": 0.18,
+            "site-C": 0.15,
+            "site-D": 0.10,
+            "site-E": 0.05,
+            "site-F": 0.49,
+        },
     ),
     Dataset(
         "ixi",
         "Fed-IXI: the brain in small T1 MR volumes, three hospitals",
         ((0, "background"), (1, "brain")),
-        Preprocessing(scope="volume", foreground=None, scale="minmax", clip=None, canvas=(64, 64)),
+        IXI,
+        # The code has nothing for IXI but what it does to every stack.
+        published={"authors": IXI.model_copy(update=AS_MA_SAM)},
+        site_weights={"Guys": 0.55, "HH": 0.32, "IOP": 0.13},
     ),
     Dataset(
         "prostate",
         "The prostate in T2 MR, six hospitals",
         ((0, "background"), (1, "prostate")),
         Preprocessing(foreground=None, clip=None),
+        # FLAP-SAM took this step from MA-SAM.
+        published={"authors": PREPROCESSINGS["authors"], "ma_sam": PREPROCESSINGS["authors"]},
+        site_weights={"RUNMC": 0.15, "BMC": 0.26, "I2CVB": 0.31, "UCL": 0.08, "BIDMC": 0.13, "HK": 0.07},
     ),
     Dataset("images", "Images of one class each, from class folders or a table", task="classification"),
     Dataset(

@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fedpeft.common.validation import one_line
 from fedpeft.config.adapters import option_fields
 from fedpeft.config.backbones import BACKBONES, Backbone
-from fedpeft.config.datasets import DATASETS, Preprocessing
+from fedpeft.config.datasets import DATASETS, Dataset
 from fedpeft.config.defaults import fill
 from fedpeft.config.methods import METHODS, Adapter, Method
 from fedpeft.config.migrate import is_flat, nested
+from fedpeft.config.preprocessing import AUGMENTATIONS, Preprocessing
 from fedpeft.config.sections import SECTION_OF, SECTIONS, Data, Federation, Model, Training, partial
-from fedpeft.config.seeds import seed_of
 from fedpeft.config.tasks import TASKS, TaskEntry
 
 SETTINGS = ("local", "federated", "centralized")
@@ -166,6 +166,18 @@ class Run:
             ),
             ("stride", self.data.stride, self.data.stride <= stack, f"1 to stack ({stack})"),
             ("blocks", self.blocks, self.blocks <= depth, f"1 to the {depth} of {self.model.backbone}"),
+            (
+                "augmentation",
+                self.data.augmentation,
+                AUGMENTATIONS[self.data.augmentation].takes(self.preprocessing),
+                f"another, since preprocessing {self.data.preprocessing!r} does not scale intensities to 0 to 1",
+            ),
+            (
+                "site_weighting",
+                self.federation.site_weighting,
+                self.federation.site_weighting != "published" or self.site_weights is not None,
+                f"another one: no weights are published for {self.data.dataset}; use --site-weighting slices",
+            ),
         )
         for name, value, valid, expected in checks:
             if not valid:
@@ -189,8 +201,21 @@ class Run:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How volumes are normalised: the data set's, or for data that has no entry that of its task's plain data."""
-        return (DATASETS.get(self.data.dataset) or DATASETS[self.task.dataset]).preprocessing
+        """How volumes become the network's input; data that has no entry takes that of its task's plain data.
+
+        Raises:
+            ValueError: the data set has no preprocessing of that name.
+        """
+        entry: Dataset = DATASETS.get(self.data.dataset) or DATASETS[self.task.dataset]
+        return entry.preprocessing_called(self.data.preprocessing)
+
+    @property
+    def site_weights(self) -> Mapping[str, float] | None:
+        """Site -> its weight, as set or as published for the data set; None where the sites' reports decide."""
+        if self.federation.site_weights is not None:
+            return dict(self.federation.site_weights)
+        entry = DATASETS.get(self.data.dataset)
+        return entry.site_weights if entry and self.federation.site_weighting == "published" else None
 
     @cached_property
     def adapters(self) -> tuple[Adapter, ...]:
@@ -262,15 +287,3 @@ def _located(error: ValidationError) -> str:
     for section in SECTIONS:
         text = text.replace(f"run: {section}.", "run: ", 1).replace(f"'{section}.", "'", 1)
     return text
-
-
-def selected_blocks(run: Run, round_: int) -> tuple[int, ...]:
-    """The blocks that a round trains, for a method that selects some; server and sites select the same.
-
-    Every subset of ``run.blocks`` blocks is equally likely, independent of other rounds.
-
-    Returns:
-        Numbers of blocks, ascending.
-    """
-    order = sorted(range(run.backbone.depth), key=lambda block: seed_of(run.training.seed, "blocks", round_, block))
-    return tuple(sorted(order[: run.blocks]))

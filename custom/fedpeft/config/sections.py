@@ -5,13 +5,11 @@ are ``partial`` forms of the same classes, in which None means "not set". Comman
 and the rendering of jobs derive from these declarations.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -19,21 +17,13 @@ from pydantic import (
     create_model,
 )
 
+from fedpeft.common.field_types import LATER, Growing, Schema, Weights
 from fedpeft.common.registry import Registry
 from fedpeft.config.adapters import option_fields, with_options
 from fedpeft.config.backbones import BACKBONES
 from fedpeft.config.codecs import CODECS
 from fedpeft.config.methods import METHODS
-
-
-@dataclass(frozen=True)
-class _Schema:
-    """A type's JSON schema, made when it is asked for: entries may be added until then."""
-
-    make: Callable[[], dict[str, Any]]
-
-    def __get_pydantic_json_schema__(self, *_: Any) -> dict[str, Any]:
-        return self.make()
+from fedpeft.config.preprocessing import AUGMENTATIONS
 
 
 def _name_in(registry: Registry[Any]) -> Any:
@@ -41,18 +31,21 @@ def _name_in(registry: Registry[Any]) -> Any:
 
     def known(name: str) -> str:
         if name not in registry:
-            raise ValueError(f"a {registry.kind}; known: {', '.join(registry)}")
+            raise ValueError(
+                f"{'an' if registry.kind[0] in 'aeiou' else 'a'} {registry.kind}; known: {', '.join(registry)}"
+            )
         return name
 
-    return Annotated[str, AfterValidator(known), registry, _Schema(lambda: {"type": "string", "enum": [*registry]})]
+    return Annotated[str, AfterValidator(known), registry, Schema(lambda: {"type": "string", "enum": [*registry]})]
 
 
 if TYPE_CHECKING:
     MethodName = str
     BackboneName = str
     CodecName = str
+    AugmentationName = str
 else:
-    MethodName, BackboneName, CodecName = map(_name_in, (METHODS, BACKBONES, CODECS))
+    MethodName, BackboneName, CodecName, AugmentationName = map(_name_in, (METHODS, BACKBONES, CODECS, AUGMENTATIONS))
 
 
 def _options(value: Any) -> Any:
@@ -79,11 +72,11 @@ Options = Annotated[
     tuple[tuple[str, Any], ...],
     BeforeValidator(_options),
     PlainSerializer(lambda pairs: None if pairs is None else dict(pairs)),
-    _Schema(_options_schema),
+    Schema(_options_schema),
 ]
 
 
-class Section(BaseModel):
+class Section(Growing):
     """Base of the sections: frozen and strict, so that no value is converted to another type silently."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -124,6 +117,22 @@ class Data(Section):
     background_ratio: float = Field(
         0.5, ge=0, allow_inf_nan=False, description="stacks without foreground, as a share of those with it"
     )
+    stack_ends: Annotated[Literal["inside", "repeat"], LATER] = Field(
+        "inside",
+        description="where stacks lie: inside the volume, or centred on every stride-th slice, with edge slices "
+        "repeated and kept, as in FLAP-SAM's and MA-SAM's code (repeat)",
+    )
+    preprocessing: Annotated[str, LATER] = Field(
+        "standard",
+        description="how volumes become the network's input: the data set's standard, that as the FLAP-SAM paper's text has it "
+        "(paper), or as a published code does it: authors (FLAP-SAM), samed, ma_sam; the last two are for CT unless the "
+        "data set has its own",
+    )
+    augmentation: Annotated[AugmentationName, LATER] = Field(
+        "standard",
+        description="augmentation of stacks (segmentation): standard, that of published code (ma_sam, which FLAP-SAM "
+        "uses too; samed), or none",
+    )
 
 
 class Training(Section):
@@ -147,17 +156,37 @@ class Training(Section):
         allow_inf_nan=False,
         description="peak learning rate of adapters, from which every method derives its own; default the backbone's",
     )
-    weight_decay: float = Field(
-        0.1, ge=0, allow_inf_nan=False, description="AdamW's weight decay, on tensors of two and more dimensions"
+    weight_decay: float = Field(0.1, ge=0, allow_inf_nan=False, description="AdamW's weight decay; 0 makes it Adam")
+    weight_decay_on: Annotated[Literal["matrices", "all"], LATER] = Field(
+        "matrices",
+        description="tensors with weight decay: those of two and more dimensions, or all, as in FLAP-SAM's code",
     )
     warmup: float = Field(0.05, ge=0, lt=1, description="share of the run in which the learning rate grows linearly")
-    lr_schedule: Literal["cosine", "power7"] = Field(
+    warmup_steps: Annotated[int | None, LATER] = Field(
+        None,
+        ge=0,
+        description="steps of a site, over all rounds, in which the learning rate grows linearly, instead of a share "
+        "of the run",
+    )
+    lr_schedule: Literal["cosine", "power7", "poly"] = Field(
         "cosine",
-        description="course of the learning rate after the warm-up, down to zero: half a cosine, or (1 - t)^7 as in "
-        "FLAP-SAM's code",
+        description="course of the learning rate after the warm-up, down to zero: half a cosine, (1 - t)^7 as in "
+        "FLAP-SAM's code, or (1 - t)^0.9 as in SAMed's (poly)",
+    )
+    decay_epochs: Annotated[float | None, LATER] = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="passes over a site's data, counted from the end of the warm-up, after which the schedule would "
+        "reach zero; it may be more than the run has; default the end of the run",
     )
     dice_weight: float = Field(
         0.8, ge=0, le=1, description="segmentation's loss is (1 - w) cross-entropy + w Dice (FLAP-SAM: 0.8)"
+    )
+    loss_size: Annotated[Literal["input", "decoder"], LATER] = Field(
+        "input",
+        description="resolution of segmentation's loss: the network's input, or the mask decoder's own logits, which "
+        "are smaller where it upscales less, as SAMed's 4x decoder",
     )
     loss: Literal["balanced", "plain", "focal"] = Field(
         "balanced",
@@ -178,8 +207,13 @@ class Federation(Section):
     patience: int = Field(
         0, ge=0, description="end the run after this many rounds without a better mean validation score; 0: never"
     )
-    site_weighting: Literal["cases", "uniform"] = Field(
-        "cases", description="weight of a site: its training cases, or the same for all (the paper's equation 2)"
+    site_weighting: Literal["cases", "uniform", "slices", "published"] = Field(
+        "cases",
+        description="weight of a site: its training cases, the same for all (the paper's equation 2), its training "
+        "slices, or the constants that the data set's authors published",
+    )
+    site_weights: Annotated[Weights | None, LATER] = Field(
+        None, description="weight of each site by name, as site-A=0.03,site-B=0.18, instead of a site weighting"
     )
     codec: CodecName = Field(
         "float32",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fedpeft.common.registry import Registry
-from fedpeft.config.datasets import Preprocessing
+from fedpeft.config.preprocessing import Preprocessing
 from fedpeft.data.datalist import Case, Site
 from fedpeft.data.entries import CLASSIFICATION, SEGMENTATION
 from fedpeft.data.found import Found, FoundCase

@@ -11,6 +11,7 @@ from fedpeft.flare.job_run import JobRun
 from fedpeft.flare.messages import BYTES, content, is_ok, meta_of, reason_of, round_of, site_report
 from fedpeft.models.payload import check
 from fedpeft.training.server.server_round import SiteUpdate
+from fedpeft.training.server.weighting import weight_of
 
 
 class Answers(ABC):
@@ -92,6 +93,7 @@ class Updates(Answers):
         report = site_report(meta_of(dxo), self.job.run, site)
         if report["cases"] < 1 or "loss" not in report:
             raise ValueError(f"{site}: its report has {report['cases']} cases, expected at least one, and a loss")
+        weight_of(self.job.run, site, report)
         down = declared_bytes(self.job.download(self.round), self.job.run.federation.codec)
         return SiteUpdate(dxo.data, report | {"bytes_up": answer.get_header(BYTES, 0), "bytes_down": down})
 

@@ -28,6 +28,7 @@ from fedpeft.flare.messages import task_data
 from fedpeft.flare.persistor import RunFolderPersistor
 from fedpeft.training.server.selection import scores_of
 from fedpeft.training.server.server_round import ServerRound, ServerState
+from fedpeft.training.server.weighting import check_sites
 
 # Takes (site, its answer, FLARE's context).
 Take = Callable[[str, Shareable, FLContext], object]
@@ -139,7 +140,9 @@ class AdapterRounds(Controller):
 
         Raises:
             RuntimeError: too few results were accepted.
+            ValueError: a site has no weight.
         """
+        check_sites(self._server.run, [client.name for client in fl_ctx.get_engine().get_clients()])
         round_ = before.rounds_done
         self.log_info(fl_ctx, f"Round {round_} started.")
         self._announce(AppEventType.ROUND_STARTED, before, fl_ctx)

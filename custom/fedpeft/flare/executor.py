@@ -91,8 +91,7 @@ class SiteExecutor(Executor):
         scores = class_means(trainer.validate(dxo.data, round_))
         update = trainer.train(dxo.data, round_)
         answer = DXO(DataKind.WEIGHT_DIFF, data=update.tensors)
-        report = {"cases": update.cases, "loss": update.loss, "seconds": update.seconds}
-        answer.set_meta_prop(META, report | {trainer.run.task.of_class: scores})
+        answer.set_meta_prop(META, update.report | {trainer.run.task.of_class: scores})
         return answer
 
     def _validate(self, trainer: SiteTrainer, dxo: DXO, round_: int) -> DXO:

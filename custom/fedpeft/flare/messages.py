@@ -17,6 +17,7 @@ REASON = "fedpeft_reason"
 BYTES = "fedpeft_encoded_bytes"
 MAX_REASON = 500
 MAX_CASES = 10**7
+MAX_SLICES = 10**10
 MAX_LABEL = 64
 
 
@@ -91,9 +92,9 @@ def site_report(report: dict[str, Any], run: Run, who: str) -> dict[str, Any]:
     """Check a site's report of its round; return the declared entries alone, as plain values.
 
     Args:
-        report: "cases", "loss" (mean over the steps), "seconds", and under the task's name of a class's score ("dice",
-            "recall") class name -> mean validation score, empty without validation cases. "loss" and "seconds" may be
-            absent.
+        report: "cases", "slices" (of the training cases), "loss" (mean over the steps), "seconds", and under the task's
+            name of a class's score ("dice", "recall") class name -> mean validation score, empty without validation
+            cases. "slices", "loss" and "seconds" may be absent.
         run: gives the task and the number of classes.
         who: the site's name, for the message.
 
@@ -104,6 +105,9 @@ def site_report(report: dict[str, Any], run: Run, who: str) -> dict[str, Any]:
     cases, scores = report.get("cases"), report.get(name, {})
     if type(cases) is not int or not 0 <= cases <= MAX_CASES:
         raise ValueError(f"{who}: cases is a {type(cases).__name__} or out of range, expected 0 to {MAX_CASES}")
+    slices = {"slices": report["slices"]} if "slices" in report else {}
+    if any(type(value) is not int or not 1 <= value <= MAX_SLICES for value in slices.values()):
+        raise ValueError(f"{who}: slices is no whole number from 1 to {MAX_SLICES}")
     if not isinstance(scores, dict) or len(scores) > run.data.classes:
         limit = f"a dict of at most {run.data.classes} classes"
         raise ValueError(f"{who}: {name} is a {type(scores).__name__}, expected {limit}")
@@ -115,7 +119,7 @@ def site_report(report: dict[str, Any], run: Run, who: str) -> dict[str, Any]:
         if key in report and (not _number(report[key]) or not 0 <= report[key] < inf):
             raise ValueError(f"{who}: {key} is no finite number of 0 or more")
     numbers: dict[str, Any] = {key: float(report[key]) for key in ("loss", "seconds") if key in report}
-    return {"cases": cases, **numbers, name: {label: float(value) for label, value in scores.items()}}
+    return {"cases": cases, **slices, **numbers, name: {label: float(value) for label, value in scores.items()}}
 
 
 def _number(value: Any) -> bool:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from fedpeft.algebra.codec import roundtrip
 from fedpeft.algebra.finite import all_finite
-from fedpeft.config.run import Run, selected_blocks
+from fedpeft.config.run import Run
+from fedpeft.config.seeds import seed_of
 from fedpeft.models.initial import skeleton
 
 Payload = dict[str, tuple[int, ...]]
@@ -72,6 +73,18 @@ def is_trained(run: Run, path: str, round_: int) -> bool:
             f"method {run.model.method!r} selects {path!r}, which is in no block; correct the entry's selects"
         )
     return int(block[1]) in selected_blocks(run, round_)
+
+
+def selected_blocks(run: Run, round_: int) -> tuple[int, ...]:
+    """The blocks that a round trains, for a method that selects some; server and sites select the same.
+
+    Every subset of ``run.blocks`` blocks is equally likely, independent of other rounds.
+
+    Returns:
+        Numbers of blocks, ascending.
+    """
+    order = sorted(range(run.backbone.depth), key=lambda block: seed_of(run.training.seed, "blocks", round_, block))
+    return tuple(sorted(order[: run.blocks]))
 
 
 def last_trained(run: Run, path: str, before: int) -> int | None:

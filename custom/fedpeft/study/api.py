@@ -96,23 +96,39 @@ def load_run(path: Path | str, *, checkpoint: Path | str | None = None, best: bo
     return LoadedRun(folder, weights, BEST if best else GLOBAL)
 
 
-def evaluate(run: LoadedRun | Path | str, data: Path | str, split: str = "test") -> dict[str, Any]:
+def evaluate(
+    run: LoadedRun | Path | str,
+    data: Path | str,
+    split: str = "test",
+    *,
+    metrics: Sequence[str] = (),
+    nsd_tolerance: float | None = None,
+    save_predictions: Path | str | None = None,
+) -> dict[str, Any]:
     """Score a finished run's model on a folder of sites.
 
     Args:
         run: a loaded run, or a path for ``load_run``.
         data: folder of <site>/datalist.json.
         split: "training", "validation" or "test".
+        metrics: for segmentation, some of "hd95", "assd" and "nsd", beside Dice; see ``fedpeft.tasks.mask_metrics``.
+        nsd_tolerance: surface distance in mm up to which NSD counts as correct; None for 2.
+        save_predictions: for segmentation, folder for every case's mask, <site>/<case>.nii.gz on the image's own grid;
+            a file of the same name is replaced, all others stay.
 
     Returns:
         The content of ``fedpeft evaluate --json``: the mean score over sites, each site's means, every case's scores.
+        With further metrics, "metrics" has the unit, the better direction, the mean and its 95 % interval of each.
 
     Raises:
-        FileNotFoundError, ValueError: see ``load_run``; or the data's classes are not the run's, or a site has no
-            labelled case in the split.
+        FileNotFoundError, ValueError: see ``load_run``; or the data's classes are not the run's, a site has no labelled
+            case in the split, the task has no such metric, or masks cannot be kept there.
     """
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
-    return evaluation.evaluate(loaded.folder, Path(data), split, loaded.checkpoint, loaded.which).to_dict()
+    scoring, masks = task_of(loaded.run).scoring(metrics, nsd_tolerance), _path(save_predictions)
+    return evaluation.evaluate(
+        loaded.folder, Path(data), split, loaded.checkpoint, loaded.which, scoring, masks
+    ).to_dict()
 
 
 def compare(
@@ -124,6 +140,8 @@ def compare(
     rounds: int | None = None,
     seed: int | Sequence[int] = 0,
     split: str = "test",
+    metrics: Sequence[str] = (),
+    nsd_tolerance: float | None = None,
     device: str = "cpu",
     checkpoint: Path | str | None = None,
     minutes: float = 600,
@@ -143,6 +161,8 @@ def compare(
         rounds: number of rounds in every setting; default: that of the data set's job.
         seed: one seed or several.
         split: split whose cases are tested, "test" or "validation".
+        metrics: for segmentation, some of "hd95", "assd" and "nsd", beside Dice; see ``fedpeft.tasks.mask_metrics``.
+        nsd_tolerance: surface distance in mm up to which NSD counts as correct; None for 2.
         device: torch device of every training.
         checkpoint: file with the backbone's published weights; not needed where the package ships them.
         minutes: time limit for one run of FLARE's simulator.
@@ -162,7 +182,8 @@ def compare(
     seeds = [seed] if isinstance(seed, int) else list(seed)
     runs = variations(run, methods or [run.model.method], seeds, (), changes, {})
     weights = find_checkpoint(runs[0], _path(checkpoint), must_exist=False)
-    plan = Plan(Path(data), Path(out), weights, 60 * minutes, device, split)
+    scoring = task_of(runs[0]).scoring(metrics, nsd_tolerance)
+    plan = Plan(Path(data), Path(out), weights, 60 * minutes, device, split, scoring)
     return compare_runs(plan, runs, settings or SETTINGS, report)[0]
 
 

@@ -5,7 +5,7 @@ makes it known. No other module branches on the task.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,16 @@ from fedpeft.config.run import Run
 from fedpeft.config.tasks import TaskEntry
 from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import Site
-from fedpeft.tasks.scores import CaseScore
+from fedpeft.tasks.mask_metrics import NSD_TOLERANCE, Metric
+from fedpeft.tasks.scores import PLAIN, CaseScore, Scoring
 from fedpeft.tasks.types import Batch, Loss
 
 
 class TrainingData(Protocol):
     """A site's training data, in batches that depend on a seed alone."""
+
+    def slices(self) -> int:
+        """Number of slices of the training volumes, or of training images."""
 
     def steps(self) -> int:
         """Number of optimiser steps in an epoch."""
@@ -74,12 +78,19 @@ class Task(ABC, Generic[Data, Cases]):
         endings: file name endings that a prediction may have.
         figure: key of ``fedpeft.study.plots.overview.FIGURES``, which plots the predictions of compared models.
         measure_titles: name -> heading of those ``measures`` that are one number.
+        metrics: further metrics of a case and class, by name.
+        length: unit of the metrics that are lengths.
+        kept_as: file name ending of predictions that ``fedpeft evaluate --save-predictions`` keeps; "" if the task's
+            predictions are in evaluation.csv.
     """
 
     entry: ClassVar[TaskEntry]
     endings: ClassVar[tuple[str, ...]]
     figure: ClassVar[str]
     measure_titles: ClassVar[Mapping[str, str]] = {}
+    metrics: ClassVar[Mapping[str, Metric]] = {}
+    length: ClassVar[str] = ""
+    kept_as: ClassVar[str] = ""
 
     @abstractmethod
     def training_data(self, run: Run, site: Site, before_read: Callable[[], None], cache: Cache) -> Data:
@@ -136,6 +147,7 @@ class Task(ABC, Generic[Data, Cases]):
         labels: Mapping[int, str],
         where: tuple[str, str],
         should_stop: Callable[[], bool],
+        scoring: Scoring,
     ) -> list[CaseScore]:
         """Score as ``score`` does, given a model in evaluation mode and cases with ground truth."""
 
@@ -161,6 +173,7 @@ class Task(ABC, Generic[Data, Cases]):
         labels: Mapping[int, str],
         where: tuple[str, str],
         should_stop: Callable[[], bool] = lambda: False,
+        scoring: Scoring = PLAIN,
     ) -> list[CaseScore]:
         """Score a model on cases.
 
@@ -171,6 +184,7 @@ class Task(ABC, Generic[Data, Cases]):
             labels: index -> name of the class, including the background where there is one.
             where: (site, split), recorded in the scores.
             should_stop: asked before every forward pass.
+            scoring: what is computed beside the task's own score, see `scoring`.
 
         Returns:
             Scores from 0 to 1 in the order of the cases.
@@ -182,16 +196,45 @@ class Task(ABC, Generic[Data, Cases]):
         if (case := next(self.unlabelled(cases), None)) is not None:
             raise ValueError(f"site {where[0]}: case {case} has no label; it can be inferred, not scored")
         with _evaluating(model):
-            return self.score_labelled(model, cases, run, labels, where, should_stop)
+            return self.score_labelled(model, cases, run, labels, where, should_stop, scoring)
 
     def score_site(
-        self, model: nn.Module, site: Site, split: str, run: Run, preprocessing: Preprocessing
+        self,
+        model: nn.Module,
+        site: Site,
+        split: str,
+        run: Run,
+        preprocessing: Preprocessing,
+        scoring: Scoring = PLAIN,
     ) -> list[CaseScore]:
         """Read one of a site's splits and score a model on it; see ``read`` and ``score``."""
-        return self.score(model, self.read(run, site, split, preprocessing), run, site.labels, (site.name, split))
+        cases = self.read(run, site, split, preprocessing)
+        return self.score(model, cases, run, site.labels, (site.name, split), scoring=scoring)
+
+    def scoring(self, metrics: Collection[str] = (), nsd_tolerance: float | None = None) -> Scoring:
+        """What to compute for these metrics; the task's own score is always computed and may be named too.
+
+        Args:
+            metrics: names of ``metrics`` or of the task's own metric.
+            nsd_tolerance: above 0; None for `fedpeft.tasks.mask_metrics.NSD_TOLERANCE`.
+
+        Raises:
+            ValueError: the task has no such metric, or the tolerance is out of range or of no effect.
+        """
+        own, named = self.entry.metric, [name for name in self.metrics if name in metrics]
+        if odd := [name for name in metrics if name not in (own, *self.metrics)]:
+            known = ", ".join((own, *self.metrics, *self.measure_titles))
+            always = "" if self.metrics else "; it reports them always, leave --metrics out"
+            raise ValueError(f"{self.entry.name} has no metric {odd[0]!r}, only {known}{always}")
+        tolerant = any(self.metrics[name].tolerant for name in named)
+        if nsd_tolerance is not None and not tolerant:
+            raise ValueError(f"--nsd-tolerance {nsd_tolerance:g} has no effect without nsd in --metrics")
+        if nsd_tolerance is not None and not 0 < nsd_tolerance < float("inf"):
+            raise ValueError(f"--nsd-tolerance is {nsd_tolerance:g}, expected a length above 0")
+        return Scoring(tuple(named), (nsd_tolerance or NSD_TOLERANCE) if tolerant else None)
 
     def normalised_by(self, cases: Cases) -> str | None:
-        """Whose statistics normalised the cases: "site" or "volume"; None for a task without such statistics."""
+        """What normalised the cases: "site", "volume" or "constants"; None for a task without such statistics."""
         return None
 
     def measures(self, scores: Sequence[CaseScore], labels: Sequence[str]) -> dict[str, Any]:

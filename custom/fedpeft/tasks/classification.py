@@ -19,7 +19,7 @@ from fedpeft.data.datalist import Case, Site
 from fedpeft.data.images.images import ImageData, normalised, read_images
 from fedpeft.tasks.base import Prediction, Task, Written
 from fedpeft.tasks.measures import TITLES, measures
-from fedpeft.tasks.scores import CaseScore
+from fedpeft.tasks.scores import CaseScore, Scoring
 from fedpeft.tasks.types import Loss, Stopped
 
 # Images that one forward pass without gradients takes.
@@ -123,6 +123,7 @@ class ClassificationTask(Task[ImageData, ImageCases]):
         labels: Mapping[int, str],
         where: tuple[str, str],
         should_stop: Callable[[], bool],
+        scoring: Scoring,
     ) -> list[CaseScore]:
         """Score 1 if a case's class is the most probable one, else 0, with all probabilities. See `Task.score`."""
         probabilities = class_probabilities(model, cases.pixels, run, should_stop)

@@ -5,8 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from monai.losses import DiceCELoss
+import torch
+from monai.losses import DiceLoss
+from monai.networks.utils import one_hot
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from fedpeft.config.datasets import Preprocessing
 from fedpeft.config.run import Run
@@ -14,9 +17,10 @@ from fedpeft.config.tasks import TASKS
 from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import Case, Site
 from fedpeft.data.volumes.stacks import StackData
-from fedpeft.data.volumes.volume import Volume, read_volume, save_mask, to_original_grid
+from fedpeft.data.volumes.volume import NORMALISED_BY, Volume, read_volume, save_mask, to_original_grid
 from fedpeft.tasks.base import Prediction, Task, Written
-from fedpeft.tasks.scores import CaseScore
+from fedpeft.tasks.mask_metrics import MASK_METRICS, mask_scores
+from fedpeft.tasks.scores import CaseScore, Scoring
 from fedpeft.tasks.types import Loss
 from fedpeft.tasks.volume_masks import dice_of, predict_mask
 
@@ -53,7 +57,7 @@ class MaskPrediction(Prediction):
         scope = self.volume.normalised
         return Written(
             {"mask": str(out), "voxels": voxels, "normalised_by": scope},
-            f"{out}: {counts} voxels of {inside.numel():,}; normalised by the {scope}'s own statistics",
+            f"{out}: {counts} voxels of {inside.numel():,}; normalised by {NORMALISED_BY[scope]}",
         )
 
 
@@ -63,6 +67,9 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
     entry = TASKS["segmentation"]
     endings = (".nii", ".nii.gz")
     figure = "masks"
+    metrics = MASK_METRICS
+    length = "mm"
+    kept_as = ".nii.gz"
 
     def training_data(self, run: Run, site: Site, before_read: Callable[[], None], cache: Cache) -> StackData:
         """The stacks of a site's training volumes; see `Task.training_data`."""
@@ -75,6 +82,8 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
             stack=run.data.stack,
             stride=run.data.stride,
             background_ratio=run.data.background_ratio,
+            augmentation=run.data.augmentation,
+            ends=run.data.stack_ends,
             whole=run.method.mixes_slices,
             before_read=before_read,
             cache=cache,
@@ -112,15 +121,16 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
         labels: Mapping[int, str],
         where: tuple[str, str],
         should_stop: Callable[[], bool],
+        scoring: Scoring,
     ) -> list[CaseScore]:
-        """Dice per case and class, the background left out; see `Task.score`."""
-        return [
-            CaseScore(*where, case, labels[index + 1], value)
-            for case, volume in cases
-            for index, value in enumerate(
-                dice_of(predict_mask(model, volume, run, should_stop), volume, run.data.classes)
-            )
-        ]
+        """Dice and further metrics per case and class, the background left out; see `Task.score`."""
+        scores = []
+        for case, volume in cases:
+            mask = predict_mask(model, volume, run, should_stop)
+            if scoring.keep is not None:
+                scoring.keep(case, MaskPrediction(mask, volume, dict(labels)))
+            scores += _scores(mask, volume, run.data.classes, labels, (*where, case), scoring)
+        return scores
 
     def predict(self, model: nn.Module, image: Path, run: Run, preprocessing: Preprocessing) -> MaskPrediction:
         """The mask of a NIfTI file, normalised by its own statistics; see `Task.predict`."""
@@ -128,7 +138,7 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
         return MaskPrediction(predict_mask(model, volume, run), volume, run.label_table)
 
     def normalised_by(self, cases: list[NamedVolume]) -> str:
-        """Whose statistics normalised the volumes, "site" or "volume"; ``cases`` is not empty and of one site."""
+        """What normalised the volumes, a key of ``NORMALISED_BY``; ``cases`` is not empty and of one site."""
         return cases[0][1].normalised
 
     def notes(self, run: Run) -> list[str]:
@@ -136,26 +146,48 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
         return [f"decoder {2 ** len(run.upscaling)}x"] if run.upscaling else []
 
 
+def _scores(
+    mask: Tensor, volume: Volume, classes: int, labels: Mapping[int, str], of: tuple[str, str, str], scoring: Scoring
+) -> list[CaseScore]:
+    """A case's scores over the file's voxels alone, with their true spacing."""
+    dice = dice_of(mask, volume, classes)
+    assert volume.label is not None, "dice_of refuses a volume without label"
+    inside, truth = mask[volume.content], volume.label[volume.content]
+    return mask_scores(inside, truth, volume.spacing, dice, labels, of, scoring)
+
+
 def make_loss(run: Run) -> Loss:
     """FLAP-SAM's loss: 0.2 cross-entropy + 0.8 Dice loss for ``dice_weight`` 0.8.
 
     The Dice loss uses the softmax probabilities of all classes, background included, and a squared denominator; it is
-    computed over the whole batch.
+    computed over the whole batch. Labels are brought to the logits' size, see ``labels_of_size``.
 
     Returns:
-        A function of logits (B, classes + 1, size, size) and labels (B, size, size) int64.
+        A function of logits (B, classes + 1, h, w) and labels (B, size, size) int64.
     """
-    loss = DiceCELoss(
-        to_onehot_y=True,
-        softmax=True,
-        squared_pred=True,
-        batch=True,
-        smooth_nr=1e-5,
-        smooth_dr=1e-5,
-        lambda_dice=run.training.dice_weight,
-        lambda_ce=1 - run.training.dice_weight,
-    )
-    return lambda logits, labels: loss(logits, labels.unsqueeze(1))
+    dice = DiceLoss(softmax=True, squared_pred=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)
+    weight = run.training.dice_weight
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        labels = labels_of_size(labels, *logits.shape[-2:])
+        # In the logits' type: MONAI would round the norms of float32 labels, even for float64 logits.
+        truth = one_hot(labels.unsqueeze(1), logits.shape[1], dtype=logits.dtype)
+        return weight * dice(logits, truth) + (1 - weight) * cross_entropy(logits, labels)
+
+    return loss
+
+
+def labels_of_size(labels: Tensor, height: int, width: int) -> Tensor:
+    """Labels (B, H, W) at another size, (B, height, width), by the nearest pixel.
+
+    The corner pixels keep their places, as with ``scipy.ndimage.zoom``, by which SAMed makes the labels of its loss.
+    """
+    for dim, size in ((1, height), (2, width)):
+        if labels.shape[dim] != size:
+            last = (labels.shape[dim] - 1) / max(size - 1, 1)
+            nearest = (torch.arange(size, dtype=torch.float64) * last + 0.5).long()
+            labels = labels.index_select(dim, nearest.to(labels.device))
+    return labels
 
 
 def _bounded(volume: Volume, cache: Cache) -> Volume:

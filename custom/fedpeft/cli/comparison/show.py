@@ -39,7 +39,8 @@ def start_of(args: argparse.Namespace) -> Job:
     """The job that a comparison starts from: that of its data, else that of its first method's task."""
     if args.data:
         return job_of(args.data)
-    methods = args.methods or (ABLATIONS[args.ablation].methods if args.ablation else ())
+    preset = ABLATIONS[args.ablation] if args.ablation else RECIPES[args.training] if args.training else None
+    methods = args.methods or (preset.methods if preset else ())
     return default_job(METHODS[methods[0] if methods else next(iter(METHODS))].tasks[0])
 
 
@@ -74,12 +75,15 @@ def _layers(args: argparse.Namespace, run: Run, options: dict[str, Any]) -> Laye
     ]
     if args.data:
         layers.append(("data", facts_of(args.data)))
-    varied = {"method": run.model.method, "rank": run.option("rank")}
+    # A method that a recipe runs in another's place is the recipe's.
+    varied = {"rank": run.option("rank")}
     if args.ablation:
+        varied |= {"method": run.model.method} if run.model.method in ABLATIONS[args.ablation].methods else {}
         layers.append((f"ablation {args.ablation}", varied))
     if args.training:
         layers.append((f"recipe {args.training}", dict(RECIPES[args.training].fields)))
-    options = options | {name: varied[name] for name in varied if getattr(args, f"{name}s")}
+    options = options | ({"rank": run.option("rank")} if args.ranks else {})
+    options |= {"method": run.model.method} if run.model.method in (args.methods or ()) else {}
     if args.learning_rate:
         options |= dict.fromkeys(("learning_rate", "base_learning_rate"), _rate(args, run))
     if args.seed:

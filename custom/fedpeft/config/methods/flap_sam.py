@@ -1,6 +1,6 @@
 """The methods that the FLAP-SAM paper compares."""
 
-from fedpeft.config.adapters import AdapterOptions, DoRA, FacTTensorTrain, FacTTucker, LoRA, MoLE
+from fedpeft.config.adapters import AdapterOptions, DoRA, FacTTensorTrain, FacTTucker, LoRA, MoLE, RandomLoRA
 from fedpeft.config.methods.entry import (
     BOTH,
     ENCODER_ATTENTION,
@@ -29,6 +29,7 @@ def _everywhere(options: AdapterOptions) -> tuple[Adapter, ...]:
 
 
 LORA_EVERYWHERE = _everywhere(LoRA())
+RANDOM_EVERYWHERE = _everywhere(RandomLoRA())
 SLICES = Adapter("slices", "image_encoder.blocks.*")
 
 register_methods(
@@ -72,6 +73,29 @@ register_methods(
         adapters=LORA_EVERYWHERE,
         rate=0.5,
         note="LoRA + the whole mask decoder",
+    ),
+    # The same three as the code of the paper's authors starts them.
+    Method(
+        "flap_sam_random_b",
+        "FLAP-SAM, random B",
+        (LORA, *OUTPUT_LAYERS),
+        adapters=RANDOM_EVERYWHERE,
+        note="flap_sam whose B starts at random, as in the code of the FLAP-SAM paper's authors",
+    ),
+    Method(
+        "lora_ft_random_b",
+        "LoRAFT, random B",
+        (LORA,),
+        adapters=RANDOM_EVERYWHERE,
+        note="lora_ft whose B starts at random, as in the code of the FLAP-SAM paper's authors",
+    ),
+    Method(
+        "lora_dec_ft_random_b",
+        "LoRADecFT, random B",
+        (LORA, DECODER),
+        adapters=RANDOM_EVERYWHERE,
+        rate=0.5,
+        note="lora_dec_ft whose B starts at random, as in the code of the FLAP-SAM paper's authors",
     ),
     # Zhang and Liu 2023 as they published it; the FLAP-SAM paper's method of that name is lora_dec_ft.
     Method(

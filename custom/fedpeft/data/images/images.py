@@ -11,7 +11,7 @@ from monai.data import PILReader
 from torch import Tensor
 from torch.nn import functional
 
-from fedpeft.config.datasets import Preprocessing
+from fedpeft.config.preprocessing import Preprocessing
 from fedpeft.data.cache import Cache, content
 from fedpeft.data.datalist import Case
 from fedpeft.data.images.augment import augment_image
@@ -179,6 +179,10 @@ class ImageData:
         self._batch, self._colours = batch, colours
         self._augment = augment
         self._images = read_images(cases, size, before_read, cache)
+
+    def slices(self) -> int:
+        """Images."""
+        return len(self._images)
 
     def steps(self) -> int:
         """Optimiser steps in every epoch."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from fedpeft.config.datasets import Preprocessing
+from fedpeft.config.preprocessing import Preprocessing
 from fedpeft.data.datalist import DATALIST, SPLITS, Case, Site
 from fedpeft.data.summary import Summary, extremes, span
 from fedpeft.data.volumes.inspection import inspect_case

@@ -5,7 +5,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from fedpeft.config.datasets import Preprocessing
+from fedpeft.config.preprocessing import Preprocessing
 from fedpeft.data.datalist import Case
 from fedpeft.data.volumes.nifti import UNREADABLE, suffix_of
 from fedpeft.data.volumes.volume import AXES, TOLERANCE

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedpeft.config.datasets import Preprocessing
+from fedpeft.config.preprocessing import Preprocessing
 from fedpeft.data.datalist import Case
 from fedpeft.data.volumes.nifti import verify_stream
 from fedpeft.data.volumes.volume import Volume, read_volume

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from fedpeft.config.datasets import Preprocessing
+from fedpeft.config.preprocessing import Preprocessing, Window
 from fedpeft.data.volumes.tally import Tally
 
 
@@ -127,6 +127,27 @@ def normalise(image: np.ndarray, statistics: Statistics, preprocessing: Preproce
         shift, size = statistics.mean, statistics.std
     else:
         shift, size = low, high - low
+    return _scaled(scores, shift, size, preprocessing)
+
+
+def apply_window(image: np.ndarray, window: Window, preprocessing: Preprocessing) -> np.ndarray:
+    """Clip to a window's bounds, scale by its constants and clip, as the preprocessing says.
+
+    Args:
+        image: stored intensities, any shape.
+        window: the constants.
+        preprocessing: how they scale.
+
+    Returns:
+        float32 of the same shape.
+    """
+    scores = np.clip(image.astype(np.float32), np.float32(window.low), np.float32(window.high))
+    if preprocessing.scale == "zscore":
+        return _scaled(scores, window.mean, window.std, preprocessing)
+    return _scaled(scores, window.low, window.high - window.low, preprocessing)
+
+
+def _scaled(scores: np.ndarray, shift: float, size: float, preprocessing: Preprocessing) -> np.ndarray:
     scores = (scores - np.float32(shift)) / np.float32(size)
     return scores if preprocessing.clip is None else np.clip(scores, *preprocessing.clip)
 

@@ -8,25 +8,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedpeft.config.datasets import Preprocessing
+from fedpeft.config.preprocessing import Preprocessing
 from fedpeft.data.cache import Cache, content
 from fedpeft.data.datalist import Case
-from fedpeft.data.volumes.augment import Augment
-from fedpeft.data.volumes.fit import fit
+from fedpeft.data.volumes.augment.registry import AUGMENTATIONS
+from fedpeft.data.volumes.positions import ENDS, positions
+from fedpeft.data.volumes.slices import FittedSlices, fit_label, fit_slices
 from fedpeft.data.volumes.volume import read_volume
 
 
 @dataclass(frozen=True)
-class Slices:
-    """A volume's slices, fitted to the network's input.
+class Slices(FittedSlices):
+    """A training volume's slices, fitted to the network's input.
 
     Attributes:
-        image: (D, size, size) float32.
         label: (D, size, size) uint8.
         positive: (D,) booleans, whether the slice has any foreground.
     """
 
-    image: Tensor
     label: Tensor
     positive: np.ndarray
 
@@ -34,12 +33,12 @@ class Slices:
 class StackData:
     """The stacks of one site's cases.
 
-    An epoch cuts each volume into stacks of ``stack`` slices, ``stride`` apart, from an offset that is random for
-    each volume and epoch, so that stacks do not always meet at the same slice; slices beyond the ends repeat the edge.
-    It takes all stacks with foreground and ``background_ratio`` times as many without (at least one if there is one),
-    also chosen at random. With ``stride == stack`` each slice is computed once per epoch; with 1, as in the FLAP-SAM
-    paper, ``stack`` times. Slices that repeat an edge are removed from the batch, unless a network that mixes slices
-    needs ``whole`` stacks.
+    An epoch cuts each volume into stacks of ``stack`` slices, ``stride`` apart, from an offset that is random for each
+    volume and epoch, so that stacks do not always meet at the same slice; slices beyond the ends repeat the edge.
+    ``ends`` says how far stacks go beyond them. An epoch takes all stacks with foreground and ``background_ratio``
+    times as many without (at least one if there is one), also chosen at random. With ``stride == stack`` each slice is
+    computed once per epoch; with 1, as in the FLAP-SAM paper, ``stack`` times. Slices that repeat an edge are removed
+    from the batch, unless a network that mixes slices needs ``whole`` stacks or ``ends`` keeps them.
 
     Volumes are read, normalised and fitted once and kept in the cache, at 5 bytes per pixel of the network's input.
     """
@@ -55,7 +54,8 @@ class StackData:
         stack: int = 5,
         stride: int = 5,
         background_ratio: float = 0.5,
-        augment: bool = True,
+        augmentation: str = "standard",
+        ends: str = "inside",
         whole: bool = False,
         before_read: Callable[[], None] = lambda: None,
         cache: Cache | None = None,
@@ -65,13 +65,14 @@ class StackData:
         Args:
             cases: training cases, each with a label.
             labels: index -> name.
-            preprocessing: orientation and normalisation.
+            preprocessing: how volumes become the network's input.
             size: edge of the network's input in pixels.
             batch: stacks in a step, on average.
             stack: slices in a stack.
             stride: slices between the starts of neighbouring stacks, 1 to ``stack``.
             background_ratio: stacks without foreground, as a share of those with it.
-            augment: whether stacks are augmented.
+            augmentation: name of the augmentation.
+            ends: where stacks lie, a key of ``ENDS``.
             whole: whether every stack has all its ``stack`` slices, repeated ones included.
             before_read: called before each case is read, which takes a while; an exception from it ends the reading.
             cache: where fitted volumes are kept; None: a new one, without a folder.
@@ -92,13 +93,18 @@ class StackData:
         for case in cases:
             before_read()
             self.volumes.append(read_slices(case, labels, preprocessing, size, cache))
-        self._augment = Augment() if augment else None
-        self._whole = whole
+        self._augment = AUGMENTATIONS.find(augmentation)()
+        self._ends = ENDS[ends]
+        self._whole = whole or self._ends.whole
         self._steps = self._count_steps()
 
     def steps(self) -> int:
         """Optimiser steps in every epoch; they depend on the cases and the arguments, not on the seed."""
         return self._steps
+
+    def slices(self) -> int:
+        """Number of slices of the site's training volumes."""
+        return sum(len(volume.image) for volume in self.volumes)
 
     def epoch(self, seed: int, order: Sequence[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch's batches.
@@ -119,14 +125,10 @@ class StackData:
             yield torch.cat([image for image, _ in stacks])[:, None], torch.cat([label for _, label in stacks]).long()
 
     def _starts(self, volume: Slices, offset: int) -> np.ndarray:
-        return np.arange(-offset, max(1 - offset, len(volume.positive) - self.stack + self.stride), self.stride)
-
-    def _window(self, volume: Slices, starts: np.ndarray | int) -> np.ndarray:
-        depth = len(volume.positive)
-        return np.clip(np.asarray(starts)[..., None] + np.arange(self.stack), 0, depth - 1)
+        return self._ends.training(len(volume.positive), self.stack, self.stride, offset)
 
     def _positives(self, volume: Slices, starts: np.ndarray) -> np.ndarray:
-        return volume.positive[self._window(volume, starts)].any(axis=-1)
+        return volume.positive[volume.inside(positions(starts, self.stack))].any(axis=-1)
 
     def _count_steps(self) -> int:
         with_, without = 0.0, 0.0
@@ -153,13 +155,12 @@ class StackData:
 
     def _sample(self, seed: int, index: int, start: int) -> tuple[Tensor, Tensor]:
         volume = self.volumes[index]
-        window = self._window(volume, start)
-        data = {"image": volume.image[window], "label": volume.label[window]}
-        if self._augment is not None:
-            # The state depends on the stack and not on the worker, so no two workers share one.
-            state = np.random.SeedSequence((seed, index, start + self.stack)).generate_state(1)[0]
-            self._augment.set_random_state(seed=int(state))
-            data = self._augment(data)
+        where = positions(start, self.stack)
+        window = volume.inside(where)
+        # The state depends on the stack and not on the worker, so no two workers share one.
+        state = np.random.SeedSequence((seed, index, start + self.stack)).generate_state(1)[0]
+        self._augment.set_random_state(seed=int(state))
+        data = self._augment({"image": volume.stack(where), "label": volume.label[window]})
         # Indices never decrease, so a slice that repeats the edge has the index of the one before it.
         kept = slice(None) if self._whole else torch.from_numpy(np.diff(window, prepend=-1) > 0)
         return data["image"][kept], data["label"][kept]
@@ -171,15 +172,18 @@ def read_slices(case: Case, labels: Mapping[int, str], preprocessing: Preprocess
     Raises:
         FileNotFoundError, ValueError: the case is faulty or has no label.
     """
-    sources = content(case.image), content(case.label), case.statistics, preprocessing, sorted(labels), size
+    # The preprocessing's constants depend on the site, which is no part of the files.
+    own = case.statistics, preprocessing, preprocessing.window(case.site)
+    sources = content(case.image), content(case.label), *own, sorted(labels), size
     kept = cache.get(("slices", *sources), lambda: _fitted(case, labels, preprocessing, size))
-    return Slices(kept["image"], kept["label"], kept["label"].flatten(1).any(dim=1).numpy())
+    label = kept["label"]
+    return Slices(kept["image"], kept.get("limits"), label, label.flatten(1).any(dim=1).numpy())
 
 
 def _fitted(case: Case, labels: Mapping[int, str], preprocessing: Preprocessing, size: int) -> dict[str, Tensor]:
     volume = read_volume(case, labels, preprocessing)
     if volume.label is None:
         raise ValueError(f"{case.image}: has no label in the datalist, expected one; training needs it")
-    image = fit(volume.image.permute(2, 0, 1).contiguous(), volume.spacing[:2], size, "image")
-    label = fit(volume.label.permute(2, 0, 1).contiguous(), volume.spacing[:2], size, "label")
-    return {"image": image, "label": label}
+    slices = fit_slices(volume, size)
+    limits = {} if slices.limits is None else {"limits": slices.limits}
+    return {"image": slices.image, "label": fit_label(volume, size), **limits}

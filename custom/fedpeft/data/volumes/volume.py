@@ -5,7 +5,7 @@ that went in.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nibabel
@@ -16,13 +16,19 @@ from monai.transforms import Orientation, SpatialPad
 from nibabel.affines import voxel_sizes
 from torch import Tensor
 
-from fedpeft.config.datasets import Preprocessing
+from fedpeft.config.preprocessing import Preprocessing
 from fedpeft.data.datalist import Case
 from fedpeft.data.volumes.nifti import Grid, read_nifti, write_mask
-from fedpeft.data.volumes.normalise import Statistics, normalise, statistics_of
+from fedpeft.data.volumes.normalise import Statistics, apply_window, normalise, statistics_of
 
 AXES = (("L", "R"), ("P", "A"), ("I", "S"))
 TOLERANCE = 1e-3
+# What normalised a volume, in words.
+NORMALISED_BY = {
+    "site": "the site's own statistics",
+    "volume": "the volume's own statistics",
+    "constants": "published constants",
+}
 
 
 @dataclass(frozen=True)
@@ -34,11 +40,12 @@ class Volume:
         image: (H, W, D) float32, normalised; slices lie along D.
         label: (H, W, D) uint8, or None.
         spacing: millimetres per voxel along H, W and D.
-        normalised: whose statistics were used, "site" or "volume".
-        statistics: those statistics.
+        normalised: whose statistics were used, "site" or "volume", or "constants".
+        statistics: those statistics; None for constants.
         grid: grid of the image file.
         affine: (4, 4) float64 of the canonical axes.
         content: where the file's voxels are along H and W; the rest is padding up to the canvas.
+        preprocessing: what was done, and what is still to be done with stacks of its slices.
     """
 
     case: str
@@ -46,19 +53,21 @@ class Volume:
     label: Tensor | None
     spacing: tuple[float, float, float]
     normalised: str
-    statistics: Statistics
+    statistics: Statistics | None
     grid: Grid
     affine: np.ndarray
     content: tuple[slice, slice] = (slice(None), slice(None))
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
 
 def read_volume(case: Case, labels: Mapping[int, str], preprocessing: Preprocessing) -> Volume:
     """Read, check, normalise, orient and pad one case.
 
     Args:
-        case: its files; its statistics, if any, are used where the preprocessing's scope is "site".
+        case: its files; its statistics, if any, are used where the preprocessing's scope is "site" and has no constants
+            of the case's site.
         labels: index -> name; a label file may contain only these indices.
-        preprocessing: orientation, normalisation and canvas.
+        preprocessing: orientation, normalisation and canvas; the rest is done with stacks of slices.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -68,11 +77,8 @@ def read_volume(case: Case, labels: Mapping[int, str], preprocessing: Preprocess
     """
     image, grid = read_image(case.image)
     label = _read_label(case.label, case.image, grid, labels) if case.label else None
-    if preprocessing.scope == "site" and case.statistics is not None:
-        scope, statistics = "site", case.statistics
-    else:
-        scope, statistics = "volume", _statistics(case.image, image, preprocessing)
-    canonical = _orient(normalise(image, statistics, preprocessing), grid.affine, preprocessing.orientation)
+    scope, statistics, scores = _normalised(case, image, preprocessing)
+    canonical = _orient(scores, grid.affine, preprocessing.orientation)
     classes = None if label is None else _orient(label, grid.affine, preprocessing.orientation)
     content = (slice(None), slice(None))
     if preprocessing.canvas is not None:
@@ -90,6 +96,7 @@ def read_volume(case: Case, labels: Mapping[int, str], preprocessing: Preprocess
         grid=grid,
         affine=canonical.affine.numpy().astype(np.float64),
         content=content,
+        preprocessing=preprocessing,
     )
 
 
@@ -183,6 +190,18 @@ def _centre(path: Path, size: tuple[int, int], canvas: tuple[int, int]) -> tuple
         )
     starts = [(full - part) // 2 for full, part in zip(canvas, size, strict=True)]
     return slice(starts[0], starts[0] + size[0]), slice(starts[1], starts[1] + size[1])
+
+
+def _normalised(
+    case: Case, image: np.ndarray, preprocessing: Preprocessing
+) -> tuple[str, Statistics | None, np.ndarray]:
+    """What normalised an image, its statistics, and the outcome: constants first, then the site's, then its own."""
+    if (window := preprocessing.window(case.site)) is not None:
+        return "constants", None, apply_window(image, window, preprocessing)
+    if preprocessing.scope == "site" and case.statistics is not None:
+        return "site", case.statistics, normalise(image, case.statistics, preprocessing)
+    statistics = _statistics(case.image, image, preprocessing)
+    return "volume", statistics, normalise(image, statistics, preprocessing)
 
 
 def _statistics(path: Path, image: np.ndarray, preprocessing: Preprocessing) -> Statistics:

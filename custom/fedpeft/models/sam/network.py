@@ -2,7 +2,8 @@
 
 Three things differ from the published network, as in the FLAP-SAM paper: no prompts are given, the mask decoder has
 ``classes + 1`` tokens (token 0 is background), and the logits have the input's resolution. As many transposed
-convolutions as the run says enlarge them; bilinear interpolation does the rest.
+convolutions as the run says enlarge them; bilinear interpolation does the rest, except in the training of a run whose
+loss has the mask decoder's own resolution (``loss_size``).
 """
 
 from functools import partial
@@ -129,6 +130,7 @@ class SegmentationSam(nn.Module):
         super().__init__()
         backbone, size = run.backbone, run.model.image_size
         grid = size // backbone.patch
+        self._trains_small = run.training.loss_size == "decoder"
         self.image_encoder = image_encoder(run)
         self.prompt_encoder = modeling.PromptEncoder(
             embed_dim=backbone.neck, image_embedding_size=(grid, grid), input_image_size=(size, size), mask_in_chans=16
@@ -144,7 +146,7 @@ class SegmentationSam(nn.Module):
             images: normalised grey slices, (B, 1, size, size); the one channel is copied to the three of SAM.
 
         Returns:
-            Logits, (B, classes + 1, size, size), at the input's resolution.
+            Logits, (B, classes + 1, size, size); see ``decode`` for those of training.
         """
         return self.decode(self.encode(images))
 
@@ -153,10 +155,14 @@ class SegmentationSam(nn.Module):
         return self.image_encoder(images.expand(-1, 3, -1, -1))
 
     def decode(self, embedding: Tensor) -> Tensor:
-        """Logits from embeddings: (B, neck, h, w) -> (B, classes + 1, size, size)."""
+        """Logits from embeddings: (B, neck, h, w) -> (B, classes + 1, size, size).
+
+        In training mode with ``loss_size`` "decoder" they have the mask decoder's resolution, (h * 2**n, w * 2**n) with
+        n transposed convolutions.
+        """
         dense = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         logits = self.mask_decoder(embedding, self.prompt_encoder.get_dense_pe(), dense)
         size = self.prompt_encoder.input_image_size
-        if logits.shape[-2:] == size:
+        if logits.shape[-2:] == size or (self.training and self._trains_small):
             return logits
         return interpolate(logits, size=size, mode="bilinear", align_corners=False)

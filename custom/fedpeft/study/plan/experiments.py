@@ -13,18 +13,19 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 from typing import Any
 
 from fedpeft.common.files import read_json, write_json
+from fedpeft.config.datasets import Preprocessing
 from fedpeft.config.run import SETTINGS, Run, make_run
 from fedpeft.data.datalist import DATALIST, SPLITS, Site, read_sites
 from fedpeft.models.checkpoints.start import identity
 from fedpeft.study.run.simulate import end_simulation
-from fedpeft.tasks.scores import CaseScore
+from fedpeft.tasks.scores import PLAIN, CaseScore, Scoring
 from fedpeft.training.server.run_folder import DESCRIPTION, FINISHED, RunFolder
 
 LOCAL, FEDERATED, CENTRALIZED = SETTINGS
@@ -45,6 +46,7 @@ class Plan:
         seconds: time limit for one run of the simulator.
         device: torch device of every training.
         split: the split whose cases are tested.
+        scoring: what the tests compute beside the task's own score.
     """
 
     data: Path
@@ -53,6 +55,7 @@ class Plan:
     seconds: float
     device: str = "cpu"
     split: str = "test"
+    scoring: Scoring = PLAIN
 
     @property
     def workers(self) -> int:
@@ -146,7 +149,7 @@ def is_trained(plan: Plan, experiment: Experiment, source: dict[str, str]) -> bo
     if not (folder / "run" / DESCRIPTION).is_file() or not (folder / MADE_FROM).is_file():
         return False
     finished = RunFolder(folder / "run").description["status"] == FINISHED
-    return finished and read_json(folder / MADE_FROM) == made_from(experiment, source)
+    return finished and _inputs(folder / MADE_FROM) == made_from(experiment, source)
 
 
 def refuse_replacing(plan: Plan, experiments: Sequence[Experiment], source: dict[str, str]) -> None:
@@ -160,12 +163,21 @@ def refuse_replacing(plan: Plan, experiments: Sequence[Experiment], source: dict
         if (folder / MADE_FROM).is_file() and (folder / "run" / DESCRIPTION).is_file():
             if RunFolder(folder / "run").description["status"] != FINISHED:
                 continue
-            differs = _changed_fields(read_json(folder / MADE_FROM), made_from(experiment, source))
+            differs = _changed_fields(_inputs(folder / MADE_FROM), made_from(experiment, source))
             if differs:
                 raise ValueError(
                     f"{folder} holds {experiment.name}, trained with other {', '.join(differs)}: give another --out, "
                     f"or remove that folder to train it again"
                 )
+
+
+def _inputs(file: Path) -> dict[str, Any]:
+    """A kept file with the inputs of an experiment; fields that its version did not have get their defaults."""
+    content = read_json(file)
+    for name, read in (("run", Run.from_dict), ("preprocessing", Preprocessing.from_dict)):
+        with suppress(KeyError, TypeError, ValueError):
+            content[name] = json.loads(json.dumps(read(content[name]).to_dict()))
+    return content
 
 
 def _changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -216,7 +228,7 @@ def attempt(folder: Path, made: dict[str, Any]) -> Iterator[Path]:
 
 def keep_scores(plan: Plan, experiment: Experiment, source: dict[str, str], scores: list[CaseScore]) -> None:
     """Write an experiment's test scores, the last step, which completes the experiment."""
-    content = made_from(experiment, source) | {"scores": [asdict(item) for item in scores]}
+    content = made_from(experiment, source) | {"scores": [item.to_dict() for item in scores]} | plan.scoring.to_dict()
     write_json(_scores_file(plan, experiment), content)
 
 
@@ -226,14 +238,17 @@ def has_scores(plan: Plan, experiment: Experiment) -> bool:
 
 
 def kept_scores(plan: Plan, experiment: Experiment, source: dict[str, str]) -> list[CaseScore] | None:
-    """A finished experiment's test scores; None if it is not finished or its inputs differ."""
+    """A finished experiment's test scores.
+
+    None if it is not finished, its inputs differ, or it was tested without one of the plan's metrics.
+    """
     file = _scores_file(plan, experiment)
     if not file.is_file() or not is_trained(plan, experiment, source):
         return None
-    content, made = read_json(file), made_from(experiment, source)
-    if {key: content.get(key) for key in made} != made:
+    content, made = _inputs(file), made_from(experiment, source)
+    if {key: content.get(key) for key in made} != made or not plan.scoring.within(content):
         return None
-    return [CaseScore(**item | {"probabilities": tuple(item["probabilities"])}) for item in content["scores"]]
+    return [CaseScore.from_dict(item, plan.scoring.metrics) for item in content["scores"]]
 
 
 def keep_time(folder: Path, what: str, seconds: float) -> None:

@@ -53,7 +53,7 @@ def values_of(run: Run, layers: Layers, otherwise: str) -> list[Value]:
     if not run.task.background:
         # Images of one class each are normalised by the backbone's colours alone.
         return found
-    whose = f"data set {run.data.dataset}"
+    whose = f"{run.data.preprocessing} of {run.data.dataset}"
     return found + [Value(PREPROCESSING, name, value, whose) for name, value in run.preprocessing.to_dict().items()]
 
 

@@ -1,12 +1,14 @@
 """Make the runs of a comparison: a recipe, varied by method, rank and seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedpeft.config.datasets import DATASETS
 from fedpeft.config.jobs import JOBS, Job
 from fedpeft.config.methods import method
+from fedpeft.config.presets import Recipe
 from fedpeft.config.run import Run, RunConfig
 from fedpeft.config.tasks import TASKS
 from fedpeft.data.datalist import Site, read_sites
@@ -50,6 +52,55 @@ def _dataset(site: Site) -> str:
     """The data set's own name where it has an entry of its task, else that of the task's default data set."""
     entry = DATASETS.get(site.dataset)
     return site.dataset if entry is not None and entry.task == site.task else TASKS[site.task].dataset
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a training recipe sets in a comparison.
+
+    Attributes:
+        fields: fields of the runs.
+        methods: method as asked for -> the entry that runs in its place.
+        notes: what differs from the recipe or from the question, a sentence each, for people.
+    """
+
+    fields: dict[str, Any]
+    methods: dict[str, str]
+    notes: list[str]
+
+
+def trained_by(entry: Recipe | None, data: Path | None, methods: Sequence[str], given: Collection[str] = ()) -> Applied:
+    """Fit a training recipe to a folder of sites and to the compared methods.
+
+    Args:
+        entry: the recipe; None sets nothing.
+        data: folder of sites; None: there is none yet, so that no site's weight is known.
+        methods: names of methods, as asked for.
+        given: fields that are set explicitly and override the recipe.
+
+    Raises:
+        ValueError: there is no site in the folder.
+    """
+    if entry is None:
+        return Applied({}, {name: name for name in methods}, [])
+    fields = dict(entry.fields) | ({"backbone": entry.backbone} if entry.backbone else {})
+    runs = {name: entry.variants.get(name, name) for name in methods}
+    notes = []
+    if other := [f"{new} for {name}" for name, new in runs.items() if new != name]:
+        notes.append(f"the recipe {entry.name} runs {', '.join(other)}")
+    if fields["site_weighting"] == "published" and not {"site_weighting", "site_weights"} & set(given):
+        known = _published(data) if data else {}
+        sites = [site.name for site in read_sites(data)] if data else ["unnamed data"]
+        if lacking := [name for name in sites if name not in known]:
+            fields["site_weighting"] = "slices"
+            notes.append(f"no weight is published for {', '.join(lacking)}: sites are weighted by their slices instead")
+    return Applied(fields, runs, notes)
+
+
+def _published(data: Path) -> Mapping[str, float]:
+    """Site -> its published weight; empty for a data set without them."""
+    known = DATASETS.get(read_sites(data)[0].dataset)
+    return (known and known.site_weights) or {}
 
 
 def variations(

@@ -1,4 +1,4 @@
-"""The interval of a contrast of two mean scores, by a paired bootstrap over the tested cases."""
+"""The interval of a mean score, or of a contrast of two, by a paired bootstrap over the tested cases."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +57,11 @@ def paired_contrast(
     low, high = np.quantile(totals / len(sites), [(1 - level) / 2, (1 + level) / 2])
     means = [fmean(values.mean() for values in groups) for groups in sites]
     return Contrast(fmean(means), float(low), float(high))
+
+
+def mean_interval(scores: Scores) -> Contrast:
+    """A mean score over sites with its interval, by the rules of ``paired_contrast``; ValueError if there is none."""
+    return paired_contrast(scores, dict.fromkeys(scores, 0.0))
 
 
 def over_seeds(scores: Sequence[Scores]) -> dict[tuple[str, ...], float]:

@@ -4,8 +4,9 @@
 "models": {model: {site: {the task's metric, "classes", "cases"}}}, "pooled": {setting: the metric and the task's other
 measures of all sites' cases together}, "history": {model: {site: [[rounds, validation score], ...]}}, "traffic":
 {"bytes_up", "bytes_down"}}], "summary": [one for each method and rank, see ``fedpeft.study.results.summary``]}. A
-model is "initial", "local/<site>", "federated" or "centralized". Only classification has "pooled". The traffic is the
-encoded size of what one site sends and receives in a round. Repeating a comparison gives the same results.json; only
+model is "initial", "local/<site>", "federated" or "centralized". Only classification has "pooled". With further
+metrics, a model's site also has "metrics": {name: {"mean", "classes"}} and "one_mask_empty". The traffic is the encoded
+size of what one site sends and receives in a round. Repeating a comparison gives the same results.json; only
 ``times.json``, which has the seconds, differs.
 """
 
@@ -20,6 +21,7 @@ from fedpeft.study.apply.evaluation import case_record, write_csv
 from fedpeft.study.plan.experiments import FEDERATED, INITIAL, Experiment, Plan, label, times
 from fedpeft.study.results.contrasts import write_contrasts
 from fedpeft.study.results.history import history
+from fedpeft.study.results.metrics import headings, means
 from fedpeft.study.results.summary import summarise
 from fedpeft.study.results.table import write_table
 from fedpeft.tasks.registry import task_of
@@ -43,7 +45,7 @@ def write_results(plan: Plan, scores: Mapping[Experiment, Sequence[CaseScore]]) 
         "data": str(plan.data),
         "split": plan.split,
         "runs": entries,
-        "summary": summarise(entries, scores),
+        "summary": summarise(entries, scores, headings(next(iter(runs)), plan.scoring)),
     }
     write_json(plan.out / "results.json", results)
     write_json(plan.out / "times.json", {experiment.name: _times(experiment, plan) for experiment in scores})
@@ -100,7 +102,9 @@ def per_site(items: Sequence[CaseScore], run: Run) -> dict[str, Any]:
     for item in items:
         by_site.setdefault(item.site, []).append(item)
     return {
-        site: measured(mine, run) | {"classes": class_means(mine), "cases": len({item.case for item in mine})}
+        site: measured(mine, run)
+        | {"classes": class_means(mine), "cases": len({item.case for item in mine})}
+        | means(mine, run)
         for site, mine in by_site.items()
     }
 

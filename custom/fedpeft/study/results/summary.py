@@ -11,9 +11,14 @@ they were compared.
 "gain", the FLAP-SAM paper's collaborative gain, is federated minus local: {"sites", "average", "low", "high"}, the last
 two being the 95 % interval of the average; "ratio" is federated over centralized: {"sites", "average"}. Either is null
 if one of its settings was not compared.
+
+With further metrics, "metrics" has for each, and for the task's own, {"title", "unit", "better", "settings": as above,
+with "low", "high" of the average and "intervals": {site: [low, high]}, "federated_minus_local": as "gain", but better
+where negative if lower values are better}. "one_mask_empty" has for each setting {"count", "of"}: for how many of the
+values one mask is empty, so that a distance is the image's diagonal.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
@@ -21,36 +26,43 @@ from fedpeft.config.run import Run
 from fedpeft.flare.filters import declared_bytes
 from fedpeft.models.payload import counts, download, exchanged, payload
 from fedpeft.study.plan.experiments import CENTRALIZED, FEDERATED, INITIAL, LOCAL, Experiment, label
-from fedpeft.study.results.bootstrap import over_seeds, paired_contrast
+from fedpeft.study.results.bootstrap import mean_interval, over_seeds, paired_contrast
+from fedpeft.study.results.metrics import by_metric, one_empty
 from fedpeft.tasks.registry import task_of
 from fedpeft.tasks.scores import CaseScore
 
 EVERYWHERE = "local_everywhere"
 Scored = Mapping[Experiment, Sequence[CaseScore]]
+# Metric -> its title, unit and direction, see ``metrics.headings``.
+Headings = Mapping[str, Mapping[str, Any]]
 
 
-def summarise(entries: Sequence[dict[str, Any]], scores: Scored) -> list[dict[str, Any]]:
+def summarise(
+    entries: Sequence[dict[str, Any]], scores: Scored, metrics: Headings | None = None
+) -> list[dict[str, Any]]:
     """The summaries, in the order of the runs.
 
     Args:
         entries: "runs" of results.json.
         scores: the scores of every experiment.
+        metrics: the task's own metric, then the further metrics of the scores.
     """
     labels = dict.fromkeys(entry["label"] for entry in entries)
     return [
         _summary(
             [entry for entry in entries if entry["label"] == name],
             {experiment: items for experiment, items in scores.items() if label(experiment.run) == name},
+            metrics or {},
         )
         for name in labels
     ]
 
 
-def _summary(entries: Sequence[dict[str, Any]], scores: Scored) -> dict[str, Any]:
+def _summary(entries: Sequence[dict[str, Any]], scores: Scored, metrics: Headings) -> dict[str, Any]:
     run = next(iter(scores)).run
     metric = run.task.metric
     measures = (metric, *task_of(run).measure_titles)
-    settings = _settings([_by_setting(entry["models"], metric) for entry in entries])
+    settings = _settings([_by_setting(entry["models"], lambda item: item[metric]) for entry in entries])
     for name in settings:
         settings[name] |= _pooled([entry.get("pooled", {}).get(name) for entry in entries], measures)
     return {
@@ -66,20 +78,70 @@ def _summary(entries: Sequence[dict[str, Any]], scores: Scored) -> dict[str, Any
         "settings": settings,
         "gain": _gain(settings, scores),
         "ratio": _ratio(settings),
+        **(_metrics(entries, scores, metrics) if len(metrics) > 1 else {}),
     }
 
 
-def _by_setting(models: Mapping[str, Any], metric: str) -> dict[str, dict[str, float]]:
+def _metrics(entries: Sequence[dict[str, Any]], scores: Scored, metrics: Headings) -> dict[str, Any]:
+    """Every metric's heading, settings with intervals, and change by federating; the number of penalised values."""
+    found = {}
+    for name, heading in metrics.items():
+        settings = _settings([_by_setting(entry["models"], _mean_of(name)) for entry in entries])
+        values = {experiment: by_metric(items, experiment.run)[name] for experiment, items in scores.items()}
+        spread = {setting: item | _intervals(values, setting) for setting, item in settings.items()}
+        found[name] = {**heading, "settings": spread, "federated_minus_local": _gain(settings, values)}
+    penalised = {setting: _penalised(scores, setting) for setting in settings}
+    return {"metrics": found, "one_mask_empty": penalised}
+
+
+def _penalised(scores: Scored, setting: str) -> dict[str, int]:
+    trained = LOCAL if setting == EVERYWHERE else setting
+    mine = [
+        item
+        for experiment, items in scores.items()
+        if experiment.setting == trained
+        for item in items
+        if setting == EVERYWHERE or experiment.site in ("", item.site)
+    ]
+    return {"count": one_empty(mine), "of": len(mine)}
+
+
+def _mean_of(metric: str) -> Callable[[Mapping[str, Any]], float]:
+    return lambda item: float(item["metrics"][metric]["mean"])
+
+
+def _intervals(scores: Scored, setting: str) -> dict[str, Any]:
+    """The 95 % intervals of a setting's average and of its sites."""
+    if setting == EVERYWHERE:
+        own: dict[str, list[dict[tuple[str, ...], float]]] = {}
+        for experiment, items in scores.items():
+            if experiment.setting == LOCAL:
+                own.setdefault(experiment.site, []).append(_values(items))
+        sites = {site: over_seeds(seeds) for site, seeds in own.items()}
+        values = over_seeds(list(sites.values()))
+    else:
+        values = at_home(scores, setting)
+        names = dict.fromkeys(key[0] for key in values)
+        sites = {site: {key: value for key, value in values.items() if key[0] == site} for site in names}
+    average, each = mean_interval(values), {site: mean_interval(mine) for site, mine in sites.items()}
+    return {
+        "low": average.low,
+        "high": average.high,
+        "intervals": {site: [item.low, item.high] for site, item in each.items()},
+    }
+
+
+def _by_setting(models: Mapping[str, Any], score: Callable[[Mapping[str, Any]], float]) -> dict[str, dict[str, float]]:
     """Setting -> site -> score of one run."""
     sites = list(models[INITIAL])
     own = {site: models[f"{LOCAL}/{site}"] for site in sites if f"{LOCAL}/{site}" in models}
-    found = {INITIAL: {site: models[INITIAL][site][metric] for site in sites}}
+    found = {INITIAL: {site: score(models[INITIAL][site]) for site in sites}}
     if len(own) == len(sites):
-        found[LOCAL] = {site: own[site][site][metric] for site in sites}
-        found[EVERYWHERE] = {site: fmean(item[metric] for item in own[site].values()) for site in sites}
+        found[LOCAL] = {site: score(own[site][site]) for site in sites}
+        found[EVERYWHERE] = {site: fmean(map(score, own[site].values())) for site in sites}
     for setting in (FEDERATED, CENTRALIZED):
         if setting in models:
-            found[setting] = {site: models[setting][site][metric] for site in sites}
+            found[setting] = {site: score(models[setting][site]) for site in sites}
     return found
 
 
@@ -130,11 +192,13 @@ def at_home(scores: Scored, setting: str) -> dict[tuple[str, ...], float]:
     seeds: dict[int, dict[tuple[str, ...], float]] = {}
     for experiment, items in scores.items():
         if experiment.setting == setting:
-            mine: dict[tuple[str, ...], float] = {
-                (item.site, item.case, item.label): item.value for item in items if experiment.site in ("", item.site)
-            }
+            mine = _values(item for item in items if experiment.site in ("", item.site))
             seeds.setdefault(experiment.run.training.seed, {}).update(mine)
     return over_seeds(list(seeds.values())) if seeds else {}
+
+
+def _values(items: Iterable[CaseScore]) -> dict[tuple[str, ...], float]:
+    return {(item.site, item.case, item.label): item.value for item in items}
 
 
 def _ratio(settings: Mapping[str, Any]) -> dict[str, Any] | None:

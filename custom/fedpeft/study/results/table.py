@@ -3,24 +3,17 @@
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedpeft.common.files import replace
 from fedpeft.config.tasks import TASKS
-from fedpeft.study.plan.experiments import CENTRALIZED, FEDERATED, INITIAL, LOCAL
+from fedpeft.study.plan.experiments import FEDERATED, INITIAL, LOCAL
 from fedpeft.study.results.bootstrap import RESAMPLES
-from fedpeft.study.results.summary import EVERYWHERE
+from fedpeft.study.results.metric_table import metric_table
+from fedpeft.study.results.table_form import TITLES, Table
 from fedpeft.tasks.registry import find_task
 
-TITLES = {
-    INITIAL: "Initial model",
-    LOCAL: "Local",
-    EVERYWHERE: "Local everywhere",
-    FEDERATED: "Federated",
-    CENTRALIZED: "Centralized",
-}
 COLUMNS = (
     "label",
     "method",
@@ -40,39 +33,19 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table for people.
-
-    Attributes:
-        columns: headings.
-        blocks: a block of lines for each method; a line has a text for each column.
-        once: number of last columns that hold for a whole block and are filled in its first line only.
-        sizes: the content of these columns as one sentence for each method.
-        notes: explanations, one sentence each.
-    """
-
-    columns: list[str]
-    blocks: list[list[list[str]]]
-    once: int
-    sizes: list[str]
-    notes: list[str]
-
-    def markdown(self) -> str:
-        """The table and its notes as Markdown."""
-        rule = ["---"] * 2 + ["---:"] * (len(self.columns) - 2)
-        lines = [self.columns, rule, *(line for block in self.blocks for line in block)]
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "".join(f"\n{note}\n" for note in self.notes)
-
-
 def write_table(summary: Sequence[dict[str, Any]], split: str, out: Path) -> None:
-    """Write table.md for people, and table.csv with plain numbers and a line for every setting of every method."""
-    replace(out / "table.md", lambda file: file.write_text(table(summary, split).markdown()))
+    """Write table.md for people, and table.csv with plain numbers and a line for every setting of every method.
+
+    With further metrics, table.md has a second table, and table.csv the same lines for each metric.
+    """
+    tables = [found for found in (table(summary, split), metric_table(summary)) if found]
+    replace(out / "table.md", lambda file: file.write_text("\n".join(found.markdown() for found in tables)))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     sites, measures = _sites(summary), list(_measures(summary))
     pooled = [f"pooled_{name}" for name in measures]
-    writer.writerow([*COLUMNS[:6], *sites, *COLUMNS[6:10], *pooled, *COLUMNS[10:]])
+    metric = ["metric"] if "metrics" in summary[0] else []
+    writer.writerow([*COLUMNS[:6], *metric, *sites, *COLUMNS[6:10], *pooled, *COLUMNS[10:]])
     writer.writerows(line for item in summary for line in _csv_lines(item, sites, measures))
     replace(out / "table.csv", lambda file: file.write_text(text.getvalue()))
 
@@ -187,11 +160,26 @@ def _notes(summary: Sequence[dict[str, Any]], split: str) -> Iterator[str]:
 
 
 def _csv_lines(item: dict[str, Any], sites: Sequence[str], measures: Sequence[str]) -> Iterator[list[Any]]:
-    """One method's lines of table.csv."""
+    """One method's lines of table.csv, those of further metrics after those of the task's own."""
     head = [item["label"], item["method"], item["title"], item["rank"], " ".join(map(str, item["seeds"]))]
     tail = [item[key] for key in COLUMNS[10:]]
-    lines = item["settings"] | {key: item[key] for key in ("gain", "ratio") if item[key]}
-    for setting, values in lines.items():
+    for setting, metric, values in _settings(item):
         pooled = [values.get("pooled", {}).get(name) for name in measures]
         numbers = [*(values["sites"][site] for site in sites), *(values.get(key) for key in COLUMNS[6:10]), *pooled]
-        yield [*head, setting, *("" if value is None else f"{round(value, 6) + 0.0:.6f}" for value in numbers), *tail]
+        texts = ("" if value is None else f"{round(value, 6) + 0.0:.6f}" for value in numbers)
+        yield [*head, setting, *metric, *texts, *tail]
+
+
+def _settings(item: dict[str, Any]) -> Iterator[tuple[str, list[str], dict[str, Any]]]:
+    """Setting, name of the metric if there are several, and values of one method's lines of table.csv."""
+    own = TASKS[item["task"]].metric
+    metrics = item.get("metrics", {})
+    contrasts = {key: item[key] for key in ("gain", "ratio") if item[key]}
+    for setting, values in (item["settings"] | contrasts).items():
+        spread = metrics[own]["settings"].get(setting, {}) if metrics else {}
+        yield setting, [own] if metrics else [], values | {key: spread[key] for key in ("low", "high") if key in spread}
+    for name, metric in metrics.items():
+        if name != own:
+            change = metric["federated_minus_local"]
+            lines = metric["settings"] | ({"federated_minus_local": change} if change else {})
+            yield from ((setting, [name], values) for setting, values in lines.items())

@@ -21,9 +21,10 @@ from fedpeft.data.datalist import DATALIST, SPLITS, Case, Site, pool
 from fedpeft.data.modalities import modality
 from fedpeft.models.checkpoints.reading import misfits
 from fedpeft.models.initial import skeleton
-from fedpeft.study.plan.experiments import CENTRALIZED, INITIAL, Experiment, Plan, has_scores, label
+from fedpeft.study.plan.experiments import CENTRALIZED, FEDERATED, INITIAL, Experiment, Plan, has_scores, label
 from fedpeft.study.run.disk import cache_notes, disk_faults, parent_of
 from fedpeft.training.client.labels import check_labels
+from fedpeft.training.server.weighting import check_sites
 
 # Of a site's faulty cases, a list names as many and counts the others.
 SHOWN = 5
@@ -49,6 +50,7 @@ def refuse_faults(plan: Plan, experiments: Sequence[Experiment], sites: Sequence
         *of_models,
         *checkpoint_faults(plan, models),
         *label_faults(runs, sites),
+        *weight_faults(todo, sites),
         *split_faults(plan, {experiment.setting for experiment in todo}, sites),
         *of_headers,
     ]
@@ -110,6 +112,18 @@ def label_faults(runs: Iterable[Run], sites: Iterable[Site]) -> list[str]:
         for run in tables.values():
             try:
                 check_labels(run, site)
+            except ValueError as error:
+                faults.append(str(error))
+    return faults
+
+
+def weight_faults(experiments: Iterable[Experiment], sites: Sequence[Site]) -> list[str]:
+    """Why the sites of a federation cannot be weighted: a run names weights and leaves a site out."""
+    faults = []
+    for run in dict.fromkeys(experiment.run for experiment in experiments if experiment.setting == FEDERATED):
+        for site in sites if len(sites) > 1 else ():
+            try:
+                check_sites(run, [site.name])
             except ValueError as error:
                 faults.append(str(error))
     return faults

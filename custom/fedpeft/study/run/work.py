@@ -160,9 +160,9 @@ def _scores(plan: Plan, experiment: Experiment) -> list[CaseScore]:
         if experiment.setting == INITIAL
         else RunFolder(experiment.folder(plan.out) / "run").model(plan.checkpoint)
     ).to(usable(plan.device))
-    preprocessing = experiment.run.preprocessing
+    run, task = experiment.run, task_of(experiment.run)
     return [
         item
         for site in read_sites(plan.data)
-        for item in task_of(experiment.run).score_site(model, site, plan.split, experiment.run, preprocessing)
+        for item in task.score_site(model, site, plan.split, run, run.preprocessing, plan.scoring)
     ]

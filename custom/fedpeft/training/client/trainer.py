@@ -36,7 +36,7 @@ from fedpeft.training.engine.embeddings import FrozenEncoder
 from fedpeft.training.engine.loop import train_epoch
 from fedpeft.training.engine.optimiser import AdamW, make_optimiser
 from fedpeft.training.engine.prefetch import prefetch
-from fedpeft.training.engine.schedule import learning_rate_at
+from fedpeft.training.engine.schedule import learning_rate_of
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,22 @@ class Update:
     Attributes:
         tensors: path -> trained minus received tensor plus the residual of earlier rounds, float32 on the CPU, as the
             server will decode it.
-        cases: number of training cases, by which the server weights the site.
+        cases: number of training cases, by which the server may weight the site.
+        slices: number of their slices, or of their images; the server may weight by it instead.
         loss: mean over the round's steps.
         seconds: time spent training.
     """
 
     tensors: dict[str, Tensor]
     cases: int
+    slices: int
     loss: float
     seconds: float
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The numbers that go to the server beside the tensors."""
+        return {"cases": self.cases, "slices": self.slices, "loss": self.loss, "seconds": self.seconds}
 
 
 class SiteTrainer:
@@ -131,7 +138,8 @@ class SiteTrainer:
         sent, residual = fed_back(update, residual, self.run.federation.codec)
         state = replace(OptimiserState.of(optimiser, parameters), residual=residual)
         self.state.keep(round_, state.after(before))
-        return Update(sent, len(self.site.splits["training"]), fmean(losses), time.monotonic() - started)
+        cases, slices = len(self.site.splits["training"]), self._data.slices()
+        return Update(sent, cases, slices, fmean(losses), time.monotonic() - started)
 
     def validate(self, received: Mapping[str, Tensor], round_: int, split: str = "validation") -> list[CaseScore]:
         """Score the model that enters a round on one of the site's splits.
@@ -178,8 +186,12 @@ class SiteTrainer:
 
     def _epochs(self, optimiser: AdamW, parameters: Iterable[Parameter], round_: int) -> list[float]:
         """Do the round's steps; return the loss of each."""
-        steps = ceil(self.run.training.local_epochs * self._data.steps())
-        rate_at = partial(self._learning_rate_at, round_, steps)
+        epoch_steps = self._data.steps()
+        steps = ceil(self.run.training.local_epochs * epoch_steps)
+
+        def rate_at(index: int) -> float:
+            return learning_rate_of(self.run, round_, index, steps, epoch_steps)
+
         with self._computing():
             self._sampler.encode(round_, self._go_on)
         dropout = _seeded(seed_of(self.run.training.seed, self.site.name, round_, "dropout"), parameters)
@@ -187,9 +199,6 @@ class SiteTrainer:
             return train_epoch(
                 self._network, optimiser, self._loss, batches, rate_at, self.should_stop, self.run.training.precision
             )
-
-    def _learning_rate_at(self, round_: int, steps: int, index: int) -> float:
-        return learning_rate_at(self.run, (round_ + (index + 0.5) / steps) / self.run.federation.rounds)
 
     @cached_property
     def _data(self) -> TrainingData:

@@ -28,7 +28,8 @@ def train_epoch(
         batches: pairs of images and labels, in the task's form.
         learning_rate_at: 0-based index of a step in ``batches`` -> the run's learning rate.
         should_stop: asked before every step.
-        precision: of the model's matrix products (``run.training.precision``); the loss is computed in float32.
+        precision: of the model's matrix products (``run.training.precision``); the loss is computed in float32, or in
+            float64 if the model is.
 
     Returns:
         The loss of every step.
@@ -45,7 +46,8 @@ def train_epoch(
         optimiser.set_learning_rate(learning_rate_at(index))
         with computing(precision, device):
             output = model(images.to(device))
-        value = loss(output.float(), labels.to(device))
+        exact = output if output.dtype == torch.float64 else output.float()
+        value = loss(exact, labels.to(device))
         if not torch.isfinite(value):
             raise ValueError(f"the loss of step {index} is {value.item()}: check the data, or lower the learning rate")
         optimiser.zero_grad()

@@ -77,12 +77,14 @@ class AdamW:
 def make_optimiser(run: Run, parameters: dict[str, nn.Parameter]) -> AdamW:
     """AdamW over ``parameters``, path -> parameter.
 
-    Matrices and kernels have the run's weight decay, biases and scales have none. A parameter's learning rate is the
-    run's times the method's factor (``Method.rate_of``), such as LoRA+'s for B (Hayou et al., ICML 2024).
+    Matrices and kernels have the run's weight decay; biases and scales have it only with ``weight_decay_on`` "all". A
+    parameter's learning rate is the run's times the method's factor (``Method.rate_of``), such as LoRA+'s for B (Hayou
+    et al., ICML 2024).
     """
+    everywhere = run.training.weight_decay_on == "all"
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for path, parameter in parameters.items():
-        weight_decay = run.training.weight_decay if parameter.ndim > 1 else 0.0
+        weight_decay = run.training.weight_decay if everywhere or parameter.ndim > 1 else 0.0
         groups.setdefault((weight_decay, run.method.rate_of(path)), []).append(parameter)
     return AdamW(
         [

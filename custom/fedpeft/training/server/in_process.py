@@ -20,6 +20,7 @@ from fedpeft.training.client.trainer import SiteTrainer
 from fedpeft.training.server.run_folder import FINISHED, RunFolder
 from fedpeft.training.server.selection import scores_of
 from fedpeft.training.server.server_round import Record, ServerRound, SiteUpdate, Tensors
+from fedpeft.training.server.weighting import check_sites
 
 
 def train_in_process(
@@ -46,8 +47,10 @@ def train_in_process(
 
     Raises:
         FileExistsError: ``out`` holds a run already.
-        ValueError: a site's data do not fit the run, or a loss is not finite.
+        ValueError: a site's data do not fit the run, it has no weight, or a loss is not finite.
     """
+    if len(sites) > 1:
+        check_sites(run, [site.name for site in sites])
     models = [build(run, checkpoint) for _ in sites]
     folder, server = RunFolder(out), ServerRound(run)
     folder.start(run, setting, identity(checkpoint), fingerprint(models[0]))
@@ -72,8 +75,7 @@ def _update(trainer: SiteTrainer, received: Tensors, round_: int) -> SiteUpdate:
     """A site's answer in a round: it validates the received model, then trains."""
     scores = _validation(trainer, received, round_)
     update = trainer.train(received, round_)
-    report = {"cases": update.cases, "loss": update.loss, "seconds": update.seconds}
-    return SiteUpdate(update.tensors, report | scores)
+    return SiteUpdate(update.tensors, update.report | scores)
 
 
 def _validation(trainer: SiteTrainer, received: Tensors, round_: int) -> dict[str, Any]:

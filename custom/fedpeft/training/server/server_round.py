@@ -5,7 +5,7 @@ A round has these steps:
 1. Every site receives and decodes the download of the round; the result is ``state.decoded``. It differs from the
    server's own tensors, ``state.exact``, if the codec rounds.
 2. A site validates the received model, trains, and sends an update: its trained minus its received tensors.
-3. The site's weight is its share of the training cases, or the same for all sites (``WEIGHTINGS``).
+3. The site's weight is its share of the training cases or slices, the same for all, or a constant (``weighting.py``).
 4. The sites' scores decide whether the model that entered the round is the best one so far.
 5. Each tensor is averaged by the rule of its method: a weighted mean, or products of factors that are averaged as
    products and factored anew (``algebra/average.py``). The average is formed around ``state.decoded``, to which the
@@ -16,17 +16,17 @@ A round has these steps:
 `ServerRound` is pure: it reads no file and does not use FLARE. Everything that lasts over rounds is in `ServerState`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
-from fedpeft.algebra.average import normalised
 from fedpeft.algebra.feedback import averaged
 from fedpeft.config.run import Run
 from fedpeft.models.payload import decoded, download
 from fedpeft.training.server.selection import Best, Scores, better, exhausted, scores_of
+from fedpeft.training.server.weighting import weights_of
 
 Tensors = dict[str, Tensor]
 Record = dict[str, Any]
@@ -55,19 +55,12 @@ class SiteUpdate:
 
     Attributes:
         tensors: path -> trained minus received tensor, float32, for the payload of the round.
-        report: "cases", "loss", and under the task's name of a class's score ("dice", "recall") class name ->
+        report: "cases", "slices", "loss", and under the task's name of a class's score ("dice", "recall") class name ->
             validation score of the model that entered the round; other entries are recorded as they are.
     """
 
     tensors: Tensors
     report: Record
-
-
-# Name of a weighting -> function from a site's report to a number >= 0, later normalised over the sites of the round.
-WEIGHTINGS: dict[str, Callable[[Record], float]] = {
-    "cases": lambda report: report["cases"],
-    "uniform": lambda report: 1,
-}
 
 
 class ServerRound:
@@ -106,13 +99,13 @@ class ServerRound:
             "averaging", group of tensors -> how well the average fits.
 
         Raises:
-            ValueError: there is no update, or they differ in keys or shapes; the message names the tensor.
+            ValueError: there is no update, a site has no weight, or updates differ in keys or shapes; the message names
+                the site or the tensor.
             KeyError: an update has a tensor that the state lacks; ``models.payload.check`` refuses it earlier.
         """
         sites = sorted(updates)
         reports = {site: updates[site].report for site in sites}
-        weighting = WEIGHTINGS[self.run.federation.site_weighting]
-        weights = normalised([weighting(report) for report in reports.values()])
+        weights = weights_of(self.run, reports)
         best = better(state.best, state.rounds_done, scores_of(self.run, reports))
         tensors = [updates[site].tensors for site in sites]
         average, fits = averaged(state.exact, state.decoded, tensors, weights, self.run.method.rule_of)

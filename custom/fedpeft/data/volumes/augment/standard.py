@@ -14,10 +14,12 @@ from functools import reduce
 
 import numpy as np
 import torch
-from monai.transforms import MapTransform, Randomizable
 from monai.transforms.utils import create_rotate, create_scale, create_shear, create_translate
 from torch import Tensor
 from torch.nn import functional
+
+from fedpeft.data.volumes.augment.moves import turned
+from fedpeft.data.volumes.augment.registry import StackAugmentation, register_augmentation
 
 PROBABILITY = 0.5
 ROTATION = 15.0
@@ -58,12 +60,11 @@ class Augmentation:
     box: tuple[int, int, int, int] | None = None
 
 
-class Augment(Randomizable, MapTransform):
-    """Augment ``{"image", "label"}``; call ``set_random_state(seed)`` before each stack."""
+class Augment(StackAugmentation):
+    """The standard augmentation; the recipe is the module's constants."""
 
     def __init__(self) -> None:
-        """Take no arguments: the recipe is the module's constants."""
-        MapTransform.__init__(self, ("image", "label"))
+        super().__init__()
         self.chosen = Augmentation()
 
     def randomize(self, data: int) -> None:
@@ -92,7 +93,7 @@ class Augment(Randomizable, MapTransform):
             ones have its minimum and label 0.
         """
         self.randomize(data["image"].shape[-1])
-        image, label = (_turn(data[key], self.chosen) for key in self.keys)
+        image, label = (turned(data[key], self.chosen.turns, self.chosen.flip) for key in self.keys)
         low, high = float(image.min()), float(image.max())
         image = (image - low) / max(high - low, 1e-6)
         if self.chosen.matrix is not None:
@@ -122,11 +123,6 @@ class Augment(Randomizable, MapTransform):
         height = max(1, min(size, round(np.sqrt(area * aspect))))
         width = max(1, min(size, round(area / height)))
         return int(self.R.randint(size - height + 1)), int(self.R.randint(size - width + 1)), height, width
-
-
-def _turn(stack: Tensor, chosen: Augmentation) -> Tensor:
-    stack = torch.rot90(stack, chosen.turns, (1, 2)) if chosen.turns else stack
-    return stack if chosen.flip is None else stack.flip(1 + chosen.flip)
 
 
 def _resample(image: Tensor, label: Tensor, matrix: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -165,3 +161,6 @@ INTENSITY: dict[str, Callable[[Tensor, float], Tensor]] = {
     "brightness": torch.mul,
     "sharpness": _sharpness,
 }
+
+
+register_augmentation("standard", Augment)

@@ -1,0 +1,1 @@
+"""Augmentations of stacks of slices, behind one registry."""
