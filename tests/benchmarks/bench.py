@@ -99,6 +99,26 @@ def aggregations(result: Result) -> Iterator[Line]:
     )
 
 
+def rivals(result: Result) -> Iterator[Line]:
+    """The same average as others publish it."""
+    entries = result["entries"]
+    for way, title in (("hlora", "HLoRA"), ("dense_randomised", "a randomised SVD"), ("dense_full", "a full SVD")):
+        mine, other = entries["ours"], entries[way]
+        yield Line(
+            f"factors of {result['sites']} sites, against {title}",
+            seconds(mine["seconds"]),
+            seconds(other["seconds"]),
+            times(other["seconds"] / mine["seconds"]),
+            "",
+        )
+        for what, key, text in (
+            ("memory above the inputs", "rise_mb", lambda entry: f"{entry['rise_mb']:.0f} MB"),
+            ("largest distance to the best", "", lambda entry: f"{entry['independent']['distance_max']:.1e}"),
+        ):
+            ratio = times(other[key] / mine[key]) if key and mine[key] else ""
+            yield Line(f"its {what}, against {title}", text(mine), text(other), ratio, "")
+
+
 def server_rounds(result: Result) -> Iterator[Line]:
     """The server's round from bytes to files."""
     ours, lower_bound = result["ours"], result["lower_bound"]
@@ -157,6 +177,7 @@ def rounds(result: Result) -> Iterator[Line]:
 BENCHMARKS: dict[str, Callable[[Result], Iterator[Line]]] = {
     "traffic": traffics,
     "aggregation": aggregations,
+    "rivals": rivals,
     "server_round": server_rounds,
     "step": steps,
     "round": rounds,
@@ -183,7 +204,7 @@ def times(value: float) -> str:
 def commands(threads: int) -> dict[str, list[str]]:
     """Name of a result -> what makes it; those of a GPU only where there is one."""
     found = {name: [f"bench_{name}.py"] for name in BENCHMARKS}
-    for name in ("aggregation", "server_round", "step", "evaluation", "epoch"):
+    for name in ("aggregation", "rivals", "server_round", "step", "evaluation", "epoch"):
         found[name] += ["--threads", str(threads)]
     if torch.cuda.is_available():
         found |= {

@@ -14,6 +14,6 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--site", type=Path, help="site file that names the checkpoint")
 
 
-def checkpoint_of(run: Run, args: argparse.Namespace) -> Path | None:
+def checkpoint_of(run: Run, args: argparse.Namespace, must_exist: bool = True) -> Path | None:
     """The file of the weights that a run starts from, see ``find_checkpoint``."""
-    return find_checkpoint(run, args.checkpoint, args.site)
+    return find_checkpoint(run, args.checkpoint, args.site, must_exist)

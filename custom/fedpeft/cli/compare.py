@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from fedpeft.cli.checkpoint_options import add_checkpoint_options, checkpoint_of
+from fedpeft.cli.comparison.show import Show, show, start_of
 from fedpeft.cli.evaluate import add_metric_options, scoring_of
 from fedpeft.cli.options import method_list, print_table, print_wide, subparser
 from fedpeft.cli.run_options import add_run_options, given
@@ -40,15 +41,23 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
         "compare",
         help_,
         "fedpeft compare --data data/phantom --methods flap_sam --settings local,federated --out runs/phantom\n"
-        "  fedpeft compare --data data/phantom --ablation rank --seed 0,1,2 --out runs/ranks\n\n"
+        "  fedpeft compare --data data/phantom --ablation rank --seed 0,1,2 --out runs/ranks\n"
+        "  fedpeft compare --data data/phantom --training paper --show\n\n"
         "Started again with the same --out, it continues and does not repeat what has finished, also with more\n"
         "methods, ranks, settings or seeds.",
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of <site>/datalist.json")
-    parser.add_argument("--out", type=Path, required=True, help="folder for runs, tables and plots")
+    data = parser.add_argument("--data", type=Path, required=True, help="folder of <site>/datalist.json")
+    out = parser.add_argument("--out", type=Path, required=True, help="folder for runs, tables and plots")
+    parser.add_argument(
+        "--show",
+        action=Show,
+        spares=(data, out),
+        help="print every field of the runs, its value and where that comes from, and train nothing; needs neither "
+        "--data nor --out, and without --data shows the job of the task's plain data set",
+    )
     parser.add_argument("--methods", type=method_list, help="comma-separated (default: that of the data set's job)")
     parser.add_argument("--settings", type=_settings, help=f"comma-separated; default {','.join(SETTINGS)}")
-    parser.add_argument("--seed", type=_numbers(0), default=[0], help="seeds, comma-separated (default 0)")
+    parser.add_argument("--seed", type=_numbers(0), help="seeds, comma-separated (default 0)")
     ranks = parser.add_mutually_exclusive_group()
     ranks.add_argument("--ranks", type=_numbers(1), help="adapter ranks, comma-separated (default: each method's)")
     ranks.add_argument("--rank", type=_numbers(1), dest="ranks", help="the same as --ranks")
@@ -80,9 +89,12 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, print the table and the names of the files."""
+    """Compare, print the table and the names of the files; with --show, print the runs alone."""
     runs, settings = _runs(args)
-    checkpoint = checkpoint_of(runs[0], args)
+    if args.show:
+        show(args, runs, settings, given(args, VARIED))
+        return 0
+    checkpoint = checkpoint_of(runs[0], args, must_exist=False)
     plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split, scoring_of(runs[0], args))
     if not can_plot():
         print(NO_PLOTS, file=sys.stderr)
@@ -123,7 +135,8 @@ def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
     """
     ablation = ABLATIONS[args.ablation] if args.ablation else None
     chosen = RECIPES[args.training] if args.training else None
-    preset, start, changes = ablation or chosen, recipe(args.data), given(args, VARIED)
+    preset, changes = ablation or chosen, given(args, VARIED)
+    start = recipe(args.data) if args.data else start_of(args).run
     methods = args.methods or list(preset.methods if preset else ()) or [start.model.method]
     settings = args.settings or list(ablation.settings if ablation else SETTINGS)
     ranks = args.ranks or (ablation.ranks if ablation else ())
@@ -135,7 +148,7 @@ def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
         # In a recipe with one rate for all methods, the option replaces it; else each method derives its own.
         alike = fields.get("learning_rate", start.training.learning_rate) is not None
         fields |= {"learning_rate" if alike else "base_learning_rate": args.learning_rate}
-    return variations(start, [*training.methods.values()], args.seed, ranks, fields | changes, rates), settings
+    return variations(start, [*training.methods.values()], args.seed or [0], ranks, fields | changes, rates), settings
 
 
 def _rates_by_entry(asked: float | dict[str, float] | None, methods: Mapping[str, str]) -> dict[str, float]:

@@ -33,7 +33,7 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
         subparsers,
         "methods",
         help_,
-        "fedpeft methods --backbone sam_vit_b --classes 2\n  fedpeft methods --task classification",
+        "fedpeft methods --backbone sam_vit_b --classes 2\n  fedpeft methods --backbone sam_vit_h --task segmentation",
     )
     parser.add_argument("--task", choices=sorted(TASKS), help="list only methods of this task")
     parser.add_argument("--classes", type=int, help="classes without background (default 1; classification 8)")

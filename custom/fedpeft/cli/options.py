@@ -30,11 +30,11 @@ def method_list(text: str) -> list[str]:
     return names
 
 
-def print_table(columns: list[str], lines: list[list[str]], title: str = "") -> None:
-    """Print a table, the first column left-aligned and the others right-aligned."""
+def print_table(columns: list[str], lines: list[list[str]], title: str = "", left: int = 1) -> None:
+    """Print a table, the first ``left`` columns left-aligned and the others right-aligned."""
     table = Table(title=title or None)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if index < left else "right", overflow="fold")
     for line in lines:
         table.add_row(*line)
     print_wide(table)

@@ -1,13 +1,13 @@
-"""An error that lists every fault of a data set, so that people can repair all files before they try again."""
+"""An error that lists every fault, so that people can repair all of them before they try again."""
 
 from collections.abc import Sequence
 
 
 class FaultError(ValueError):
-    """Everything that is wrong with a data set.
+    """Everything that is wrong with a data set, or that keeps a comparison from beginning.
 
     Attributes:
-        faults: one sentence per fault, each naming its file.
+        faults: one sentence per fault, each naming its file or option.
     """
 
     def __init__(self, what: str, faults: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """Backbones: registry entries of the foundation models that can be adapted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedpeft.common.registry import Registry
 
@@ -79,25 +79,31 @@ def backbone(name: str) -> Backbone:
     return BACKBONES.find(name)
 
 
+# Kirillov et al. 2023, ViT-B; image size, rank and learning rate of the FLAP-SAM paper's experiments.
+SAM_VIT_B = Backbone(
+    "sam_vit_b",
+    image_size=224,
+    published_image_size=1024,
+    patch=16,
+    dim=768,
+    depth=12,
+    heads=12,
+    window=14,
+    global_blocks=(2, 5, 8, 11),
+    neck=256,
+    decoder_heads=8,
+    decoder_mlp=2048,
+    upscaling=(64, 32, 16, 8),
+    rank=32,
+    learning_rate=8e-4,
+)
+
 register_backbones(
-    # Kirillov et al. 2023, ViT-B; image size, rank and learning rate of the FLAP-SAM paper's experiments.
-    Backbone(
-        "sam_vit_b",
-        image_size=224,
-        published_image_size=1024,
-        patch=16,
-        dim=768,
-        depth=12,
-        heads=12,
-        window=14,
-        global_blocks=(2, 5, 8, 11),
-        neck=256,
-        decoder_heads=8,
-        decoder_mlp=2048,
-        upscaling=(64, 32, 16, 8),
-        rank=32,
-        learning_rate=8e-4,
-    ),
+    SAM_VIT_B,
+    # Kirillov et al. 2023, ViT-L and ViT-H: another image encoder, all else as in ViT-B. MA-SAM's code trains ViT-H
+    # with the same rank and learning rate.
+    replace(SAM_VIT_B, name="sam_vit_l", dim=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23)),
+    replace(SAM_VIT_B, name="sam_vit_h", dim=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)),
     # Small enough for two CPU cores; pretrained on synthetic images alone.
     Backbone(
         "sam_tiny",

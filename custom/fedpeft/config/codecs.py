@@ -12,10 +12,12 @@ class Codec:
     Attributes:
         name: what jobs and commands call it.
         note: its size and precision, for people.
+        exact: whether every number arrives as it was sent, so that there are no quantisation errors to keep.
     """
 
     name: str
     note: str
+    exact: bool = False
 
 
 CODECS: Registry[Codec] = Registry("codec")
@@ -28,7 +30,7 @@ def register_codecs(*entries: Codec) -> None:
 
 
 register_codecs(
-    Codec("float32", "exactly, 4 bytes a number"),
+    Codec("float32", "exactly, 4 bytes a number", exact=True),
     Codec("bfloat16", "2 bytes a number"),
     Codec("int8", "1 byte a number, and a scale for every 128 of them"),
 )

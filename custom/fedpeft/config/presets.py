@@ -177,6 +177,7 @@ register_recipes(
             "image_size": 512,
         },
         methods=("ma_sam",),
+        backbone="sam_vit_h",
     ),
     Recipe(
         "samed",

@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fedpeft.common.registry import Registry
-from fedpeft.config.datasets import Preprocessing
+from fedpeft.config.preprocessing import Preprocessing
 from fedpeft.data.datalist import Case, Site
 from fedpeft.data.entries import CLASSIFICATION, IMAGE_SEGMENTATION, SEGMENTATION
 from fedpeft.data.found import Found, FoundCase
 from fedpeft.data.image_masks import check as mask_check
 from fedpeft.data.image_masks import prepare as mask_prepare
 from fedpeft.data.images import check as image_check
+from fedpeft.data.images import images
 from fedpeft.data.images import prepare as image_prepare
 from fedpeft.data.summary import Summary
 from fedpeft.data.volumes import check as volume_check
+from fedpeft.data.volumes import header as volume_header
 from fedpeft.data.volumes import prepare as volume_prepare
 from fedpeft.data.volumes.normalise import Statistics
 
@@ -62,18 +64,32 @@ class Check(Protocol):
         """Faults and warnings about cases that occur twice, given the SHA-256 of every readable image."""
 
 
+class Glance(Protocol):
+    """A look at a case's headers, before a training that would fail at a file after hours."""
+
+    def __call__(self, case: Case, preprocessing: Preprocessing) -> tuple[int, list[str]]:
+        """Number of the case's slices or images, 0 if it cannot be told, and its faults, one sentence each."""
+
+
+def missing(case: Case, preprocessing: Preprocessing) -> tuple[int, list[str]]:
+    """The files of a case that do not exist: all that can be said where headers are not known."""
+    files = [file for file in (case.image, case.label) if file is not None and not file.is_file()]
+    return 0, [f"{file}: not found; restore it, or prepare the data again" for file in files]
+
+
 @dataclass(frozen=True)
 class Modality:
     """What differs between the modalities when a folder is prepared or checked."""
 
     prepare: Prepare
     check: Check
+    glance: Glance = missing
 
 
 MODALITIES: Registry[Modality] = Registry("task")
-MODALITIES.register(SEGMENTATION, Modality(volume_prepare, volume_check))
-MODALITIES.register(CLASSIFICATION, Modality(image_prepare, image_check))
-MODALITIES.register(IMAGE_SEGMENTATION, Modality(mask_prepare, mask_check))
+MODALITIES.register(SEGMENTATION, Modality(volume_prepare, volume_check, volume_header.glance))
+MODALITIES.register(CLASSIFICATION, Modality(image_prepare, image_check, images.glance))
+MODALITIES.register(IMAGE_SEGMENTATION, Modality(mask_prepare, mask_check, mask_check.glance))
 
 
 def modality(task: str) -> Modality:

@@ -173,14 +173,15 @@ def compare(
         The content of results.json, see ``fedpeft.study.results.results``.
 
     Raises:
-        ValueError: a name is unknown, a value is out of range, or ``out`` contains other trainings.
+        ValueError: a name is unknown, a value is out of range, or ``out`` contains other trainings; or checkpoint,
+            device, data or disk would end an experiment: a FaultError, whose ``faults`` lists each with its remedy.
         RuntimeError: experiments failed; the message names each with its reason.
     """
     run = recipe(Path(data))
     changes = fields if rounds is None else fields | {"rounds": rounds}
     seeds = [seed] if isinstance(seed, int) else list(seed)
     runs = variations(run, methods or [run.model.method], seeds, (), changes, {})
-    weights = find_checkpoint(runs[0], _path(checkpoint))
+    weights = find_checkpoint(runs[0], _path(checkpoint), must_exist=False)
     scoring = task_of(runs[0]).scoring(metrics, nsd_tolerance)
     plan = Plan(Path(data), Path(out), weights, 60 * minutes, device, split, scoring)
     return compare_runs(plan, runs, settings or SETTINGS, report)[0]

@@ -7,11 +7,24 @@ import numpy as np
 
 from fedpeft.config.preprocessing import Preprocessing
 from fedpeft.data.datalist import SPLITS, Case, Site
+from fedpeft.data.image_masks.masks import read_mask
 from fedpeft.data.image_masks.prepare import inspect_files
 from fedpeft.data.images.check import repeated
+from fedpeft.data.images.images import glance as image_glance
 from fedpeft.data.summary import Summary, extremes, span
 
-__all__ = ["findings", "inspect", "repeated", "summary"]
+__all__ = ["findings", "glance", "inspect", "repeated", "summary"]
+
+
+def glance(case: Case, preprocessing: Preprocessing) -> tuple[int, list[str]]:
+    """1, the number of a case's images, or 0 and the faults: the image's header, and the whole of the small mask."""
+    found, faults = image_glance(case, preprocessing)
+    try:
+        if case.label is not None:
+            read_mask(case.label)
+    except (ValueError, OSError) as error:
+        return 0, [*faults, str(error)]
+    return found, faults
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from monai.data import PILReader
 from torch import Tensor
 from torch.nn import functional
 
+from fedpeft.config.preprocessing import Preprocessing
 from fedpeft.data.cache import Cache, content
 from fedpeft.data.datalist import Case
 from fedpeft.data.images.augment import augment_image
@@ -48,6 +49,19 @@ def read_image(path: str | Path) -> Tensor:
             f"{path}: cannot be read as JPEG or PNG ({error}); fetch or export it again as 8-bit JPEG or PNG"
         ) from error
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).contiguous()
+
+
+def glance(case: Case, preprocessing: Preprocessing) -> tuple[int, list[str]]:
+    """1, the number of a case's images, or 0 and the fault of its header: no pixel is decoded."""
+    path = case.image
+    try:
+        if not path.is_file():
+            raise FileNotFoundError("not found")
+        PILReader(converter=_known, formats=FORMATS).read(path)
+    except Exception as error:
+        # Decoders report damage by many exceptions, see ``read_image``.
+        return 0, [f"{path}: cannot be read as JPEG or PNG ({error}); fetch or export it again as 8-bit JPEG or PNG"]
+    return 1, []
 
 
 def fit_image(image: Tensor, size: int) -> Tensor:
@@ -205,10 +219,20 @@ def _verified(image: Any) -> Any:
     return image
 
 
+def _known(image: Any) -> Any:
+    with image:
+        _refuse_mode(image)
+        return image
+
+
+def _refuse_mode(image: Any) -> None:
+    if image.mode not in MODES:
+        raise ValueError(f"its pixels are {image.mode}, expected 8-bit grey, palette or RGB")
+
+
 def _rgb(image: Any) -> Any:
     with image:
-        if image.mode not in MODES:
-            raise ValueError(f"its pixels are {image.mode}, expected 8-bit grey, palette or RGB")
+        _refuse_mode(image)
         # PIL converts a palette with transparency correctly only through RGBA.
         return (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
 

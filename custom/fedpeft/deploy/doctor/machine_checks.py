@@ -23,6 +23,9 @@ GIB = 2**30
 # Computed, not measured on a GPU: weights, gradients, moments, activations of a step, and 1 GiB for CUDA.
 GPU_GIB: dict[str, tuple[float, float, str]] = {
     "sam_vit_b": (2.0, 20.0, "flap_sam_kits19"),
+    # ViT-B's activations times the ratio of width x depth.
+    "sam_vit_l": (4.0, 52.0, "flap_sam_kits19 with sam_vit_l"),
+    "sam_vit_h": (6.5, 86.0, "flap_sam_kits19 with sam_vit_h"),
     "vit_b16": (1.5, 7.0, "lora_isic2019"),
 }
 SMALL = (1.5, 2.0, "flap_sam_phantom")

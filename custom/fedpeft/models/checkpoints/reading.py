@@ -4,7 +4,7 @@ The positions of a checkpoint trained at another image size are interpolated: SA
 bicubically, and relative ones of global blocks linearly (those of windowed blocks do not depend on the size).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -42,8 +42,33 @@ def read_checkpoint(file: Path, model: nn.Module, backbone: Backbone) -> dict[st
         ValueError: the file is unreadable or truncated, its names are of no known format, or a tensor is missing,
             unexpected or of the wrong shape; the message names the file, the first offending key and what was expected.
     """
+    return _taken_over(file, load_tensors(file, next(iter(_wanted(model, backbone)))), model, backbone)
+
+
+def misfits(file: Path, models: Iterable[tuple[nn.Module, Backbone]]) -> list[str]:
+    """Why a file cannot give its weights to models, one sentence for each reason; the file is read once.
+
+    Args:
+        file: see ``read_checkpoint``.
+        models: at least one, on the meta device, each with its backbone.
+    """
+    models = list(models)
+    try:
+        stored = load_tensors(file, next(iter(_wanted(*models[0]))))
+    except (FileNotFoundError, ValueError) as error:
+        return [str(error)]
+    faults = []
+    for model, backbone in models:
+        try:
+            _taken_over(file, stored, model, backbone)
+        except ValueError as error:
+            faults.append(str(error))
+    return list(dict.fromkeys(faults))
+
+
+def _taken_over(file: Path, stored: dict[str, Tensor], model: nn.Module, backbone: Backbone) -> dict[str, Tensor]:
+    """The file's tensors that the model takes over; see ``read_checkpoint``."""
     wanted = _wanted(model, backbone)
-    stored = load_tensors(file, next(iter(wanted)))
     form = format_of(stored, backbone)
     if form is None:
         first = ", ".join(map(repr, islice(stored, 3))) or "none"

@@ -7,13 +7,16 @@ from fedpeft.models.checkpoints.start import needs_file, own
 from fedpeft.training.client.site_file import read_site_file, verified
 
 
-def find_checkpoint(run: Run, checkpoint: Path | None = None, site_file: Path | None = None) -> Path | None:
+def find_checkpoint(
+    run: Run, checkpoint: Path | None = None, site_file: Path | None = None, must_exist: bool = True
+) -> Path | None:
     """Return the file of the weights that a run starts from; None if it starts from random ones.
 
     Args:
         run: the run.
         checkpoint: file with the backbone's published weights; not needed where the package ships them.
         site_file: site file that names this file for each backbone; ``checkpoint`` takes precedence.
+        must_exist: whether ``checkpoint`` must be a file; a comparison checks it together with all else.
 
     Raises:
         ValueError: the weights are not shipped and no argument names them, or ``checkpoint`` is given for a run that
@@ -24,7 +27,7 @@ def find_checkpoint(run: Run, checkpoint: Path | None = None, site_file: Path | 
             raise ValueError(f"--checkpoint {checkpoint} and random initial weights: give one of the two")
         return None
     if checkpoint:
-        return verified(checkpoint, None)
+        return verified(checkpoint, None) if must_exist else checkpoint
     if site_file:
         return read_site_file(site_file, "here").checkpoint(run)
     if needs_file(run):

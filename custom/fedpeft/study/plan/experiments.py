@@ -8,6 +8,7 @@ also by one rename.
 import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
 import uuid
@@ -55,6 +56,12 @@ class Plan:
     device: str = "cpu"
     split: str = "test"
     scoring: Scoring = PLAIN
+
+    @property
+    def workers(self) -> int:
+        """Number of trainings at the same time; a GPU's memory suffices for one."""
+        # One more than there are cores, since trainings differ in length.
+        return (os.cpu_count() or 1) + 1 if self.device == "cpu" else 1
 
     def source(self) -> dict[str, str]:
         """The inputs of every experiment: fingerprints of data and checkpoint, and the device."""
@@ -223,6 +230,11 @@ def keep_scores(plan: Plan, experiment: Experiment, source: dict[str, str], scor
     """Write an experiment's test scores, the last step, which completes the experiment."""
     content = made_from(experiment, source) | {"scores": [item.to_dict() for item in scores]} | plan.scoring.to_dict()
     write_json(_scores_file(plan, experiment), content)
+
+
+def has_scores(plan: Plan, experiment: Experiment) -> bool:
+    """Whether the experiment is finished, with these inputs or with others."""
+    return _scores_file(plan, experiment).is_file()
 
 
 def kept_scores(plan: Plan, experiment: Experiment, source: dict[str, str]) -> list[CaseScore] | None:

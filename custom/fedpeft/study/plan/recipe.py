@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from fedpeft.config.datasets import DATASETS
-from fedpeft.config.jobs import JOBS
+from fedpeft.config.jobs import JOBS, Job
 from fedpeft.config.methods import method
 from fedpeft.config.presets import Recipe
 from fedpeft.config.run import Run, RunConfig
 from fedpeft.config.tasks import TASKS
-from fedpeft.data.datalist import read_sites
+from fedpeft.data.datalist import Site, read_sites
 from fedpeft.study.plan.changes import refuse_unused
 
 
@@ -23,14 +23,35 @@ def recipe(data: Path) -> RunConfig:
     Raises:
         ValueError: there is no site in the folder.
     """
+    return job_of(data).run.with_(**facts_of(data))
+
+
+def job_of(data: Path) -> Job:
+    """The job of a folder's data set, or that of its task's default data set; ValueError as ``recipe``."""
     site = read_sites(data)[0]
-    entry = DATASETS.get(site.dataset)
-    known = entry is not None and entry.task == site.task
-    plain = TASKS[site.task].dataset
-    by_dataset = {job.run.data.dataset: job.run for job in JOBS.values()}
-    start = by_dataset.get(site.dataset if known else plain, by_dataset[plain])
+    return _by_dataset().get(_dataset(site)) or default_job(site.task)
+
+
+def default_job(task: str) -> Job:
+    """The job of a task's default data set, which serves data without a job of its own."""
+    return _by_dataset()[TASKS[task].dataset]
+
+
+def facts_of(data: Path) -> dict[str, Any]:
+    """The fields of a run that a folder of sites determines; ValueError as ``recipe``."""
+    site = read_sites(data)[0]
     labels = tuple(site.labels.values())[TASKS[site.task].background :]
-    return start.with_(dataset=site.dataset if known else plain, classes=site.classes, labels=labels)
+    return {"dataset": _dataset(site), "classes": site.classes, "labels": labels}
+
+
+def _by_dataset() -> dict[str, Job]:
+    return {job.run.data.dataset: job for job in JOBS.values()}
+
+
+def _dataset(site: Site) -> str:
+    """The data set's own name where it has an entry of its task, else that of the task's default data set."""
+    entry = DATASETS.get(site.dataset)
+    return site.dataset if entry is not None and entry.task == site.task else TASKS[site.task].dataset
 
 
 @dataclass(frozen=True)
@@ -48,12 +69,12 @@ class Applied:
     notes: list[str]
 
 
-def trained_by(entry: Recipe | None, data: Path, methods: Sequence[str], given: Collection[str] = ()) -> Applied:
+def trained_by(entry: Recipe | None, data: Path | None, methods: Sequence[str], given: Collection[str] = ()) -> Applied:
     """Fit a training recipe to a folder of sites and to the compared methods.
 
     Args:
         entry: the recipe; None sets nothing.
-        data: folder of sites.
+        data: folder of sites; None: there is none yet, so that no site's weight is known.
         methods: names of methods, as asked for.
         given: fields that are set explicitly and override the recipe.
 
@@ -68,8 +89,9 @@ def trained_by(entry: Recipe | None, data: Path, methods: Sequence[str], given: 
     if other := [f"{new} for {name}" for name, new in runs.items() if new != name]:
         notes.append(f"the recipe {entry.name} runs {', '.join(other)}")
     if fields["site_weighting"] == "published" and not {"site_weighting", "site_weights"} & set(given):
-        known = _published(data)
-        if lacking := [site.name for site in read_sites(data) if site.name not in known]:
+        known = _published(data) if data else {}
+        sites = [site.name for site in read_sites(data)] if data else ["unnamed data"]
+        if lacking := [name for name in sites if name not in known]:
             fields["site_weighting"] = "slices"
             notes.append(f"no weight is published for {', '.join(lacking)}: sites are weighted by their slices instead")
     return Applied(fields, runs, notes)

@@ -5,7 +5,6 @@ Finished experiments are not repeated: an interrupted comparison continues, and 
 or seeds adds to the existing ones.
 """
 
-import os
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -29,10 +28,10 @@ from fedpeft.study.plan.experiments import (
     times,
 )
 from fedpeft.study.results.results import write_results
+from fedpeft.study.run.checks import refuse_faults
 from fedpeft.study.run.progress import Progress
 from fedpeft.study.run.simulate import end_all
 from fedpeft.study.run.work import prepare, test, train, train_and_test
-from fedpeft.training.server.weighting import check_sites
 
 LOOK = 0.2
 # Errors whose cause a user can repair; any other is a defect.
@@ -53,23 +52,18 @@ def compare(plan: Plan, runs: Sequence[Run], settings: Sequence[str], report: Re
         The content of results.json, see ``fedpeft.study.results.results``.
 
     Raises:
-        ValueError: a site has no weight, or a finished training in ``plan.out`` has other inputs; it is not replaced.
+        FaultError: what would end an experiment is known before the first one, see ``checks``; nothing was written.
+        ValueError: a finished training in ``plan.out`` has other inputs; it is not replaced.
         RuntimeError: experiments failed; the message names each with its reason. All others are finished and kept.
     """
     sites = read_sites(plan.data)
-    for site in sites:
-        site.cases(plan.split)
     experiments = experiments_of(runs, settings, sites)
-    for experiment in experiments:
-        if experiment.setting == FEDERATED and len(sites) > 1:
-            check_sites(experiment.run, [site.name for site in sites])
+    refuse_faults(plan, experiments, sites)
     with only_one(plan.out):
         sweep(plan.out)
         source = plan.source()
         refuse_replacing(plan, experiments, source)
-        # One more than there are cores, since trainings differ in length. A GPU's memory suffices for one training.
-        workers = (os.cpu_count() or 1) + 1 if plan.device == "cpu" else 1
-        progress = Progress(experiments, workers, report)
+        progress = Progress(experiments, plan.workers, report)
         todo = [experiment for experiment in experiments if kept_scores(plan, experiment, source) is None]
         progress.kept(
             {
@@ -78,18 +72,18 @@ def compare(plan: Plan, runs: Sequence[Run], settings: Sequence[str], report: Re
                 if experiment not in todo
             }
         )
-        failures = _do(plan, source, todo, progress, workers) if todo else {}
+        failures = _do(plan, source, todo, progress) if todo else {}
         _raise(plan, experiments, failures)
         scores = {experiment: kept_scores(plan, experiment, source) for experiment in experiments}
         return write_results(plan, {experiment: items for experiment, items in scores.items() if items is not None})
 
 
 def _do(
-    plan: Plan, source: dict[str, str], experiments: list[Experiment], progress: Progress, workers: int
+    plan: Plan, source: dict[str, str], experiments: list[Experiment], progress: Progress
 ) -> dict[Experiment, BaseException]:
     """Train and test experiments; return the error of each that failed."""
     alone = [experiment for experiment in experiments if experiment.setting != FEDERATED]
-    with Workers(min(workers, len(experiments)), progress) as pool:
+    with Workers(min(plan.workers, len(experiments)), progress) as pool:
         for experiment in alone:
             pool.start(experiment, train_and_test, plan, source)
         pool.wait()
