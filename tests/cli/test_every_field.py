@@ -21,7 +21,7 @@ SEVERAL = {"method": "--methods", "rank": "--ranks", "base_learning_rate": "--le
 # Its option sets the rate of one method alone in this form.
 OF_COMPARE = {"learning_rate": [["flap_sam=0.25"]]}
 # Valid values of fields whose type does not tell them.
-EXAMPLES = {"dataset": ["mine"], "labels": ["a"], "preprocessing": ["authors"]}
+EXAMPLES = {"dataset": ["mine"], "labels": ["a"], "preprocessing": ["authors"], "site_weights": ["a=0.5,b=1"]}
 # Options without which some values are refused; those that do not exist are left out.
 TOGETHER = ([], ["--alpha", "8"], ["--preprocessing", "authors"])
 # "options" stands for the options of adapters, which are walked by themselves.
@@ -133,4 +133,4 @@ def test_the_fields_are_those_of_all_sections_and_adapters():
     assert len(FIELDS) == len(set(FIELDS)) >= 30
     assert {section for name, section in SECTION_OF.items() if name in FIELDS} == set(SECTIONS)
     assert {name for entry in METHODS.values() for name in entry.options} <= set(FIELDS)
-    assert {"rank", "prompts", "rounds", "lr_schedule"} <= set(FIELDS) and len(TASKS) == 2
+    assert {"rank", "prompts", "rounds", "lr_schedule"} <= set(FIELDS) and len(TASKS) == 3

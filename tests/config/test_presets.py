@@ -86,6 +86,22 @@ def test_a_published_recipe_has_the_values_of_its_code(name):
     assert make_run("full_ft", "kits19", **fields).training.learning_rate == fields["learning_rate"]
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("paper", ("paper", "repeat", "ma_sam")),
+        ("authors", ("authors", "repeat", "ma_sam")),
+        ("ma_sam", ("ma_sam", "repeat", "ma_sam")),
+        ("samed", ("samed", "inside", "samed")),
+        ("samed_h", ("samed", "inside", "samed")),
+        ("efficient", ("standard", "inside", "standard")),
+    ],
+)
+def test_a_recipe_prepares_data_as_its_source(name, expected):
+    fields = RECIPES[name].fields
+    assert tuple(fields[key] for key in ("preprocessing", "stack_ends", "augmentation")) == expected
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_recipe_trains_every_stack(name):
     assert make_run("flap_sam", "kits19", **RECIPES[name].fields).data.background_ratio > 1e5
@@ -102,6 +118,7 @@ def test_the_methods_that_the_authors_ran_in_other_forms():
     assert not RECIPES["paper"].variants
     samed = RECIPES["samed"]
     assert (samed.methods, samed.backbone, RECIPES["ma_sam"].methods) == (("samed",), "sam_vit_b", ("ma_sam",))
+    assert RECIPES["ma_sam"].backbone == RECIPES["samed_h"].backbone == "sam_vit_h"
     assert make_run("samed", "kits19", samed.backbone, **samed.fields).option("rank") == 4
 
 

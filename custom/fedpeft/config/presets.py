@@ -192,6 +192,7 @@ register_recipes(
         "SAMed_h, by the command of its guide: samed with ViT-H and (1 - t)^7 over 400 epochs, stopped after 300",
         _SAMED | {"rounds": 300, "lr_schedule": "power7", "decay_epochs": 400.0},
         methods=("samed",),
+        backbone="sam_vit_h",
     ),
     Recipe(
         "efficient",
