@@ -10,7 +10,7 @@ Six sites with the weights of FLAP-SAM's code for Fed-KiTS, rank 32, LoRA on q a
   L = [sqrt(w_k) B_k] = Q1 R1 and the stacked sqrt(w_k) A_k, transposed, = Q2 R2, the SVD of R1 R2^T gives
   B = Q1 U_r, A = S_r V_r^T Q2^T; sites may have other ranks than the result; float32;
 - dense, randomised: what FLAP-SAM's code does, sum of w_k B_k A_k and a randomised SVD (Halko, Martinsson and Tropp
-  2011) with scikit-learn's defaults, written anew;
+  2011) with the iterations of scikit-learn's, written anew in torch, so that all ways have the same threads;
 - dense, full: the same sum and a full SVD, which its paper describes.
 
 They take turns within each repeat. Memory is that of a fresh process for each. Distances are to the best product of
@@ -28,8 +28,6 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-import numpy as np
-import scipy.linalg
 import torch
 from torch import Tensor
 
@@ -134,23 +132,23 @@ def dense_full(sites: Sequence[Factors], weights: Sequence[float], rank: int) ->
 
 def dense_randomised(sites: Sequence[Factors], weights: Sequence[float], rank: int) -> Factors:
     """The sum's randomised SVD, unseeded; all singular values go into A."""
-    mean = dense(sites, weights).numpy()
-    flipped = mean.shape[0] < mean.shape[1]
-    matrix = mean.T if flipped else mean
-    u, sigma, vh = randomised_svd(matrix, rank)
-    b, a = (vh.T, sigma[:, None] * u.T) if flipped else (u, sigma[:, None] * vh)
-    return Factors(torch.from_numpy(np.ascontiguousarray(b)), torch.from_numpy(np.ascontiguousarray(a)))
+    mean = dense(sites, weights)
+    if mean.shape[0] < mean.shape[1]:
+        u, sigma, vh = randomised_svd(mean.mT, rank)
+        return Factors(vh.mT.contiguous(), sigma[:, None] * u.mT)
+    u, sigma, vh = randomised_svd(mean, rank)
+    return Factors(u, sigma[:, None] * vh)
 
 
-def randomised_svd(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The leading singular triplets by power iterations on random vectors, LU decompositions between them."""
+def randomised_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The leading singular triplets, by power iterations on random vectors that are made orthonormal in between."""
     iterations = 7 if rank < 0.1 * min(matrix.shape) else 4
-    found = np.random.default_rng().standard_normal((matrix.shape[1], rank + OVERSAMPLED), dtype=matrix.dtype)
+    found = torch.randn(matrix.shape[1], rank + OVERSAMPLED, dtype=matrix.dtype)
     for _ in range(iterations):
-        found, _ = scipy.linalg.lu(matrix @ found, permute_l=True)
-        found, _ = scipy.linalg.lu(matrix.T @ found, permute_l=True)
-    basis, _ = scipy.linalg.qr(matrix @ found, mode="economic")
-    u, sigma, vh = scipy.linalg.svd(basis.T @ matrix, full_matrices=False)
+        found, _ = torch.linalg.qr(matrix @ found)
+        found, _ = torch.linalg.qr(matrix.mT @ found)
+    basis, _ = torch.linalg.qr(matrix @ found)
+    u, sigma, vh = torch.linalg.svd(basis.mT @ matrix, full_matrices=False)
     return basis @ u[:, :rank], sigma[:rank], vh[:rank]
 
 

@@ -21,7 +21,7 @@ SEVERAL = {"method": "--methods", "rank": "--ranks", "base_learning_rate": "--le
 # Its option sets the rate of one method alone in this form.
 OF_COMPARE = {"learning_rate": [["flap_sam=0.25"]]}
 # Valid values of fields whose type does not tell them.
-EXAMPLES = {"dataset": ["mine"], "labels": ["a"], "preprocessing": ["authors"], "site_weights": ["a=0.5,b=1"]}
+EXAMPLES = {"dataset": ["mine"], "labels": ["a"], "preprocessing": ["authors"], "site_weights": ["north=0.4,south=0.6"]}
 # Options without which some values are refused; those that do not exist are left out.
 TOGETHER = ([], ["--alpha", "8"], ["--preprocessing", "authors"])
 # "options" stands for the options of adapters, which are walked by themselves.

@@ -110,6 +110,7 @@ FAULTS = {
     "classes": (lambda asked: set_runs(asked, classes=1, labels=("organ",)), "the run expects 1 classes"),
     "names": (lambda asked: set_runs(asked, labels=("lesion", "organ")), "the same number must mean the same class"),
     "task": (lambda asked: set_(runs=[IMAGES], checkpoint=None)(asked), "is for segmentation, the run is classific"),
+    "weights": (lambda asked: set_runs(asked, site_weights={"site-1": 1.0}), "site-2: it has no weight; set are those"),
     "no image": (lambda asked: (asked.data / CASE / "image.nii.gz").unlink(), "case-01/image.nii.gz: not found"),
     "no label file": (lambda asked: (asked.data / CASE / "label.nii.gz").unlink(), "case-01/label.nii.gz: not found"),
     "no NIfTI": (

@@ -270,7 +270,7 @@ def test_an_experiment_of_before_a_field_was_added_is_finished(again, settings):
 def test_a_federation_of_sites_without_weights_is_refused_before_it_starts(again, run):
     out, once_more = again
     named = run.with_(site_weights={"site-1": 1.0})
-    with pytest.raises(ValueError, match="1 fault; nothing was written\n  site-2: it has no weight"):
+    with pytest.raises(ValueError, match="site-2: it has no weight"):
         once_more(runs=[named], settings=["federated"])
     shutil.rmtree(out / "flap_sam")
     done, _ = once_more(runs=[named], settings=["centralized"])
