@@ -1,11 +1,11 @@
-"""``fedpeft job``: list and render FLARE jobs; ``job_server`` has the subcommands for jobs at a server."""
+"""``fedpeft job``: list and render FLARE jobs; ``jobs.server`` has the subcommands for jobs at a server."""
 
 import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-from fedpeft.cli.job_parsers import add_server_parsers
+from fedpeft.cli.jobs.parsers import add_server_parsers
 from fedpeft.cli.options import print_table, subparser
 from fedpeft.cli.run_options import add_run_options, given
 from fedpeft.config.gpus import Gpus
@@ -61,9 +61,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand; return the exit status."""
     if args.job_command in OWN:
         return OWN[args.job_command](args)
-    from fedpeft.cli import job_server  # imports torch and FLARE, which the other subcommands do not need
+    from fedpeft.cli.jobs import server  # imports torch and FLARE, which the other subcommands do not need
 
-    return job_server.run(args)
+    return server.run(args)
 
 
 def _list(args: argparse.Namespace) -> int:

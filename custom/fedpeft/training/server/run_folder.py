@@ -27,6 +27,7 @@ from fedpeft.config.run import Run
 from fedpeft.models.checkpoints.start import identity
 from fedpeft.models.initial import build
 from fedpeft.models.payload import check, trainable, whole
+from fedpeft.models.peers.recognition import hint
 from fedpeft.training.server.description import VERSIONS, read_description
 from fedpeft.training.server.selection import Best, Scores, scores_of
 from fedpeft.training.server.server_round import ServerState
@@ -263,7 +264,8 @@ class RunFolder:
         """
         expected, found = self.description["checkpoint"]["sha256"], identity(checkpoint)
         if found != expected:
-            raise ValueError(f"checkpoint {checkpoint} has SHA-256 {found}, the run was trained from {expected}")
+            more = hint(checkpoint) if checkpoint else ""
+            raise ValueError(f"checkpoint {checkpoint} has SHA-256 {found}, the run was trained from {expected}{more}")
         model = build(self.run, checkpoint)
         parameters = trainable(model)
         for key, tensor in self.tensors(which).items():
