@@ -58,12 +58,17 @@ def sam(seed=0, depth=DEPTH):
 
 def start(base, classes=2, **fields):
     """All tensors of a network that nothing has trained yet: the base's at 32 px, and a new output head."""
-    return {name: tensor.clone() for name, tensor in build(small("full_ft", classes=classes, **fields), base).state_dict().items()}
+    return {
+        name: tensor.clone()
+        for name, tensor in build(small("full_ft", classes=classes, **fields), base).state_dict().items()
+    }
 
 
 def trained(tensors, prefixes, seed=1):
     make = values(seed)
-    return {name: tensor + make(tensor.shape) if name.startswith(prefixes) else tensor for name, tensor in tensors.items()}
+    return {
+        name: tensor + make(tensor.shape) if name.startswith(prefixes) else tensor for name, tensor in tensors.items()
+    }
 
 
 OUTPUT = tuple(f"mask_decoder.{name}." for name in ("output_upscaling", "output_hypernetworks_mlps", "mask_tokens"))
@@ -73,7 +78,9 @@ def flap_sam(base, classes=2, rank=3, experts=1, dora=False, prefixes=OUTPUT, se
     """The state dict that FLAP-SAM's Sam.save_parameters gives; ``experts`` 0 for a network without LoRA."""
     found, make = trained(start(base, classes), prefixes), values(seed)
     places = [(f"image_encoder.blocks.{n}.attn.", DIM, DIM) for n in range(DEPTH)]
-    places += [(f"mask_decoder.transformer.{name}.", NECK, NECK if "self" in name else NECK // 2) for name in ATTENTIONS]
+    places += [
+        (f"mask_decoder.transformer.{name}.", NECK, NECK if "self" in name else NECK // 2) for name in ATTENTIONS
+    ]
     for attention, inputs, outputs in places:
         for part in "qv":
             for expert in range(experts):
@@ -121,7 +128,9 @@ def ma_sam(base, classes=3, rank=4, seed=4):
 def _decoder(base, classes, method):
     """Prompt encoder and mask decoder after training; the frequencies of the positions are no parameter."""
     tensors = build(small(method, classes=classes), base).state_dict()
-    tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(("prompt_encoder.", "mask_decoder."))}
+    tensors = {
+        name: tensor for name, tensor in tensors.items() if name.startswith(("prompt_encoder.", "mask_decoder."))
+    }
     fixed = "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"
     return trained(tensors, ("prompt_encoder.", "mask_decoder.")) | {fixed: tensors[fixed]}
 
@@ -138,10 +147,16 @@ def by_hand(form, tensors):
 
 
 def _flap_sam(name, tensor):
-    attention, _, leaf = name.partition("attn.") if name.startswith("image_encoder") else name.rpartition(name.split(".")[-1])
+    attention, _, leaf = (
+        name.partition("attn.") if name.startswith("image_encoder") else name.rpartition(name.split(".")[-1])
+    )
     head = name.split(".lora_w_")[0] + "."
     if ".lora_w_" in name:
-        kind, part, expert = name.split(".lora_w_")[1].split(".")[0][0], name.split(".lora_w_")[1][2], name.split(".")[-2]
+        kind, part, expert = (
+            name.split(".lora_w_")[1].split(".")[0][0],
+            name.split(".lora_w_")[1][2],
+            name.split(".")[-2],
+        )
         place = f"qkv.lora.{part}" if name.startswith("image_encoder") else f"{part}_proj.lora"
         return {f"{head}{place}.{kind.upper()}": tensor, f"{head}{place}.{expert}.{kind.upper()}": tensor}
     if ".dora_m_" in name:

@@ -25,6 +25,7 @@ from fedpeft.study.plots import NO_PLOTS, can_plot
 from fedpeft.study.results.table import Table, table
 from fedpeft.study.run.compare import Report
 from fedpeft.study.run.progress import Progress
+from fedpeft.training.server.run_folder import find_run
 
 # Fields of a run for which this command has options of its own.
 VARIED = ("rank", "learning_rate", "base_learning_rate")
@@ -69,6 +70,11 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--minutes", type=float, default=600, help="time limit of a simulator run (default 600)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda:<index>")
+    parser.add_argument(
+        "--initial-run",
+        type=Path,
+        help="finished run, also an imported one, whose trained tensors every training starts from",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_run_options(parser, VARIED)
     add_checkpoint_options(parser)
@@ -79,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
     """Compare, print the table and the names of the files."""
     runs, settings = _runs(args)
     checkpoint = checkpoint_of(runs[0], args)
-    plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split)
+    start = find_run(args.initial_run).path if args.initial_run else None
+    plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split, start)
     if not can_plot():
         print(NO_PLOTS, file=sys.stderr)
     with _shown(sys.stderr if args.json else sys.stdout) as report:

@@ -18,13 +18,14 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from fedpeft.common.files import read_json, write_json
+from fedpeft.common.files import read_json, sha256_of, write_json
 from fedpeft.config.run import SETTINGS, Run, make_run
 from fedpeft.data.datalist import DATALIST, SPLITS, Site, read_sites
 from fedpeft.models.checkpoints.start import identity
 from fedpeft.study.run.simulate import end_simulation
 from fedpeft.tasks.scores import CaseScore
-from fedpeft.training.server.run_folder import DESCRIPTION, FINISHED, RunFolder
+from fedpeft.training.server.run_folder import DESCRIPTION, FINISHED, GLOBAL, RunFolder
+from fedpeft.training.server.start import Start, read_start
 
 LOCAL, FEDERATED, CENTRALIZED = SETTINGS
 INITIAL = "initial"
@@ -44,6 +45,7 @@ class Plan:
         seconds: time limit for one run of the simulator.
         device: torch device of every training.
         split: the split whose cases are tested.
+        initial_run: folder of a finished run whose tensors every training starts from; None: from the initial model.
     """
 
     data: Path
@@ -52,10 +54,20 @@ class Plan:
     seconds: float
     device: str = "cpu"
     split: str = "test"
+    initial_run: Path | None = None
 
     def source(self) -> dict[str, str]:
-        """The inputs of every experiment: fingerprints of data and checkpoint, and the device."""
-        return {"data": _fingerprint(self.data), "checkpoint": identity(self.checkpoint), "device": self.device}
+        """The inputs of every experiment: fingerprints of data, checkpoint and initial run, and the device."""
+        found = {"data": _fingerprint(self.data), "checkpoint": identity(self.checkpoint), "device": self.device}
+        return found | ({"initial_run": sha256_of(self.initial_run / GLOBAL)} if self.initial_run else {})
+
+    def start(self, run: Run) -> Start | None:
+        """The tensors that a run starts from; None: those of its initial model.
+
+        Raises:
+            FileNotFoundError, ValueError: see ``read_start``.
+        """
+        return read_start(self.initial_run, run, self.checkpoint) if self.initial_run else None
 
 
 def label(run: Run) -> str:
@@ -164,7 +176,7 @@ def refuse_replacing(plan: Plan, experiments: Sequence[Experiment], source: dict
 def _changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Names of the inputs that differ; method and preprocessing are compared as a whole."""
     found = []
-    for key, value in new.items():
+    for key, value in {**dict.fromkeys(old), **new}.items():
         if isinstance(value, dict) and isinstance(old.get(key), dict) and key not in ("method", "preprocessing"):
             found += _changed_fields(old[key], value)
         elif old.get(key) != value:

@@ -52,12 +52,15 @@ def compare(plan: Plan, runs: Sequence[Run], settings: Sequence[str], report: Re
         The content of results.json, see ``fedpeft.study.results.results``.
 
     Raises:
-        ValueError: a finished training in ``plan.out`` has other inputs; it is not replaced.
+        ValueError: a finished training in ``plan.out`` has other inputs, which is not replaced; or a run cannot start
+            from ``plan.initial_run``.
         RuntimeError: experiments failed; the message names each with its reason. All others are finished and kept.
     """
     sites = read_sites(plan.data)
     for site in sites:
         site.cases(plan.split)
+    for run in runs:
+        plan.start(run)
     experiments = experiments_of(runs, settings, sites)
     with only_one(plan.out):
         sweep(plan.out)

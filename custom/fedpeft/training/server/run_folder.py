@@ -24,10 +24,9 @@ from fedpeft import __version__
 from fedpeft.common.files import read_tensors, replace, write_json, write_tensors
 from fedpeft.config.datasets import Preprocessing
 from fedpeft.config.run import Run
-from fedpeft.models.checkpoints.start import identity
+from fedpeft.models.checkpoints.start import refuse_another
 from fedpeft.models.initial import build
 from fedpeft.models.payload import check, trainable, whole
-from fedpeft.models.peers.recognition import hint
 from fedpeft.training.server.description import VERSIONS, read_description
 from fedpeft.training.server.selection import Best, Scores, scores_of
 from fedpeft.training.server.server_round import ServerState
@@ -74,8 +73,14 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def start(self, run: Run, setting: str, checkpoint_sha256: str, model_sha256: str) -> None:
+    def start(
+        self, run: Run, setting: str, checkpoint_sha256: str, model_sha256: str, started_from: str | None = None
+    ) -> None:
         """Write run.json of a run that begins.
+
+        Args:
+            run, setting, checkpoint_sha256, model_sha256: what is trained, how, from which weights and initial model.
+            started_from: fingerprint of another run's tensors that it starts from instead of the initial model's.
 
         Raises:
             FileExistsError: the folder contains a run.
@@ -90,6 +95,7 @@ class RunFolder:
                 "setting": setting,
                 "checkpoint": {"backbone": run.model.backbone, "sha256": checkpoint_sha256},
                 "model_sha256": model_sha256,
+                **({"started_from": started_from} if started_from else {}),
                 "preprocessing": run.preprocessing.to_dict(),
                 "versions": {"fedpeft": __version__, "python": platform.python_version()}
                 | {name: version(name) for name in PACKAGES},
@@ -262,10 +268,7 @@ class RunFolder:
         Raises:
             ValueError: the checkpoint is not the one that the run was trained from.
         """
-        expected, found = self.description["checkpoint"]["sha256"], identity(checkpoint)
-        if found != expected:
-            more = hint(checkpoint) if checkpoint else ""
-            raise ValueError(f"checkpoint {checkpoint} has SHA-256 {found}, the run was trained from {expected}{more}")
+        refuse_another(checkpoint, self.description["checkpoint"]["sha256"])
         model = build(self.run, checkpoint)
         parameters = trainable(model)
         for key, tensor in self.tensors(which).items():
