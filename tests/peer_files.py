@@ -1,4 +1,4 @@
-"""Files as FLAP-SAM, SAMed, MA-SAM and MedSAM save them, for a SAM small enough for tests; names are written out here."""
+"""Files as FLAP-SAM, SAMed, MA-SAM and MedSAM save them, for a small SAM; all names are written out here."""
 
 import torch
 from torch import nn
@@ -26,10 +26,8 @@ SMALL = Backbone(
     rank=3,
     learning_rate=1e-3,
 )
-ATTENTIONS = [
-    *(f"layers.{n}.{name}" for n in (0, 1) for name in ("self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token")),
-    "final_attn_token_to_image",
-]  # fmt: skip
+OF_LAYER = ("self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token")
+ATTENTIONS = [*(f"layers.{n}.{name}" for n in (0, 1) for name in OF_LAYER), "final_attn_token_to_image"]
 
 
 def small(method="flap_sam", **fields):
@@ -147,23 +145,18 @@ def by_hand(form, tensors):
 
 
 def _flap_sam(name, tensor):
-    attention, _, leaf = (
-        name.partition("attn.") if name.startswith("image_encoder") else name.rpartition(name.split(".")[-1])
-    )
-    head = name.split(".lora_w_")[0] + "."
     if ".lora_w_" in name:
-        kind, part, expert = (
-            name.split(".lora_w_")[1].split(".")[0][0],
-            name.split(".lora_w_")[1][2],
-            name.split(".")[-2],
-        )
-        place = f"qkv.lora.{part}" if name.startswith("image_encoder") else f"{part}_proj.lora"
-        return {f"{head}{place}.{kind.upper()}": tensor, f"{head}{place}.{expert}.{kind.upper()}": tensor}
+        attention, rest = name.split("lora_w_")
+        leaf, part, expert = rest[0].upper(), rest[2], rest.split(".")[1]
+        # One expert stands alone, several have numbers.
+        return {f"{_place(attention, part)}.{number}{leaf}": tensor for number in ("", f"{expert}.")}
     if ".dora_m_" in name:
-        head, part = name.split("dora_m_")
-        place = f"qkv.lora.{part}" if name.startswith("image_encoder") else f"{part}_proj.lora"
-        return {f"{head}{place}.magnitude": tensor[0]}
+        return {f"{_place(*name.split('dora_m_'))}.magnitude": tensor[0]}
     return {name.replace("lora_scale", "gate.theta"): tensor}
+
+
+def _place(attention, part):
+    return attention + (f"qkv.lora.{part}" if attention.startswith("image_encoder") else f"{part}_proj.lora")
 
 
 def _samed(name, tensor):

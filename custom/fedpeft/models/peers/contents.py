@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -102,10 +103,10 @@ def _unpicklable(file: Path, start: bytes, reason: str) -> WrongFileError:
         return WrongFileError(
             file, "a text file" if text else "no checkpoint", "give the .pth file that the training saved"
         )
-    named = next((part for part in reason.split() if "." in part and part[0].isalpha() and part[-1].isalnum()), "")
+    named = re.search(r"GLOBAL (\S+)", reason)
     return WrongFileError(
         file,
-        f"a pickle that holds more than tensors{f' ({named})' if named else ''}",
+        f"a pickle that holds more than tensors{f' ({named[1]})' if named else ''}",
         "such a file can execute code, and is not opened; where you trust it, save the tensors alone with "
         "torch.save(model.state_dict(), FILE)",
     )
@@ -119,5 +120,7 @@ def _refuse_others(file: Path, found: Any, tensors: Any) -> None:
         raise WrongFileError(file, "the state of an optimiser without a model", "give the file of the model's tensors")
     if isinstance(found, dict) and not tensors:
         raise WrongFileError(file, "an empty dict", "give a file that was saved after training")
-    kind = f"a dict of {', '.join(map(repr, list(found)[:3]))}" if isinstance(found, dict) else type(found).__name__
+    kind = (
+        f"a dict of {', '.join(map(repr, list(found)[:3]))}" if isinstance(found, dict) else f"a {type(found).__name__}"
+    )
     raise WrongFileError(file, f"{kind} without tensors", "give the file of a model's tensors by name")

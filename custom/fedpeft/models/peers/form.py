@@ -8,6 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
@@ -110,6 +111,10 @@ class PeerForm(ABC):
     def wrapped(self, tensors: Tensors, rounds: int) -> dict[str, object]:
         """The content of a file of these tensors after a number of rounds, as the program's own loader expects it."""
         return dict(tensors)
+
+    def remedy(self, file: Path) -> str:
+        """How a file of this form is taken, for a message."""
+        return f"import it with: fedpeft import --format {self.name} --file {file} --base SAM.pth --out RUN"
 
     def described(self, found: Measured) -> str:
         """A file for people: "an adapter saved by SAMed for ViT-H, 512 px, rank 4, 8 classes"."""

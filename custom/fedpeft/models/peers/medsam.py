@@ -3,6 +3,8 @@
 They are a foundation model to start from, not an adapted network: a method's own output head is new.
 """
 
+from pathlib import Path
+
 from fedpeft.models.peers.form import Measured, PeerForm, Tensors, encoder_in, register_peer
 
 
@@ -23,6 +25,13 @@ class MedSam(PeerForm):
         """See ``PeerForm``."""
         dim, depth, pixels = encoder_in(tensors)
         return Measured(dim, depth, image_size=pixels)
+
+    def remedy(self, file: Path) -> str:
+        """See ``PeerForm``."""
+        return (
+            f"SAM's own needs no import, give it as --base and --checkpoint; import MedSAM's with: fedpeft import "
+            f"--format {self.name} --file {file} --out RUN"
+        )
 
     def ours(self, tensors: Tensors) -> Tensors:
         """See ``PeerForm``; our names are SAM's."""

@@ -1,6 +1,6 @@
 """Find the method whose network and trained tensors hold what another program trained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -71,14 +71,13 @@ def lost(run: Run, apart: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(left, key=lambda item: -item[1])
 
 
-def trained_part(found: Tensors, run: Run) -> Tensors:
-    """The tensors that the run trains, in float32."""
-    return {name: found[name].float().contiguous() for name in whole(run)}
+def trained_part(found: Tensors, trained: Collection[str]) -> Tensors:
+    """The tensors that a run trains, in float32."""
+    return {name: found[name].float().contiguous() for name in trained}
 
 
-def frozen_part(found: Tensors, run: Run, initial: Mapping[str, Tensor]) -> Tensors:
-    """The tensors that the run does not train and that differ in any bit from those of the initial model."""
-    trained = whole(run)
+def frozen_part(found: Tensors, trained: Collection[str], initial: Mapping[str, Tensor]) -> Tensors:
+    """The tensors that a run does not train and that differ in any bit from those of the initial model."""
     return {
         name: tensor.contiguous()
         for name, tensor in found.items()

@@ -57,7 +57,7 @@ def refuse_other(file: Path, tensors: Tensors, expected: PeerForm) -> None:
     if found is expected:
         return
     if found:
-        raise WrongFileError(file, described(found, tensors), command(found, file))
+        raise WrongFileError(file, described(found, tensors), found.remedy(file))
     for kind in OTHERS:
         if any(re.fullmatch(kind.mark, name) for name in tensors):
             raise WrongFileError(file, kind.seems, kind.remedy)
@@ -78,11 +78,6 @@ def described(form: PeerForm, tensors: Tensors) -> str:
         return f"{form.what} saved by {form.title}, incomplete"
 
 
-def command(form: PeerForm, file: Path) -> str:
-    """How a file of a form is taken, for a message."""
-    return f"import it with: fedpeft import --format {form.name} --file {file} --base SAM.pth --out RUN"
-
-
 def hint(file: Path) -> str:
     """What a user is told who gave ``file`` as a checkpoint; "" if it is no file with another program's adapters."""
     try:
@@ -91,4 +86,4 @@ def hint(file: Path) -> str:
         adapted = form is not None and form.measured(tensors).options
     except (OSError, ValueError, KeyError, IndexError):
         return ""
-    return f". It seems to be {described(form, tensors)}; {command(form, file)}" if form and adapted else ""
+    return f". It seems to be {described(form, tensors)}; {form.remedy(file)}" if form and adapted else ""

@@ -12,7 +12,7 @@ from fedpeft.config.run import Run, RunConfig
 from fedpeft.config.tasks import TASKS
 from fedpeft.models.checkpoints.start import identity, own
 from fedpeft.models.initial import build, fingerprint
-from fedpeft.models.payload import check, trainable
+from fedpeft.models.payload import check, trainable, whole
 from fedpeft.models.peers.contents import WrongFileError, read_tensors_of
 from fedpeft.models.peers.form import PEERS, Measured, PeerForm, Tensors, encoder_in
 from fedpeft.models.peers.placing import ROUNDING, covering, distances, faults, frozen_part, lost, trained_part
@@ -113,8 +113,9 @@ def _adapted(
     run = covering(fitting, apart)
     if run is None:
         raise ValueError(_uncovered(file, checkpoint, fitting, apart))
-    trained, frozen = trained_part(ours, run), frozen_part(ours, run, initial)
-    check(trained, {key: tuple(tensor.shape) for key, tensor in trained.items()}, str(file))
+    expected = whole(run)
+    trained, frozen = trained_part(ours, expected), frozen_part(ours, expected, initial)
+    check(trained, expected, str(file))
     _write(out, run, identity(checkpoint), fingerprint(model), trained, frozen, source)
     rounded = len(apart.keys() & frozen.keys())
     return Imported(RunFolder(out), described(form, tensors), rounded)
@@ -173,12 +174,15 @@ def _classes(found: Measured, file: Path, values: dict[str, Any]) -> int:
     """The number of classes, on which file, data set and options must agree."""
     entry = DATASETS.get(values["dataset"])
     names = [label for index, label in (entry.labels if entry and entry.labels else ()) if index]
-    said = {
-        f"--dataset {values['dataset']} ({', '.join(names)})": len(names),
-        f"--labels {','.join(values.get('labels', ()))}": len(values.get("labels", ())),
-        "--classes": values.get("classes", 0),
-    }
-    said = {option: number for option, number in said.items() if number}
+    if entry and entry.task != SEGMENTATION.name:
+        raise ValueError(f"--dataset {entry.name} is for {entry.task}, but {file} segments; name another data set")
+    labels = values.get("labels", ())
+    options = (
+        (f"--dataset {values['dataset']} ({', '.join(names)})", len(names)),
+        (f"--labels {','.join(labels)}", len(labels)),
+        ("--classes", values.get("classes", 0)),
+    )
+    said = {option: number for option, number in options if number}
     classes = found.classes or next(reversed(said.values()), 1)
     for option, number in said.items():
         if number != classes:
@@ -186,8 +190,8 @@ def _classes(found: Measured, file: Path, values: dict[str, Any]) -> int:
                 f"{file} has {classes} output{'s' if classes > 1 else ''}" if found.classes else f"there are {classes}"
             )
             raise ValueError(
-                f"{has} besides background, {option} is {number}; name the data set that the file was trained for, or "
-                f"its classes with --labels"
+                f"{has} besides background, {option} says {number}; name the data set that the file was trained "
+                f"for, or its classes with --labels"
             )
     return classes
 
@@ -199,9 +203,11 @@ def _fitting(form: PeerForm, file: Path, ours: Tensors, runs: Sequence[Run]) -> 
     if not fitting:
         run, wrong = min(found.items(), key=lambda item: len(item[1]))
         more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        of_form = run.model.method in form.methods
+        remedy = f"give a complete file of {form.title}" if of_form else "leave --method out"
         raise ValueError(
             f"{file} does not hold the network of {run.model.method} with {run.model.backbone} at "
-            f"{run.model.image_size} px: {wrong[0]}{more}; leave --method out, or give a complete file of {form.title}"
+            f"{run.model.image_size} px: {wrong[0]}{more}; {remedy}"
         )
     return fitting
 

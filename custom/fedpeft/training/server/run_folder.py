@@ -76,11 +76,7 @@ class RunFolder:
     def start(
         self, run: Run, setting: str, checkpoint_sha256: str, model_sha256: str, started_from: str | None = None
     ) -> None:
-        """Write run.json of a run that begins.
-
-        Args:
-            run, setting, checkpoint_sha256, model_sha256: what is trained, how, from which weights and initial model.
-            started_from: fingerprint of another run's tensors that it starts from instead of the initial model's.
+        """Write run.json of a run that begins; ``started_from`` is the fingerprint of another run's tensors, if any.
 
         Raises:
             FileExistsError: the folder contains a run.
