@@ -67,6 +67,7 @@ def test_export_gives_it_back(fedpeft, imported, files, tmp_path):
     before, after = (
         torch.load(file, weights_only=True)["state_dict"] for file in (files / "flap_sam.pth", tmp_path / "back.pth")
     )
+    assert torch.load(tmp_path / "back.pth", weights_only=True)["epoch"] == 4
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 

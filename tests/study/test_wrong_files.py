@@ -39,6 +39,7 @@ def files(backbone, tmp_path_factory):
     torch.save(huge(), root / "huge.pth")
     torch.save(made["samed"] | {"fati_qa": torch.zeros(4, 64)}, root / "samed_decoder.pth")
     torch.save({name: t for name, t in made["samed"].items() if name != "w_b_001"}, root / "lacking.pth")
+    torch.save({name: t for name, t in made["ma_sam"].items() if name != "v_FacTs_001"}, root / "uncored.pth")
     gates = peer_files.flap_sam(base, experts=3)
     torch.save({name: t for name, t in gates.items() if "lora_scale" not in name}, root / "mole_global.pth")
     torch.save({"conv1.weight": torch.zeros(3), "fc.bias": torch.zeros(2)}, root / "resnet.pth")
@@ -135,6 +136,7 @@ WRONG = {
         r"does not hold the network of samed with sam_small",
         r"'image_encoder\.blocks\.0\.attn\.qkv\.lora\.v\.B' is missing",
     ),
+    "lacks a core": ("ma_sam", "uncored", {}, "an incomplete file of MA-SAM: 'v_FacTs_001' is missing; save it again"),
     "no gates": ("flap_sam", "mole_global", {}, "3 experts and no lora_scale", "client_<site>_ckpt"),
     "another network": (
         "samed",

@@ -34,14 +34,14 @@ class WrongFileError(ValueError):
         super().__init__(f"{file} seems to be {seems}: {remedy}")
 
 
-def read_tensors_of(file: Path) -> tuple[Tensors, dict[str, Any]]:
+def read_tensors_of(file: Path) -> tuple[Tensors, dict[str, int]]:
     """A file's tensors on the CPU, without wrappers and prefixes, and what stands beside them.
 
     Args:
         file: .pth, .pt or .safetensors.
 
     Returns:
-        Name -> tensor, and plain values such as "epoch".
+        Name -> tensor, and the whole numbers beside them, such as "epoch".
 
     Raises:
         FileNotFoundError: no such file.
@@ -54,7 +54,7 @@ def read_tensors_of(file: Path) -> tuple[Tensors, dict[str, Any]]:
     found = _safetensors(file) if file.suffix == ".safetensors" else _torch(file)
     tensors = unwrapped(found)
     _refuse_others(file, found, tensors)
-    beside = {key: value for key, value in found.items() if isinstance(value, int | str | float)}
+    beside = {key: value for key, value in found.items() if isinstance(value, int)}
     return {str(key): value.detach() for key, value in tensors.items() if isinstance(value, Tensor)}, beside
 
 

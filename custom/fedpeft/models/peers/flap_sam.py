@@ -44,7 +44,6 @@ class FlapSam(PeerForm):
         "full_ft",
     )
     parts = ("",)
-    preprocessing = "authors"
 
     def measured(self, tensors: Tensors) -> Measured:
         """See ``PeerForm``.

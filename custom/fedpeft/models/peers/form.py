@@ -67,7 +67,6 @@ class PeerForm(ABC):
         image_size: pixels at which the authors train, where a file does not tell; 0 where it does.
         parts: prefixes of our names of what a file holds besides adapters.
         foundation: whether a file is itself what a run starts from, instead of what was trained from a base.
-        preprocessing: how the authors prepare images.
     """
 
     name: ClassVar[str]
@@ -79,7 +78,6 @@ class PeerForm(ABC):
     image_size: ClassVar[int] = 0
     parts: ClassVar[tuple[str, ...]] = ("prompt_encoder.", "mask_decoder.")
     foundation: ClassVar[bool] = False
-    preprocessing: ClassVar[str] = "standard"
 
     def recognises(self, names: Iterable[str]) -> bool:
         """Whether a file that has these names is of this form."""

@@ -39,7 +39,6 @@ class MASam(PeerForm):
     mark = r"q_FacTs_\d+"
     methods = ("ma_sam",)
     image_size = 512
-    preprocessing = "ma_sam"
 
     def measured(self, tensors: Tensors) -> Measured:
         """See ``PeerForm``."""

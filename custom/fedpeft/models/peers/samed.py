@@ -18,7 +18,6 @@ class SAMed(PeerForm):
     unlike = r"fati_qa|sa_a_\d+"
     methods = ("samed",)
     image_size = 512
-    preprocessing = "samed"
 
     def measured(self, tensors: Tensors) -> Measured:
         """See ``PeerForm``."""

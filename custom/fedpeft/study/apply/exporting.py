@@ -38,7 +38,8 @@ def export_file(name: str, folder: RunFolder, out: Path, checkpoint: Path | None
         raise ValueError(f"{folder.path} is {_shown(run)}, which {form.title}'s files cannot hold: {can}")
     tensors = _tensors(form, folder, checkpoint, which)
     theirs = form.theirs(tensors)
-    write_pth(out, form.wrapped(theirs, folder.description["rounds_done"]))
+    imported = folder.description.get("imported", {})
+    write_pth(out, form.wrapped(theirs, folder.description["rounds_done"] or imported.get("epoch", -1) + 1))
     return form.described(form.measured(theirs))
 
 

@@ -1,9 +1,9 @@
 """Make a run folder of a model that another program trained, as if the run had finished here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fedpeft.common.files import write_tensors
 from fedpeft.config.backbones import BACKBONES, Backbone
@@ -20,6 +20,7 @@ from fedpeft.models.peers.recognition import described, form_of, refuse_other
 from fedpeft.training.client.site_file import verified
 from fedpeft.training.server.run_folder import DESCRIPTION, FINISHED, GLOBAL, RunFolder
 
+T = TypeVar("T")
 SETTING = "imported"
 # The file's own values of tensors that the run takes from its base, where rounding makes them differ or no prediction
 # depends on them; an export writes them back.
@@ -74,7 +75,7 @@ def import_file(
         raise FileExistsError(f"{out} holds a run already; give another folder, or delete it")
     tensors, beside = read_tensors_of(file)
     refuse_other(file, tensors, form)
-    found = _measured(form, file, tensors)
+    found = _asked(form, file, form.measured, tensors)
     given = {key: value for key, value in fields.items() if value is not None}
     start = _config(form, found, file, _backbone(found, form, file, backbone), given)
     runs = [start.with_(method=item).resolve() for item in ([method] if method else form.methods)]
@@ -104,7 +105,7 @@ def _adapted(
     form: PeerForm, file: Path, tensors: Tensors, base: Path | None, runs: Sequence[Run], out: Path, source: Any
 ) -> Imported:
     """A run that starts from the base: its method's tensors are the file's."""
-    ours = form.ours(tensors)
+    ours = _asked(form, file, form.ours, tensors)
     fitting = _fitting(form, file, ours, runs)
     checkpoint = _base(form, file, tensors, base, fitting[0])
     model = build(fitting[0], checkpoint)
@@ -131,12 +132,13 @@ def _write(out: Path, run: Run, checkpoint: str, model: str, trained: Any, froze
     folder.finish(FINISHED, imported=source)
 
 
-def _measured(form: PeerForm, file: Path, tensors: Tensors) -> Measured:
+def _asked(form: PeerForm, file: Path, ask: Callable[[Tensors], T], tensors: Tensors) -> T:
+    """What a form says of a file's tensors, with its errors as messages about the file."""
     try:
-        return form.measured(tensors)
-    except (KeyError, IndexError) as error:
+        return ask(tensors)
+    except KeyError as error:
         raise ValueError(f"{file} is an incomplete file of {form.title}: {error} is missing; save it again") from error
-    except ValueError as error:
+    except (ValueError, IndexError, RuntimeError) as error:
         raise ValueError(f"{file}, a file of {form.title}: {error}") from error
 
 
