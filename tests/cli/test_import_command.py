@@ -44,7 +44,7 @@ def imported(fedpeft, files, tmp_path):
 def test_import_says_what_it_found_and_what_it_made(imported, files):
     out, text = imported
     assert "a model saved by FLAP-SAM for an encoder of width 32 and depth 2, 32 px, rank 3, 2 classes" in text
-    assert f"{out}: flap_sam with sam_small at 32 px; organ, lesion" in text
+    assert f"{out}: flap_sam with sam_small at 32 px; organ, lesion; preprocessing authors" in text
     assert f"Use the run with --checkpoint {files / 'sam.pth'}" in text
 
 
@@ -123,4 +123,5 @@ def test_compare_starts_from_the_imported_run_or_says_why_not(fedpeft, imported,
     code, _, err = fedpeft(
         "compare", *arguments, "--methods", "dora", "--initial-run", imported[0], "--out", tmp_path / "out"
     )
+    assert "note: " in err and "scale minmax, here zscore" in err and "--preprocessing" in err
     assert code == 1 and "dora cannot start from" in err and "its method is 'flap_sam'" in err

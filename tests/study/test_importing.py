@@ -145,6 +145,22 @@ def test_a_data_set_names_the_classes(tmp_path, base):
     assert run.data.labels == ("a", "b")
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("flap_sam", ("authors", "repeat", 1)), ("samed", ("samed", "inside", 5)), ("ma_sam", ("ma_sam", "repeat", 1))],
+)
+def test_images_enter_as_they_did_there(tmp_path, base, kind, expected):
+    form, make, _ = FILES[kind]
+    torch.save(make(base), tmp_path / "a.pth")
+    folder = import_file(form, tmp_path / "a.pth", tmp_path / "run", base).folder
+    data = folder.run.data
+    assert (data.preprocessing, data.stack_ends, data.stride) == expected
+    assert folder.preprocessing == folder.run.preprocessing != folder.run.with_(preprocessing="standard").preprocessing
+    assert folder.preprocessing.fit == "stretch"
+    again = import_file(form, tmp_path / "a.pth", tmp_path / "two", base, preprocessing="standard", stride=5).folder.run
+    assert (again.data.preprocessing, again.data.stride) == ("standard", 5)
+
+
 def test_a_files_scale_is_an_option(tmp_path, base):
     """LoRA's scale stands in no file; with alpha 2 r the products count twice."""
     tensors = peer_files.flap_sam(base)

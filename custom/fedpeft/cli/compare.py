@@ -26,6 +26,7 @@ from fedpeft.study.results.table import Table, table
 from fedpeft.study.run.compare import Report
 from fedpeft.study.run.progress import Progress
 from fedpeft.training.server.run_folder import find_run
+from fedpeft.training.server.start import other_preprocessing
 
 # Fields of a run for which this command has options of its own.
 VARIED = ("rank", "learning_rate", "base_learning_rate")
@@ -87,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = checkpoint_of(runs[0], args)
     start = find_run(args.initial_run).path if args.initial_run else None
     plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split, start)
+    if start and (other := other_preprocessing(start, runs[0])):
+        print(f"note: {start} has another preprocessing: {other}; --preprocessing names one", file=sys.stderr)
     if not can_plot():
         print(NO_PLOTS, file=sys.stderr)
     with _shown(sys.stderr if args.json else sys.stdout) as report:

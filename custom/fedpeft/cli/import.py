@@ -12,7 +12,7 @@ from fedpeft.models.peers.form import PEERS
 from fedpeft.study.apply.importing import Imported, import_file
 
 # Fields of a run that a file may leave open.
-OPEN = ("backbone", "image_size", "alpha", "stack", "stride")
+OPEN = ("backbone", "image_size", "alpha", "stack", "stride", "stack_ends", "preprocessing")
 
 
 def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
@@ -58,7 +58,10 @@ def _print(args: argparse.Namespace, found: Imported) -> None:
     form, made = PEERS.find(args.format), found.folder.run
     classes = ", ".join(name for index, name in made.label_table.items() if index)
     print(f"{args.file} is {found.seems}")
-    print(f"{args.out}: {made.model.method} with {made.model.backbone} at {made.model.image_size} px; {classes}")
+    print(
+        f"{args.out}: {made.model.method} with {made.model.backbone} at {made.model.image_size} px; {classes}; "
+        f"preprocessing {made.data.preprocessing}"
+    )
     if found.rounded:
         print(f"{found.rounded} frozen tensors differ from the base by rounding alone; the base's are used")
     if form.foundation:

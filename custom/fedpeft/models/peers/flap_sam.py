@@ -1,6 +1,7 @@
 """FLAP-SAM's files: every tensor of SAM, with the low-rank factors of each attention beside its projections."""
 
 import re
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -44,6 +45,7 @@ class FlapSam(PeerForm):
         "full_ft",
     )
     parts = ("",)
+    data: ClassVar = {"preprocessing": "authors", "stack_ends": "repeat", "stride": 1}
 
     def measured(self, tensors: Tensors) -> Measured:
         """See ``PeerForm``.

@@ -66,6 +66,7 @@ class PeerForm(ABC):
         methods: our methods whose networks the form can hold, the one that trains least first.
         image_size: pixels at which the authors train, where a file does not tell; 0 where it does.
         parts: prefixes of our names of what a file holds besides adapters.
+        data: fields of a run with which its images become what the authors' network sees.
         foundation: whether a file is itself what a run starts from, instead of what was trained from a base.
     """
 
@@ -77,6 +78,7 @@ class PeerForm(ABC):
     methods: ClassVar[tuple[str, ...]]
     image_size: ClassVar[int] = 0
     parts: ClassVar[tuple[str, ...]] = ("prompt_encoder.", "mask_decoder.")
+    data: ClassVar[Mapping[str, str | int]] = {}
     foundation: ClassVar[bool] = False
 
     def recognises(self, names: Iterable[str]) -> bool:

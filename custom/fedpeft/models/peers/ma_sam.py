@@ -1,6 +1,7 @@
 """MA-SAM's files: FacT's cores by position, its bases, 3-D adapters, prompt encoder and mask decoder by name."""
 
 import re
+from typing import ClassVar
 
 import torch
 
@@ -39,6 +40,7 @@ class MASam(PeerForm):
     mark = r"q_FacTs_\d+"
     methods = ("ma_sam",)
     image_size = 512
+    data: ClassVar = {"preprocessing": "ma_sam", "stack_ends": "repeat", "stride": 1}
 
     def measured(self, tensors: Tensors) -> Measured:
         """See ``PeerForm``."""

@@ -1,6 +1,7 @@
 """SAMed's files: LoRA by position, q and v in turn over the blocks; prompt encoder and mask decoder by name."""
 
 import re
+from typing import ClassVar
 
 from fedpeft.models.peers.form import Measured, PeerForm, Tensors, classes_in, register_peer
 
@@ -18,6 +19,7 @@ class SAMed(PeerForm):
     unlike = r"fati_qa|sa_a_\d+"
     methods = ("samed",)
     image_size = 512
+    data: ClassVar = {"preprocessing": "samed"}
 
     def measured(self, tensors: Tensors) -> Measured:
         """See ``PeerForm``."""

@@ -167,7 +167,8 @@ def _config(form: PeerForm, found: Measured, file: Path, entry: Backbone, given:
         raise ValueError(
             f"{file} is {form.described(found)}, --image-size is {given['image_size']}; leave --image-size out"
         )
-    values = {"dataset": SEGMENTATION.dataset, "image_size": pixels, "backbone": entry.name} | given
+    own = {"dataset": SEGMENTATION.dataset, "image_size": pixels, "backbone": entry.name, **form.data}
+    values = own | given
     values |= {"classes": _classes(found, file, values), "initial": "medical" if form.foundation else None}
     return RunConfig.of(**values, **(found.options or {}))
 

@@ -52,6 +52,12 @@ def read_start(path: Path, run: Run, checkpoint: Path | None) -> Start:
     return Start(tensors, fingerprint_of(tensors))
 
 
+def other_preprocessing(path: Path, run: Run) -> str:
+    """How images entered a finished run's network differently from another run's; "" if they did not."""
+    was, now = RunFolder(path).preprocessing.to_dict(), run.preprocessing.to_dict()
+    return ", ".join(f"{name} {was[name]}, here {now[name]}" for name in was if was[name] != now[name])
+
+
 def _differs(folder: RunFolder, run: Run, checkpoint: Path | None) -> str:
     """What keeps a run from starting there; "" if nothing does."""
     other, found = folder.run, folder.description
