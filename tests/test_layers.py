@@ -103,11 +103,12 @@ def test_folders_and_modules_stay_small(folder):
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_nothing_unpickles_or_runs_text(path):
-    """No eval, exec or pickle.load; torch.load only with weights_only."""
+    """No eval, exec or pickle.load; torch.load only with weights_only; torch.save for other programs' files alone."""
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.Call):
             continue
         name = ast.unparse(node.func)
-        assert name not in {"eval", "exec", "pickle.load", "pickle.loads", "torch.save"}, f"{path}:{node.lineno} {name}"
+        assert name not in {"eval", "exec", "pickle.load", "pickle.loads"}, f"{path}:{node.lineno} {name}"
+        assert name != "torch.save" or path == PACKAGE / "models" / "peers" / "writing.py", f"{path}:{node.lineno}"
         if name == "torch.load":
             assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords)

@@ -29,6 +29,8 @@ from fedpeft.study.results.table import table
 from fedpeft.study.results.table_form import Table
 from fedpeft.study.run.compare import Report
 from fedpeft.study.run.progress import Progress
+from fedpeft.training.server.run_folder import find_run
+from fedpeft.training.server.start import other_preprocessing
 
 # Fields of a run for which this command has options of its own.
 VARIED = ("rank", "learning_rate", "base_learning_rate")
@@ -82,6 +84,11 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     add_metric_options(parser)
     parser.add_argument("--minutes", type=float, default=600, help="time limit of a simulator run (default 600)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda:<index>")
+    parser.add_argument(
+        "--initial-run",
+        type=Path,
+        help="finished run, also an imported one, whose trained tensors every training starts from",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_run_options(parser, VARIED)
     add_checkpoint_options(parser)
@@ -95,7 +102,11 @@ def run(args: argparse.Namespace) -> int:
         show(args, runs, settings, given(args, VARIED))
         return 0
     checkpoint = checkpoint_of(runs[0], args, must_exist=False)
-    plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split, scoring_of(runs[0], args))
+    start = find_run(args.initial_run).path if args.initial_run else None
+    scoring = scoring_of(runs[0], args)
+    plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split, scoring, start)
+    if start and (other := other_preprocessing(start, runs[0])):
+        print(f"note: {start} has another preprocessing: {other}; --preprocessing names one", file=sys.stderr)
     if not can_plot():
         print(NO_PLOTS, file=sys.stderr)
     with _shown(sys.stderr if args.json else sys.stdout) as report:

@@ -1,11 +1,11 @@
-"""``fedpeft job``: list and render FLARE jobs; ``job_server`` has the subcommands for jobs at a server."""
+"""``fedpeft job``: list and render FLARE jobs; ``jobs.server`` has the subcommands for jobs at a server."""
 
 import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-from fedpeft.cli.job_parsers import add_server_parsers
+from fedpeft.cli.jobs.parsers import add_server_parsers
 from fedpeft.cli.options import print_table, subparser
 from fedpeft.cli.run_options import add_run_options, given
 from fedpeft.config.gpus import Gpus
@@ -46,6 +46,9 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     names.add_argument("--classes", type=int, help="number of classes, if each site may choose their names")
     rendering.add_argument("--seed", type=int, help="seed of the run")
     rendering.add_argument("--min-sites", type=int, help="number of accepted results that a round needs")
+    rendering.add_argument(
+        "--initial-run", metavar="NAME", help="start from the finished run of that name in the server's site file"
+    )
     rendering.add_argument("--gpus", type=int, default=0, help="GPUs that FLARE reserves at a site, 0 or 1 (default 0)")
     rendering.add_argument("--gpu-memory", type=float, default=0.0, help="GiB that FLARE reserves of each GPU")
     rendering.add_argument(
@@ -61,9 +64,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand; return the exit status."""
     if args.job_command in OWN:
         return OWN[args.job_command](args)
-    from fedpeft.cli import job_server  # imports torch and FLARE, which the other subcommands do not need
+    from fedpeft.cli.jobs import server  # imports torch and FLARE, which the other subcommands do not need
 
-    return job_server.run(args)
+    return server.run(args)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -97,7 +100,8 @@ def _render(args: argparse.Namespace) -> int:
     gpus = Gpus(args.gpus, args.gpu_memory, args.gpu_sites)
     changes = {name: getattr(args, name) for name in CHANGES if getattr(args, name) is not None} | given(args)
     for name in [args.job] if args.job else JOBS:
-        print(render_job(args.name or name, args.out, job=name, min_sites=args.min_sites, gpus=gpus, **changes))
+        more = {"min_sites": args.min_sites, "gpus": gpus, "initial_run": args.initial_run}
+        print(render_job(args.name or name, args.out, job=name, **more, **changes))
     return 0
 
 

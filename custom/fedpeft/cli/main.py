@@ -15,6 +15,8 @@ COMMANDS = {
     "compare": "train methods in several settings on a folder of sites, and test every model at every site",
     "evaluate": "score a finished run's model on a folder of sites, per case, site and class",
     "infer": "apply a run's model to one image: write the mask of a volume, or the class of a JPEG or PNG",
+    "import": "make a run of a model that FLAP-SAM, SAMed, MA-SAM or MedSAM trained",
+    "export": "write a run's model as a file that FLAP-SAM, SAMed or MA-SAM loads",
     "doctor": "check whether this machine can take part: a hospital's, the server or an admin's",
 }
 # Errors that a user can repair with the message's help; any other is a defect and shows its traceback.

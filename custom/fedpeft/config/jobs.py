@@ -26,6 +26,7 @@ class Job:
         lost_seconds: how long the server still waits for a site after it has missed the site's heartbeats
             (``deploy/provision.py``).
         poll_seconds: time between a site's requests for work; short for short rounds, longer for many waiting sites.
+        initial_run: name in the server's site file of a finished run whose tensors the run starts from; "": none.
         gpus: what it asks of the sites' GPUs; the registered jobs ask for none, as sites may train on what they have.
     """
 
@@ -36,6 +37,7 @@ class Job:
     straggler_seconds: int = 1800
     lost_seconds: int = 60
     poll_seconds: float = 2.0
+    initial_run: str = ""
     gpus: Gpus = Gpus()
 
     def __post_init__(self) -> None:

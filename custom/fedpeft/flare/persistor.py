@@ -18,11 +18,12 @@ from fedpeft.flare.round_line import MARK, final_line, round_line
 from fedpeft.models.checkpoints.start import identity
 from fedpeft.models.initial import build, fingerprint
 from fedpeft.models.payload import trainable
-from fedpeft.training.client.site_file import NAME, read_site_file
+from fedpeft.training.client.site_file import NAME, SiteFile, read_site_file
 from fedpeft.training.server.continuation import RunState, RunStates
 from fedpeft.training.server.run_folder import FINISHED, RUNNING, RunFolder
 from fedpeft.training.server.selection import scores_of
 from fedpeft.training.server.server_round import Record, ServerRound, ServerState
+from fedpeft.training.server.start import read_start
 
 
 class RunFolderPersistor(FLComponent):
@@ -31,12 +32,17 @@ class RunFolderPersistor(FLComponent):
     If the server's kit has the component ``Continuation``, a run that an earlier job began goes on after its last
     finished round, and every finished round is kept for the next job.
 
+    Args:
+        initial_run: name in the server's site file of a finished run whose tensors the run starts from; "": the run
+            starts from the initial model.
+
     Attributes:
         identity: name in ``filters.IDENTITY`` -> value, which every site compares with its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, initial_run: str = "") -> None:
         super().__init__()
+        self._initial_run = initial_run
         self.identity: dict[str, str] = {}
         # ``load`` sets both.
         self._folder: RunFolder
@@ -56,7 +62,8 @@ class RunFolderPersistor(FLComponent):
 
         Raises:
             RuntimeError: the run has gone on in another job meanwhile.
-            ValueError: this job continues a run that began with another configuration, checkpoint or initial model.
+            ValueError: this job continues a run that began with another configuration, checkpoint or initial model, or
+                the run that it starts from has another model.
         """
         workspace = fl_ctx.get_engine().get_workspace()
         site_file = read_site_file(Path(workspace.get_site_config_dir()) / NAME, fl_ctx.get_identity_name())
@@ -73,7 +80,7 @@ class RunFolderPersistor(FLComponent):
             "model_sha256": fingerprint(model),
         }
         self._server, self._folder = server, RunFolder(Path(workspace.get_app_dir(self._job)) / "run")
-        state = self._resumed() or self._begun(model)
+        state = self._resumed() or self._begun(model, site_file, checkpoint)
         if self._run_state:
             self._folder.continued(self._run_state.continued_after)
             self._run_state.note(self._job, RUNNING)
@@ -144,11 +151,13 @@ class RunFolderPersistor(FLComponent):
         self._folder.expect(self._server.run, self.identity["checkpoint_sha256"], self.identity["model_sha256"])
         return self._folder.state()
 
-    def _begun(self, model: Module) -> ServerState:
+    def _begun(self, model: Module, site_file: SiteFile, checkpoint: Path | None) -> ServerState:
         """Begin a run; return its first state."""
-        run, found = self._server.run, self.identity
-        self._folder.start(run, "federated", found["checkpoint_sha256"], found["model_sha256"])
-        return self._server.begin(trainable(model))
+        run, found, name = self._server.run, self.identity, self._initial_run
+        start = read_start(site_file.initial_run(name), run, checkpoint) if name else None
+        started = start.sha256 if start else None
+        self._folder.start(run, "federated", found["checkpoint_sha256"], found["model_sha256"], started)
+        return self._server.begin(start.tensors if start else trainable(model))
 
     def _after(self, what: str, state: ServerState) -> str:
         return f"{what} after {state.rounds_done} of {self._server.run.federation.rounds} rounds"

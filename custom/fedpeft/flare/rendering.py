@@ -66,6 +66,7 @@ def _server(job: Job) -> dict[str, Any]:
         "wait_time_after_min_received": job.straggler_seconds,
         "task_check_period": TASK_CHECK,
     }
+    initial = {"initial_run": job.initial_run} if job.initial_run else {}
     return {
         "format_version": 2,
         "server": {"task_request_interval": job.poll_seconds},
@@ -74,7 +75,7 @@ def _server(job: Job) -> dict[str, Any]:
         "workflows": [_part("rounds", "fedpeft.flare.controller.AdapterRounds", rounds)],
         "components": [
             _part("run", "fedpeft.flare.job_run.JobRun", {"run": job.run.to_dict()}),
-            _part("persistor", "fedpeft.flare.persistor.RunFolderPersistor"),
+            _part("persistor", "fedpeft.flare.persistor.RunFolderPersistor", initial),
             _part("aggregator", "fedpeft.flare.aggregator.AdapterAggregator", {"min_sites": job.min_sites}),
         ],
         "task_data_filters": [_filter(["train", "validate", "submit_model"], "EncodePayload")],

@@ -6,7 +6,7 @@ and rounded once, so that processors with other vector instructions agree on the
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -87,8 +87,13 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 def fingerprint(model: nn.Module) -> str:
     """SHA-256 over names, shapes and values of all the model's tensors, in the order of their names."""
+    return fingerprint_of(named_tensors(model))
+
+
+def fingerprint_of(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and values of tensors, in the order of their names."""
     sha = hashlib.sha256()
-    for path, tensor in sorted(named_tensors(model).items()):
+    for path, tensor in sorted(tensors.items()):
         sha.update(f"{path} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         sha.update(tensor.detach().cpu().contiguous().numpy().data)
     return sha.hexdigest()

@@ -145,6 +145,7 @@ def compare(
     device: str = "cpu",
     checkpoint: Path | str | None = None,
     minutes: float = 600,
+    initial_run: Path | str | None = None,
     report: Report = lambda progress, event: None,
     **fields: Any,
 ) -> dict[str, Any]:
@@ -166,6 +167,8 @@ def compare(
         device: torch device of every training.
         checkpoint: file with the backbone's published weights; not needed where the package ships them.
         minutes: time limit for one run of FLARE's simulator.
+        initial_run: a finished run, or a parent of one, whose trained tensors every training starts from; default: the
+            initial model.
         report: called with the progress and a line for people about the latest event.
         **fields: fields of the runs, such as ``rank=4`` or ``local_epochs=0.5``; they override the data set's job.
 
@@ -183,7 +186,8 @@ def compare(
     runs = variations(run, methods or [run.model.method], seeds, (), changes, {})
     weights = find_checkpoint(runs[0], _path(checkpoint), must_exist=False)
     scoring = task_of(runs[0]).scoring(metrics, nsd_tolerance)
-    plan = Plan(Path(data), Path(out), weights, 60 * minutes, device, split, scoring)
+    start = find_run(Path(initial_run)).path if initial_run else None
+    plan = Plan(Path(data), Path(out), weights, 60 * minutes, device, split, scoring, start)
     return compare_runs(plan, runs, settings or SETTINGS, report)[0]
 
 

@@ -12,12 +12,15 @@ from fedpeft.models.adapters.base import AdapterModule, ZeroInitLinear, replace_
 from fedpeft.models.adapters.registry import register_adapter
 from fedpeft.models.sam.parts import Block
 
+# As the authors published them: the encoder's own epsilon, and this width for SAM of every size.
+EPSILON, WIDTH = 1e-6, 384
+
 
 class SliceMixer(AdapterModule):
     """x + up(GELU(conv(down(LN(x))))), the convolution along the slices of a stack, kernel 3, edges padded with zeros.
 
     Args:
-        dim: channels of the encoder; half as many inside.
+        dim: channels of the encoder; half as many inside, at most ``WIDTH``.
         stack: slices in a stack.
 
     Attributes:
@@ -27,10 +30,11 @@ class SliceMixer(AdapterModule):
     def __init__(self, dim: int, stack: int) -> None:
         super().__init__()
         self.stack = stack
-        self.norm = nn.LayerNorm(dim)
-        self.down = nn.Linear(dim, dim // 2, bias=False)
-        self.conv = nn.Conv3d(dim // 2, dim // 2, kernel_size=(3, 1, 1))
-        self.up = ZeroInitLinear(dim // 2, dim, bias=False)
+        width = min(dim // 2, WIDTH)
+        self.norm = nn.LayerNorm(dim, eps=EPSILON)
+        self.down = nn.Linear(dim, width, bias=False)
+        self.conv = nn.Conv3d(width, width, kernel_size=(3, 1, 1))
+        self.up = ZeroInitLinear(width, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the slices of each stack.

@@ -2,18 +2,34 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+# Keys under which training programs put a model's tensors, beside those of an optimiser.
+WRAPPERS = ("state_dict", "model", "model_state_dict")
+# What torch's parallel and compiled modules write before every name.
+PREFIXES = ("module.", "_orig_mod.")
+
+
+def unwrapped(found: Any) -> Any:
+    """The dict of a model's tensors inside of what a file holds, without the prefixes that all its names share."""
+    while isinstance(found, dict) and (inner := next((k for k in WRAPPERS if isinstance(found.get(k), dict)), "")):
+        found = found[inner]
+    for prefix in PREFIXES:
+        if isinstance(found, dict) and found and all(str(key).startswith(prefix) for key in found):
+            found = {key.removeprefix(prefix): value for key, value in found.items()}
+    return found
+
 
 def load_tensors(file: Path, first_key: str) -> dict[str, Tensor]:
     """All tensors of a file on the CPU.
 
     Args:
-        file: .safetensors or .pth, a dict of tensors or one under "model".
+        file: .safetensors or .pth, a dict of tensors or one that ``unwrapped`` finds in it.
         first_key: the first name expected, for the message about a file that cannot be read.
 
     Raises:
@@ -33,8 +49,7 @@ def load_tensors(file: Path, first_key: str) -> dict[str, Tensor]:
             f"checkpoint {file} is truncated or no checkpoint: {first_key!r}, the first key expected, cannot be read "
             f"({error}); fetch the file again and compare its SHA-256"
         ) from error
-    if isinstance(found, dict) and isinstance(found.get("model"), dict):
-        found = found["model"]
+    found = unwrapped(found)
     if not isinstance(found, dict):
         raise ValueError(f"checkpoint {file} holds a {type(found).__name__}, expected a dict that has {first_key!r}")
     for key, value in found.items():

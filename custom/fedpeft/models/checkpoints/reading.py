@@ -15,6 +15,7 @@ from fedpeft.config.backbones import Backbone
 from fedpeft.models.adapters.base import adapter_prefixes
 from fedpeft.models.checkpoints.files import load_tensors
 from fedpeft.models.checkpoints.format import Format, format_of, remedy
+from fedpeft.models.peers.recognition import hint
 from fedpeft.models.positions import fit
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -29,7 +30,7 @@ def read_checkpoint(file: Path, model: nn.Module, backbone: Backbone) -> dict[st
     """The tensors of ``file`` that the model takes over, fitted to the model's image size.
 
     Args:
-        file: .safetensors or .pth, a dict of tensors or one under "model", in one of the formats registered in
+        file: .safetensors or .pth, see ``load_tensors``, in one of the formats registered in
             ``fedpeft.models.checkpoints.format`` for the backbone's family.
         model: the model that will be filled; only names and shapes are read, so it may be on the meta device.
         backbone: its ``fresh`` tensors are left out, and so are adapters, which checkpoints do not have.
@@ -74,7 +75,7 @@ def _taken_over(file: Path, stored: dict[str, Tensor], model: nn.Module, backbon
         first = ", ".join(map(repr, islice(stored, 3))) or "none"
         raise ValueError(
             f"checkpoint {file} does not fit backbone {backbone.name}: the first of its {len(stored)} tensors are "
-            f"{first}. {remedy(backbone)}"
+            f"{first}. {remedy(backbone)}{hint(file)}"
         )
     unused = tuple(f"{part}." for part in form.parts if not hasattr(model, part))
     found = {key: tensor for key, tensor in form.translated(stored).items() if not key.startswith(unused)}
@@ -112,5 +113,5 @@ def _fitted(
 def _fault(file: Path, backbone: Backbone, stored: dict[str, Tensor], key: str, what: str) -> ValueError:
     return ValueError(
         f"checkpoint {file} does not fit backbone {backbone.name}: {key!r} {what}; the file has {len(stored)} tensors, "
-        f"the first is {next(iter(stored), 'none')!r}. {remedy(backbone)}"
+        f"the first is {next(iter(stored), 'none')!r}. {remedy(backbone)}{hint(file)}"
     )

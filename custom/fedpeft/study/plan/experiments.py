@@ -19,14 +19,15 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from fedpeft.common.files import read_json, write_json
+from fedpeft.common.files import read_json, sha256_of, write_json
 from fedpeft.config.datasets import Preprocessing
 from fedpeft.config.run import SETTINGS, Run, make_run
 from fedpeft.data.datalist import DATALIST, SPLITS, Site, read_sites
 from fedpeft.models.checkpoints.start import identity
 from fedpeft.study.run.simulate import end_simulation
 from fedpeft.tasks.scores import PLAIN, CaseScore, Scoring
-from fedpeft.training.server.run_folder import DESCRIPTION, FINISHED, RunFolder
+from fedpeft.training.server.run_folder import DESCRIPTION, FINISHED, GLOBAL, RunFolder
+from fedpeft.training.server.start import Start, read_start
 
 LOCAL, FEDERATED, CENTRALIZED = SETTINGS
 INITIAL = "initial"
@@ -47,6 +48,7 @@ class Plan:
         device: torch device of every training.
         split: the split whose cases are tested.
         scoring: what the tests compute beside the task's own score.
+        initial_run: folder of a finished run whose tensors every training starts from; None: from the initial model.
     """
 
     data: Path
@@ -56,6 +58,7 @@ class Plan:
     device: str = "cpu"
     split: str = "test"
     scoring: Scoring = PLAIN
+    initial_run: Path | None = None
 
     @property
     def workers(self) -> int:
@@ -64,8 +67,17 @@ class Plan:
         return (os.cpu_count() or 1) + 1 if self.device == "cpu" else 1
 
     def source(self) -> dict[str, str]:
-        """The inputs of every experiment: fingerprints of data and checkpoint, and the device."""
-        return {"data": _fingerprint(self.data), "checkpoint": identity(self.checkpoint), "device": self.device}
+        """The inputs of every experiment: fingerprints of data, checkpoint and initial run, and the device."""
+        found = {"data": _fingerprint(self.data), "checkpoint": identity(self.checkpoint), "device": self.device}
+        return found | ({"initial_run": sha256_of(self.initial_run / GLOBAL)} if self.initial_run else {})
+
+    def start(self, run: Run) -> Start | None:
+        """The tensors that a run starts from; None: those of its initial model.
+
+        Raises:
+            FileNotFoundError, ValueError: see ``read_start``.
+        """
+        return read_start(self.initial_run, run, self.checkpoint) if self.initial_run else None
 
 
 def label(run: Run) -> str:
@@ -183,7 +195,7 @@ def _inputs(file: Path) -> dict[str, Any]:
 def _changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Names of the inputs that differ; method and preprocessing are compared as a whole."""
     found = []
-    for key, value in new.items():
+    for key, value in {**dict.fromkeys(old), **new}.items():
         if isinstance(value, dict) and isinstance(old.get(key), dict) and key not in ("method", "preprocessing"):
             found += _changed_fields(old[key], value)
         elif old.get(key) != value:

@@ -19,6 +19,7 @@ def render_job(
     method: str | None = None,
     min_sites: int | None = None,
     gpus: Gpus | None = None,
+    initial_run: str | None = None,
     **fields: Any,
 ) -> Path:
     """Write a FLARE job's folder, which ``nvflare simulator`` runs and ``fedpeft job submit`` sends.
@@ -30,6 +31,7 @@ def render_job(
         method: see ``fedpeft methods``; default: the job's.
         min_sites: number of accepted results that a round needs; default: the job's.
         gpus: the GPUs that FLARE reserves at the sites; default: the job's.
+        initial_run: name in the server's site file of a finished run that the run starts from; default: the job's.
         **fields: fields of the run, such as ``rounds=50`` or ``labels=("kidney", "tumour")``; labels also set the
             number of classes.
 
@@ -51,6 +53,7 @@ def render_job(
         run=_changed(old.run, fields),
         min_sites=old.min_sites if min_sites is None else min_sites,
         gpus=old.gpus if gpus is None else gpus,
+        initial_run=old.initial_run if initial_run is None else initial_run,
     )
     if name in JOBS and new != JOBS[name]:
         raise ValueError(f"the job is no longer {name}: give it a name of its own with --name")

@@ -1,6 +1,6 @@
 """What is checked before the first experiment of a comparison, so that no hours are lost to what could be known.
 
-Checked are the checkpoint (names and shapes for every run), the device and its precision, the sites' data (labels,
+Checked are the checkpoint (names and shapes for every run), the initial run, the device and its precision, the sites' data (labels,
 splits, and the header of every file), the disk, and whether the output can be written. Not checked are voxels, pixels
 and label values, which ``fedpeft data check`` reads: that takes as long as an epoch. Nothing is written.
 """
@@ -49,6 +49,7 @@ def refuse_faults(plan: Plan, experiments: Sequence[Experiment], sites: Sequence
         *device_faults(plan, runs),
         *of_models,
         *checkpoint_faults(plan, models),
+        *start_faults(plan, runs),
         *label_faults(runs, sites),
         *weight_faults(todo, sites),
         *split_faults(plan, {experiment.setting for experiment in todo}, sites),
@@ -87,6 +88,17 @@ def checkpoint_faults(plan: Plan, models: Mapping[Run, nn.Module]) -> list[str]:
         for run, model in models.items()
     }
     return misfits(plan.checkpoint, distinct.values())
+
+
+def start_faults(plan: Plan, runs: Iterable[Run]) -> list[str]:
+    """Why runs cannot start from the plan's initial run: it has another model, or has not finished."""
+    faults = []
+    for run in runs:
+        try:
+            plan.start(run)
+        except (ValueError, OSError) as error:
+            faults.append(str(error))
+    return faults
 
 
 def device_faults(plan: Plan, runs: Iterable[Run]) -> list[str]:

@@ -53,7 +53,7 @@ def compare(plan: Plan, runs: Sequence[Run], settings: Sequence[str], report: Re
 
     Raises:
         FaultError: what would end an experiment is known before the first one, see ``checks``; nothing was written.
-        ValueError: a finished training in ``plan.out`` has other inputs; it is not replaced.
+        ValueError: a finished training in ``plan.out`` has other inputs, which is not replaced.
         RuntimeError: experiments failed; the message names each with its reason. All others are finished and kept.
     """
     sites = read_sites(plan.data)

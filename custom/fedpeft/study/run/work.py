@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import torch
+from torch.nn import Module
 
 from fedpeft.common.devices import usable
 from fedpeft.common.files import read_json, write_json
@@ -45,6 +46,8 @@ from fedpeft.training.client.site_file import checkpoint_name, register
 from fedpeft.training.server.in_process import train_in_process
 from fedpeft.training.server.run_folder import RunFolder
 
+# What the workspace's site file calls the run that trainings start from.
+INITIAL_RUN = "initial"
 # Set in worker processes: the queue of (experiment, finished rounds), from which the comparison shows progress.
 _events: SimpleQueue | None = None
 
@@ -126,6 +129,7 @@ def _alone(plan: Plan, experiment: Experiment, folder: Path) -> None:
         experiment.setting,
         _reporter(experiment),
         plan.device,
+        start=plan.start(experiment.run),
     )
 
 
@@ -134,10 +138,12 @@ def _federated(plan: Plan, experiment: Experiment, folder: Path) -> None:
     workspace = make_workspace(folder / WORKSPACE, plan, experiment.run)
     name = f"{label(experiment.run)}_{experiment.run.data.dataset}"
     # Frequent polling is cheap on one machine, and waiting would take a large part of a short round.
-    job = write(Job(name, experiment.run.config, min_sites=len(sites), poll_seconds=0.1), folder / "job")
+    started = INITIAL_RUN if plan.initial_run else ""
+    job = Job(name, experiment.run.config, min_sites=len(sites), poll_seconds=0.1, initial_run=started)
+    files = write(job, folder / "job")
 
     # With fewer threads than sites, the simulator starts a new process for every task, which takes seconds each time.
-    simulate(job, workspace, sites, len(sites), plan.seconds, _reporter(experiment)).path.rename(folder / "run")
+    simulate(files, workspace, sites, len(sites), plan.seconds, _reporter(experiment)).path.rename(folder / "run")
     shutil.rmtree(folder / "state", ignore_errors=True)
 
 
@@ -149,14 +155,23 @@ def make_workspace(folder: Path, plan: Plan, run: Run) -> Path:
     values["device"] = plan.device
     if plan.checkpoint and needs_file(run):
         values["checkpoints"] = {checkpoint_name(run): {"path": str(plan.checkpoint.absolute())}}
+    if plan.initial_run:
+        values["initial_runs"] = {INITIAL_RUN: str(plan.initial_run.absolute())}
     write_json(path, values)
     return folder
+
+
+def _initial(plan: Plan, run: Run) -> Module:
+    """The model that a run starts from, in evaluation mode."""
+    model, start = build(run, plan.checkpoint), plan.start(run)
+    model.load_state_dict(start.tensors if start else {}, strict=False)
+    return model.eval()
 
 
 def _scores(plan: Plan, experiment: Experiment) -> list[CaseScore]:
     """Score the experiment's model on every site's cases of the plan's split."""
     model = (
-        build(experiment.run, plan.checkpoint).eval()
+        _initial(plan, experiment.run)
         if experiment.setting == INITIAL
         else RunFolder(experiment.folder(plan.out) / "run").model(plan.checkpoint)
     ).to(usable(plan.device))

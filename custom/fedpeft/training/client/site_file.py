@@ -57,6 +57,9 @@ class SiteFile(BaseModel):
     checkpoints: dict[str, Checkpoint] = Field(
         default={}, description='backbone, or "<backbone>-medical" -> weights that are not shipped with the package'
     )
+    initial_runs: dict[str, SitePath] = Field(
+        default={}, description="server: name that jobs use -> folder of a finished run whose tensors they start from"
+    )
     device: str = Field(default="cpu", description='"cpu" or "cuda:<index>"; a device that is not there is an error')
     threads: int = Field(default=1, ge=1, description="CPU threads of one training")
     state_dir: SitePath = Field(default="", description="optimiser moments between rounds, a folder for each run")
@@ -119,6 +122,20 @@ class SiteFile(BaseModel):
                 f'{{"{name}": {{"path": "/absolute/path.pth", "sha256": "..."}}}}'
             )
         return verified(Path(entry.path), entry.sha256)
+
+    def initial_run(self, name: str) -> Path:
+        """The folder of the finished run that a job starts from.
+
+        Raises:
+            ValueError: the file has none of that name.
+        """
+        if name not in self.initial_runs:
+            known = ", ".join(self.initial_runs) or "none"
+            raise ValueError(
+                f'{self.path}: no run {name!r} under "initial_runs" (there: {known}); add the absolute path of its '
+                f"folder"
+            )
+        return Path(self.initial_runs[name])
 
     def admit(self, method: str, upload_bytes: int) -> None:
         """See ``Permit.admit``."""

@@ -20,6 +20,7 @@ from fedpeft.training.client.trainer import SiteTrainer
 from fedpeft.training.server.run_folder import FINISHED, RunFolder
 from fedpeft.training.server.selection import scores_of
 from fedpeft.training.server.server_round import Record, ServerRound, SiteUpdate, Tensors
+from fedpeft.training.server.start import Start
 from fedpeft.training.server.weighting import check_sites
 
 
@@ -32,6 +33,7 @@ def train_in_process(
     report: Callable[[Record], None] = lambda record: None,
     device: str = "cpu",
     away: Collection[tuple[str, int]] = (),
+    start: Start | None = None,
 ) -> RunFolder:
     """Train all rounds of a run and write its folder.
 
@@ -44,6 +46,7 @@ def train_in_process(
         report: called with the record of every round.
         device: torch device.
         away: pairs (site name, round) in which a site is absent.
+        start: tensors that the run starts from; None: those of the initial model.
 
     Raises:
         FileExistsError: ``out`` holds a run already.
@@ -53,9 +56,9 @@ def train_in_process(
         check_sites(run, [site.name for site in sites])
     models = [build(run, checkpoint) for _ in sites]
     folder, server = RunFolder(out), ServerRound(run)
-    folder.start(run, setting, identity(checkpoint), fingerprint(models[0]))
+    folder.start(run, setting, identity(checkpoint), fingerprint(models[0]), start.sha256 if start else None)
     with _moments(out) as moments, _recorded(folder):
-        state = server.begin(trainable(models[0]))
+        state = server.begin(start.tensors if start else trainable(models[0]))
         trainers = [SiteTrainer(run, site, model, moments, device) for site, model in zip(sites, models, strict=True)]
         while not server.is_over(state):
             round_, received = state.rounds_done, server.download(state)

@@ -24,7 +24,7 @@ from fedpeft import __version__
 from fedpeft.common.files import read_tensors, replace, write_json, write_tensors
 from fedpeft.config.datasets import Preprocessing
 from fedpeft.config.run import Run
-from fedpeft.models.checkpoints.start import identity
+from fedpeft.models.checkpoints.start import refuse_another
 from fedpeft.models.initial import build
 from fedpeft.models.payload import check, trainable, whole
 from fedpeft.training.server.description import VERSIONS, read_description
@@ -73,8 +73,10 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def start(self, run: Run, setting: str, checkpoint_sha256: str, model_sha256: str) -> None:
-        """Write run.json of a run that begins.
+    def start(
+        self, run: Run, setting: str, checkpoint_sha256: str, model_sha256: str, started_from: str | None = None
+    ) -> None:
+        """Write run.json of a run that begins; ``started_from`` is the fingerprint of another run's tensors, if any.
 
         Raises:
             FileExistsError: the folder contains a run.
@@ -89,6 +91,7 @@ class RunFolder:
                 "setting": setting,
                 "checkpoint": {"backbone": run.model.backbone, "sha256": checkpoint_sha256},
                 "model_sha256": model_sha256,
+                **({"started_from": started_from} if started_from else {}),
                 "preprocessing": run.preprocessing.to_dict(),
                 "versions": {"fedpeft": __version__, "python": platform.python_version()}
                 | {name: version(name) for name in PACKAGES},
@@ -261,9 +264,7 @@ class RunFolder:
         Raises:
             ValueError: the checkpoint is not the one that the run was trained from.
         """
-        expected, found = self.description["checkpoint"]["sha256"], identity(checkpoint)
-        if found != expected:
-            raise ValueError(f"checkpoint {checkpoint} has SHA-256 {found}, the run was trained from {expected}")
+        refuse_another(checkpoint, self.description["checkpoint"]["sha256"])
         model = build(self.run, checkpoint)
         parameters = trainable(model)
         for key, tensor in self.tensors(which).items():

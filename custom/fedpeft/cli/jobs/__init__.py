@@ -1,0 +1,1 @@
+"""The subcommands of ``fedpeft job`` that talk to a server."""
