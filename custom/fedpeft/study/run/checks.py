@@ -1,8 +1,8 @@
 """What is checked before the first experiment of a comparison, so that no hours are lost to what could be known.
 
-Checked are the checkpoint (names and shapes for every run), the initial run, the device and its precision, the sites' data (labels,
-splits, and the header of every file), the disk, and whether the output can be written. Not checked are voxels, pixels
-and label values, which ``fedpeft data check`` reads: that takes as long as an epoch. Nothing is written.
+Checked are the checkpoint (names and shapes for every run), the initial run, the device and its precision, the sites'
+data (labels, splits, and the header of every file), the disk, and whether the output can be written. Not checked are
+voxels, pixels and label values, which ``fedpeft data check`` reads: that takes as long as an epoch. Nothing is written.
 """
 
 import logging
