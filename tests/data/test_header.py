@@ -8,10 +8,12 @@ import nibabel
 import numpy as np
 import pytest
 from PIL import Image
+from small_masks import write_small_masks
 from toy import LABELS, arrays
 
 from fedpeft.config.preprocessing import Preprocessing
 from fedpeft.data.datalist import Case, read_sites
+from fedpeft.data.image_masks import check as mask_check
 from fedpeft.data.images import images
 from fedpeft.data.modalities import MODALITIES, missing, modality
 from fedpeft.data.volumes import header
@@ -120,7 +122,18 @@ def test_every_modality_has_a_look_at_its_sites(small_phantom: Path, small_image
             for case in site.splits["training"]:
                 slices, faults = modality(site.task).glance(case, PLAIN)
                 assert slices > 0 and faults == []
-    assert {entry.glance for entry in MODALITIES.values()} == {header.glance, images.glance}
+    assert {entry.glance for entry in MODALITIES.values()} == {header.glance, images.glance, mask_check.glance}
+
+
+def test_the_image_and_the_mask_of_a_segmented_image_are_looked_at(tmp_path: Path) -> None:
+    folder = write_small_masks(tmp_path, sites=1, count=1) / "site-1"
+    case = Case("a", next(folder.glob("images/*")), next(folder.glob("masks/*")))
+    assert case.label is not None
+    assert mask_check.glance(case, PLAIN) == (1, [])
+    for path, text in ((case.label, "cannot be read as PNG"), (case.image, "cannot be read as JPEG or PNG")):
+        path.write_bytes(b"nothing")
+        found, faults = mask_check.glance(case, PLAIN)
+        assert found == 0 and any(str(path) in fault and text in fault for fault in faults)
 
 
 def test_without_a_look_of_its_own_a_modality_misses_files_alone(case: Case) -> None:
