@@ -66,7 +66,7 @@ def test_what_is_no_preprocessing_is_refused(values, text):
 
 # Data set, name -> clips to constants, own percentiles, scale, stack_range, fit.
 @pytest.mark.parametrize(("name", "called", "expected"), [
-    ("kits19", "authors", (6, (0.5, 99.5), "zscore", "minmax", "stretch")),
+    ("kits19", "authors", (7, None, "zscore", "minmax", "stretch")),
     ("ixi", "authors", (0, None, "minmax", "minmax", "stretch")),
     ("prostate", "authors", (0, (0.0, 99.0), "minmax", "minmax", "stretch")),
     ("prostate", "ma_sam", (0, (0.0, 99.0), "minmax", "minmax", "stretch")),
@@ -86,7 +86,8 @@ def test_constants_belong_to_a_site_or_to_all():
     first, last = kits.window("site-A"), kits.window("site-F")
     assert (first.low, first.high, round(first.mean, 3), round(first.std, 3)) == (-66, 208, 100.545, 61.677)
     assert (last.low, last.high, round(last.mean, 3), round(last.std, 3)) == (-82, 288, 105.312, 76.499)
-    assert kits.window("") is None and kits.window("hospital") is None
+    assert kits.window("") == kits.window("hospital") and round(kits.window("").high, 2) == 266.67
+    assert Preprocessing(windows=(first,)).window("hospital") is None
     for called, low, high in (("samed", -125, 275), ("ma_sam", -200, 250)):
         for site in ("", "hospital"):
             window = PREPROCESSINGS[called].window(site)
