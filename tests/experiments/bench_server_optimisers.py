@@ -1,6 +1,6 @@
 """Server optimisers on the synthetic hospitals of the demo: mean test Dice at home of the last federated model.
 
-    python tests/experiments/bench_server_optimisers.py --data data/phantom [--optimisers average,nesterov] [--seeds 0,1]
+    python tests/experiments/bench_server_optimisers.py --data data/phantom [--optimisers average,nesterov]
 
 The demo's job otherwise, in this process on one thread. It prints a line for each run and keeps nothing. A name may be
 followed by fields of the run: ``adam:server_learning_rate=0.003``. Nothing is asserted: the table is the result.

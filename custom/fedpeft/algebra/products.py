@@ -1,7 +1,7 @@
 """Sums of low-rank products, which stay factors: models, updates and velocities of modules B A.
 
-The update of a round is B' A' - B A, the velocity a sum of such updates, and the new model again a sum; so everything is
-a combination sum_i c_i B_i A_i of a few products, exact until the best approximation of rank r is taken
+The update of a round is B' A' - B A, the velocity a sum of such updates, and the new model again a sum. So everything
+is a combination sum_i c_i B_i A_i of a few products, exact until the best approximation of rank r is taken
 (``lowrank.average_products``, without the (out, in) matrix). A change of basis of any of them changes nothing.
 """
 

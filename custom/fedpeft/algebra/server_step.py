@@ -43,7 +43,8 @@ def moments_at_start(tensors: Tensors, rule_of: RuleOf, optimiser: str, rates: R
     Raises:
         ValueError: an averaging rule cannot take such steps, or the optimiser is unknown.
     """
-    keeps, found = OPTIMISERS.find(optimiser).keeps, {}
+    keeps = OPTIMISERS.find(optimiser).keeps
+    found: dict[str, Tensor] = {}
     for group in _groups(tensors, rule_of):
         leaves = group.leaves(tensors)
         if VELOCITY in keeps:
@@ -77,7 +78,7 @@ def stepped(
     groups = _groups(average, rule_of)
     work = partial(_group_stepped, before, average, moments, OPTIMISERS.find(optimiser), rates)
     after: dict[str, Tensor] = {}
-    kept, reports = dict(moments), {}
+    kept, reports = dict(moments), dict[str, Report]()
     for group, (tensors, of_group, report) in zip(groups, parallel_map(work, groups), strict=True):
         after |= tensors
         kept |= of_group
@@ -106,7 +107,7 @@ def _group_stepped(
         update = space.model(group.leaves(average)) + -1.0 * model
         change, leaving = optimiser.step(update, _entering(group, moments, optimiser), rates)
         leaves, report = space.leaves(model + change, last)
-        kept = {}
+        kept: dict[str, Tensor] = {}
         if VELOCITY in leaving:
             resting = group.leaves(moments, f"{VELOCITY}/")
             kept |= group.named(space.leaves(leaving[VELOCITY], resting)[0], f"{VELOCITY}/")

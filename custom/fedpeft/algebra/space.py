@@ -1,9 +1,9 @@
 """What a server optimiser needs of a group of tensors: to add, scale and square the group's changes.
 
-A server optimiser (``fedpeft.algebra.server_optimisers``) is an equation in the update of a round. For plain tensors the
-equation holds for each entry. For low-rank products it holds for the product, which is what a network sees, and never
-for the factors: B A = (B R^-1)(R A) for every invertible R, so sums of factors depend on the basis, which changes from
-round to round. An averaging rule whose tensors can move so names a `Space`.
+A server optimiser (``fedpeft.algebra.server_optimisers``) is an equation in the update of a round. For plain tensors
+the equation holds for each entry. For low-rank products it holds for the product, which is what a network sees, and
+never for the factors: B A = (B R^-1)(R A) for every invertible R, so sums of factors depend on the basis, which changes
+from round to round. An averaging rule whose tensors can move so names a `Space`.
 """
 
 from abc import ABC, abstractmethod

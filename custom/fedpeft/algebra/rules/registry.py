@@ -40,9 +40,7 @@ def siblings(key: str) -> tuple[str, str]:
 RULES: Registry[Rule] = Registry("averaging rule", __package__)
 
 
-def register_rule(
-    name: str, split: Split = siblings, space: Space | None = None
-) -> Callable[[Average], Average]:
+def register_rule(name: str, split: Split = siblings, space: Space | None = None) -> Callable[[Average], Average]:
     """Add the decorated function as the averaging rule that methods call ``name``.
 
     Args:

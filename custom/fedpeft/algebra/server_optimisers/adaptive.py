@@ -30,17 +30,17 @@ def _adaptive(next_square: Callable[[Tensor, Tensor], Tensor]) -> Step:
 
 
 def adam(before: Tensor, now: Tensor) -> Tensor:
-    """s <- beta_2 s + (1 - beta_2) D^2 (FedAdam)."""
+    """FedAdam: s <- beta_2 s + (1 - beta_2) D^2."""
     return DECAY * before + (1 - DECAY) * now
 
 
 def yogi(before: Tensor, now: Tensor) -> Tensor:
-    """s <- s - (1 - beta_2) D^2 sign(s - D^2) (FedYogi)."""
+    """FedYogi: s <- s - (1 - beta_2) D^2 sign(s - D^2)."""
     return before - (1 - DECAY) * now * torch.sign(before - now)
 
 
 def adagrad(before: Tensor, now: Tensor) -> Tensor:
-    """s <- s + D^2 (FedAdagrad)."""
+    """FedAdagrad: s <- s + D^2."""
     return before + now
 
 

@@ -11,19 +11,19 @@ from fedpeft.algebra.space import Change
 
 @register_optimiser("average")
 def average(update: Change, moments: Moments, rates: Rates) -> tuple[Change, Moments]:
-    """x <- x + eta D; with eta = 1 the average itself."""
+    """FedAvg: x <- x + eta D; with eta = 1 the average itself."""
     return rates.learning_rate * update, {}
 
 
 @register_optimiser("momentum", VELOCITY)
 def momentum(update: Change, moments: Moments, rates: Rates) -> tuple[Change, Moments]:
-    """v <- beta v + D, x <- x + eta v."""
+    """FedAvgM: v <- beta v + D, x <- x + eta v."""
     velocity = rates.momentum * moments[VELOCITY] + update
     return rates.learning_rate * velocity, {VELOCITY: velocity}
 
 
 @register_optimiser("nesterov", VELOCITY)
 def nesterov(update: Change, moments: Moments, rates: Rates) -> tuple[Change, Moments]:
-    """v <- beta v + D, x <- x + eta (D + beta v)."""
+    """FedAvgM with Nesterov's look-ahead: v <- beta v + D, x <- x + eta (D + beta v)."""
     velocity = rates.momentum * moments[VELOCITY] + update
     return rates.learning_rate * (update + rates.momentum * velocity), {VELOCITY: velocity}

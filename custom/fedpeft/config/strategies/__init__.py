@@ -1,7 +1,7 @@
 """What the server does in a round: site weightings, averaging rules, server optimisers, and which go together.
 
-Each is one entry of a registry. ``fedpeft.training.server.weighting`` implements the weightings, ``fedpeft.algebra`` the
-rules and the optimisers. ``fedpeft strategies`` prints all entries.
+Each is one entry of a registry. ``fedpeft.training.server.weighting`` implements the weightings, ``fedpeft.algebra``
+the rules and the optimisers. ``fedpeft strategies`` prints all entries.
 """
 
 from fedpeft.config.strategies.averaging_rules import AVERAGING_RULES, AveragingRule, register_averaging_rules

@@ -1,20 +1,26 @@
-"""Which strategies go together, from their entries; every void combination has a reason and the nearest valid choice."""
+"""Which strategies go together, from their entries; a void combination has a reason and the nearest valid choice."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from fedpeft.config.methods import Method
 from fedpeft.config.strategies.averaging_rules import AVERAGING_RULES
-from fedpeft.config.strategies.server_optimisers import SERVER_OPTIMISERS
+from fedpeft.config.strategies.server_optimisers import SERVER_OPTIMISERS, ServerOptimiser
 from fedpeft.config.strategies.site_weightings import SITE_WEIGHTINGS
 
 Check = tuple[str, Any, bool, str]
 
 
-def rules_that_stay(method: Method) -> list[str]:
-    """The averaging rules of a method whose tensors the server can move to the average alone."""
-    names = dict.fromkeys(name for _, name in method.rules)
-    return [name for name in names if name not in AVERAGING_RULES or not AVERAGING_RULES[name].moves]
+def goes_with(rule: str, optimiser: ServerOptimiser, learning_rate: float | None = None) -> bool:
+    """Whether a server optimiser moves the tensors of an averaging rule.
+
+    Args:
+        rule: name of the averaging rule; one that has no entry cannot move.
+        optimiser: the server optimiser's entry.
+        learning_rate: of the server; None: the entry's.
+    """
+    moves = rule in AVERAGING_RULES and AVERAGING_RULES[rule].moves
+    return moves or (optimiser.is_average and (learning_rate or optimiser.learning_rate) == 1)
 
 
 def step_of(federation: Any) -> dict[str, float]:
@@ -30,7 +36,7 @@ def step_of(federation: Any) -> dict[str, float]:
 def is_average(federation: Any) -> bool:
     """Whether the server moves to the average itself."""
     entry = SERVER_OPTIMISERS[federation.server_optimiser]
-    return entry.momentum is None and entry.tau is None and federation.server_learning_rate in (None, 1.0)
+    return entry.is_average and step_of(federation)["learning_rate"] == 1
 
 
 def checks(federation: Any, method: Method, dataset: str, published: bool) -> Iterator[Check]:
@@ -47,7 +53,8 @@ def checks(federation: Any, method: Method, dataset: str, published: bool) -> It
         ", ".join(name for name, other in SERVER_OPTIMISERS.items() if getattr(other, field) is not None)
         for field in ("momentum", "tau")
     )
-    stay = rules_that_stay(method)
+    rate = federation.server_learning_rate
+    stay = [rule for rule in dict.fromkeys(rule for _, rule in method.rules) if not goes_with(rule, entry, rate)]
     yield (
         "site_weighting",
         federation.site_weighting,
@@ -69,7 +76,7 @@ def checks(federation: Any, method: Method, dataset: str, published: bool) -> It
     yield (
         "server_optimiser",
         entry.name,
-        not stay or is_average(federation),
+        not stay,
         f"average with learning rate 1 for method {method.name}: rule {', '.join(stay)} of its tensors cannot add "
         "momentum or scale a step; or choose a method without that rule",
     )

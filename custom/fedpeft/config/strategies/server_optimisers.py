@@ -23,6 +23,11 @@ class ServerOptimiser:
     momentum: float | None = None
     tau: float | None = None
 
+    @property
+    def is_average(self) -> bool:
+        """Whether its step is a multiple of the update."""
+        return self.momentum is None and self.tau is None
+
 
 SERVER_OPTIMISERS: Registry[ServerOptimiser] = Registry("server optimiser")
 
@@ -45,5 +50,7 @@ register_server_optimisers(
     ServerOptimiser(
         "yogi", "the same, whose mean of D^2 changes by D^2 at most (FedYogi, Reddi et al. 2021)", 0.01, 0.9, 1e-3
     ),
-    ServerOptimiser("adagrad", "D over the root of the sum of all D^2 (FedAdagrad, Reddi et al. 2021)", 0.01, 0.0, 1e-3),
+    ServerOptimiser(
+        "adagrad", "D over the root of the sum of all D^2 (FedAdagrad, Reddi et al. 2021)", 0.01, 0.0, 1e-3
+    ),
 )

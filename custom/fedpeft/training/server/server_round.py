@@ -27,6 +27,7 @@ from torch import Tensor
 from fedpeft.algebra.feedback import averaged
 from fedpeft.algebra.server_optimisers.registry import Rates
 from fedpeft.algebra.server_step import moments_at_start, stepped
+from fedpeft.algebra.space import Report
 from fedpeft.config.run import Run
 from fedpeft.config.strategies.combinations import is_average
 from fedpeft.models.payload import decoded, download
@@ -124,7 +125,7 @@ class ServerRound:
         best = better(state.best, state.rounds_done, scores_of(self.run, reports))
         tensors = [updates[site].tensors for site in sites]
         average, fits = averaged(state.exact, state.decoded, tensors, weights, self.run.method.rule_of)
-        moments, lost = state.moments, {}
+        moments, lost = state.moments, dict[str, Report]()
         if self._steps:
             average, moments, lost = stepped(state.exact, average, moments, *self._step)
         after = self._state(state.rounds_done + 1, state.exact | average, best, moments)
