@@ -16,14 +16,14 @@ import torch
 from fedpeft.config.jobs import JOBS
 from fedpeft.data.datalist import read_sites
 from fedpeft.models.checkpoints.reading import shipped
-from fedpeft.study.apply.evaluation import evaluate
+from fedpeft.study.apply.evaluation import Evaluation, evaluate
 from fedpeft.tasks.scores import mean_score
 from fedpeft.training.server.in_process import train_in_process
 from fedpeft.training.server.run_folder import GLOBAL
 
 
-def dice(data: Path, seed: int, optimiser: str, rounds: int) -> list[float]:
-    """The mean test Dice of each site."""
+def dice(data: Path, seed: int, optimiser: str, rounds: int) -> dict[str, list[float]]:
+    """The mean Dice of each site, on validation and on test cases."""
     name, *fields = optimiser.split(":")
     more = {key: float(value) for key, value in (field.split("=") for field in fields)}
     changed = JOBS["flap_sam_phantom"].run.with_(server_optimiser=name, seed=seed, rounds=rounds, **more)
@@ -31,8 +31,13 @@ def dice(data: Path, seed: int, optimiser: str, rounds: int) -> list[float]:
     checkpoint = shipped(run.backbone)
     with TemporaryDirectory() as folder:
         trained = train_in_process(run, read_sites(data), checkpoint, Path(folder) / "run", "federated")
-        found = evaluate(trained, data, "test", checkpoint, GLOBAL)
-    return [mean_score(found.of(site)) for site in dict.fromkeys(item.site for item in found.scores)]
+        found = {split: evaluate(trained, data, split, checkpoint, GLOBAL) for split in ("validation", "test")}
+    return {split: [mean_score(each.of(site)) for site in sites_of(each)] for split, each in found.items()}
+
+
+def sites_of(found: Evaluation) -> list[str]:
+    """The names of the sites, in their order."""
+    return list(dict.fromkeys(item.site for item in found.scores))
 
 
 def main() -> None:
@@ -47,8 +52,12 @@ def main() -> None:
     for seed in map(int, args.seeds.split(",")):
         for optimiser in args.optimisers.split(","):
             values = dice(args.data, seed, optimiser, args.rounds)
-            sites = ", ".join(f"{value:.3f}" for value in values)
-            print(f"seed {seed} | {optimiser} | {fmean(values):.3f} ({sites})", flush=True)
+            sites = ", ".join(f"{value:.3f}" for value in values["test"])
+            means = {split: f"{fmean(of_sites):.3f}" for split, of_sites in values.items()}
+            print(
+                f"seed {seed} | {optimiser} | validation {means['validation']} | test {means['test']} ({sites})",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
