@@ -1,4 +1,4 @@
-"""A method, a data set and a codec from outside the package: registered, then prepared and trained."""
+"""A method, data set, codec and server optimiser from outside the package: registered, then prepared and trained."""
 
 import argparse
 from pathlib import Path
@@ -11,12 +11,14 @@ from PIL import Image
 from fedpeft.algebra.codecs.cast import Cast
 from fedpeft.algebra.codecs.registry import CODECS as ENCODINGS
 from fedpeft.algebra.codecs.registry import register_codec
+from fedpeft.algebra.server_optimisers.registry import OPTIMISERS, VELOCITY, register_optimiser
 from fedpeft.cli.main import main
 from fedpeft.config.adapters import LoRA
 from fedpeft.config.codecs import CODECS, Codec, register_codecs
 from fedpeft.config.datasets import DATASETS, Dataset, register_datasets
 from fedpeft.config.methods import METHODS, Adapter, Method, register_methods
 from fedpeft.config.run import make_run
+from fedpeft.config.strategies import SERVER_OPTIMISERS, ServerOptimiser, register_server_optimisers
 from fedpeft.data.datalist import read_sites
 from fedpeft.data.found import Found, FoundCase
 from fedpeft.data.sources.registry import SOURCES, Source, add_source, register_source
@@ -27,7 +29,7 @@ from fedpeft.training.server.in_process import train_in_process
 @pytest.fixture(autouse=True)
 def restored(monkeypatch):
     """The registries are as they were after the test."""
-    for registry in (METHODS, DATASETS, SOURCES, CODECS, ENCODINGS):
+    for registry in (METHODS, DATASETS, SOURCES, CODECS, ENCODINGS, SERVER_OPTIMISERS, OPTIMISERS):
         monkeypatch.setattr(registry, "_entries", dict(registry))
 
 
@@ -65,6 +67,12 @@ def test_what_comes_from_outside_is_prepared_and_trained(tmp_path):
     register_source(Source("outside", "The source holds <site>/<class>/<image>.png.", ("example",), add_options, find))
     register_codecs(Codec("outside16", "2 bytes a number"))
     register_codec("outside16", Cast(torch.float16))
+    register_server_optimisers(ServerOptimiser("dampened", "a damped momentum", momentum=0.5))
+
+    @register_optimiser("dampened", VELOCITY)
+    def dampened(update, moments, rates):
+        velocity = rates.momentum * moments[VELOCITY] + (1 - rates.momentum) * update
+        return rates.learning_rate * velocity, {VELOCITY: velocity}
 
     for site in ("north", "south"):
         for number in range(8):
@@ -82,6 +90,7 @@ def test_what_comes_from_outside_is_prepared_and_trained(tmp_path):
         "vit_tiny",
         classes=2,
         codec="outside16",
+        server_optimiser="dampened",
         rounds=2,
         image_size=32,
         batch=4,
@@ -95,6 +104,7 @@ def test_what_comes_from_outside_is_prepared_and_trained(tmp_path):
     assert (folder.run, folder.description["status"], len(folder.rounds())) == (run, "finished", 2)
     trained, exact = folder.tensors(), folder.state().exact
     assert all(trained[path].any() for path in adapted if path.endswith(".B"))
+    assert {f"velocity/{path}" for path in exact} == folder.state().moments.keys()
     # The sites hold what the codec makes of the server's own tensors.
     assert all(torch.equal(value, exact[path].half().float()) for path, value in trained.items())
     assert any(not torch.equal(value, exact[path]) for path, value in trained.items())

@@ -23,7 +23,7 @@ OF_COMPARE = {"learning_rate": [["flap_sam=0.25"]]}
 # Valid values of fields whose type does not tell them.
 EXAMPLES = {"dataset": ["mine"], "labels": ["a"], "preprocessing": ["authors"], "site_weights": ["north=0.4,south=0.6"]}
 # Options without which some values are refused; those that do not exist are left out.
-TOGETHER = ([], ["--alpha", "8"], ["--preprocessing", "authors"])
+TOGETHER = ([], ["--alpha", "8"], ["--preprocessing", "authors"], ["--server-optimiser", "adam"])
 # "options" stands for the options of adapters, which are walked by themselves.
 FIELDS = [*(name for name in SECTION_OF if name != "options"), *option_fields()]
 

@@ -204,6 +204,8 @@ def test_a_later_field_changes_a_fingerprint_only_where_it_is_set(method):
         "stack_ends": "repeat",
         "preprocessing": "samed",
         "augmentation": "none",
+        "server_optimiser": "nesterov",
+        "server_learning_rate": 0.5,
     }
     marked = {name for section in SECTIONS.values() for name, f in section.model_fields.items() if LATER in f.metadata}
     assert later.keys() <= marked

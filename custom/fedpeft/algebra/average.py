@@ -55,7 +55,7 @@ def average_payload(
     check_weights(weights, len(updates))
     for k, update in enumerate(updates):
         _check_keys(k, update, base)
-    groups = _grouped(base, rule_of)
+    groups = grouped(base, rule_of)
     found = parallel_map(partial(_averaged, base, updates, weights), groups.items())
     averaged: dict[str, Tensor] = {}
     for keys, (leaves, _) in zip(groups.values(), found, strict=True):
@@ -70,7 +70,7 @@ def _averaged(
     weights: Sequence[float],
     item: tuple[tuple[str, str], dict[str, str]],
 ) -> tuple[Leaves, Report]:
-    """Return the average and the report of one item of `_grouped`."""
+    """Return the average and the report of one item of `grouped`."""
     (name, group), keys = item
     sites = [{leaf: base[key].double() + update[key].double() for leaf, key in keys.items()} for update in updates]
     try:
@@ -79,8 +79,12 @@ def _averaged(
         raise ValueError(f"{group}: {error}") from error
 
 
-def _grouped(base: Mapping[str, Tensor], rule_of: Callable[[str], str]) -> dict[tuple[str, str], dict[str, str]]:
-    """Return (rule, group) -> leaf -> key, in the order of `base`."""
+def grouped(base: Mapping[str, Tensor], rule_of: Callable[[str], str]) -> dict[tuple[str, str], dict[str, str]]:
+    """Return (rule, group) -> leaf -> key, in the order of `base`.
+
+    Raises:
+        ValueError: a tensor is not floating point or not finite, or its rule is unknown; the message names it.
+    """
     groups: dict[tuple[str, str], dict[str, str]] = {}
     for key, tensor in base.items():
         if not (tensor.is_floating_point() and all_finite(tensor)):

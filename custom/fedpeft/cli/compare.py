@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from fedpeft.cli.checkpoint_options import add_checkpoint_options, checkpoint_of
 from fedpeft.cli.comparison.show import Show, show, start_of
 from fedpeft.cli.evaluate import add_metric_options, scoring_of
 from fedpeft.cli.options import method_list, print_table, print_wide, subparser
 from fedpeft.cli.run_options import add_run_options, given
+from fedpeft.cli.shared.checkpoint_options import add_checkpoint_options, checkpoint_of
 from fedpeft.config.presets import ABLATIONS, RECIPES
 from fedpeft.config.run import SETTINGS, Run
 from fedpeft.study.api import compare_runs

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fedpeft.cli.checkpoint_options import add_checkpoint_options, checkpoint_of
 from fedpeft.cli.options import print_table, subparser
+from fedpeft.cli.shared.checkpoint_options import add_checkpoint_options, checkpoint_of
 from fedpeft.config.run import Run
 from fedpeft.data.datalist import SPLITS
 from fedpeft.study.apply.evaluation import evaluate, write_evaluation

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fedpeft.cli.checkpoint_options import add_checkpoint_options, checkpoint_of
 from fedpeft.cli.options import subparser
+from fedpeft.cli.shared.checkpoint_options import add_checkpoint_options, checkpoint_of
 from fedpeft.models.peers.form import PEERS
 from fedpeft.study.apply.exporting import export_file
 from fedpeft.training.server.run_folder import BEST, GLOBAL, find_run

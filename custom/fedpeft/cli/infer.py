@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fedpeft.cli.checkpoint_options import add_checkpoint_options, checkpoint_of
 from fedpeft.cli.options import subparser
+from fedpeft.cli.shared.checkpoint_options import add_checkpoint_options, checkpoint_of
 from fedpeft.study.apply.inference import check_ending, infer
 from fedpeft.training.server.run_folder import BEST, GLOBAL, find_run
 

@@ -10,6 +10,7 @@ from fedpeft import __version__
 # Subcommand -> its help. Only the requested one is imported, since torch, MONAI and FLARE take seconds.
 COMMANDS = {
     "methods": "list the methods with their parameters and bytes a round",
+    "strategies": "list what a server can do in a round, and what goes together",
     "data": "make, prepare and check folders of sites",
     "job": "list, render, submit and follow FLARE jobs",
     "compare": "train methods in several settings on a folder of sites, and test every model at every site",

@@ -22,6 +22,9 @@ from fedpeft.config.methods import METHODS, Adapter, Method
 from fedpeft.config.migrate import is_flat, nested
 from fedpeft.config.preprocessing import AUGMENTATIONS, Preprocessing
 from fedpeft.config.sections import SECTION_OF, SECTIONS, Data, Federation, Model, Training, partial
+from fedpeft.config.strategies import SITE_WEIGHTINGS
+from fedpeft.config.strategies.combinations import checks as checks_of
+from fedpeft.config.strategies.combinations import step_of
 from fedpeft.config.tasks import TASKS, TaskEntry
 
 SETTINGS = ("local", "federated", "centralized")
@@ -173,12 +176,7 @@ class Run:
                 AUGMENTATIONS[self.data.augmentation].takes(self.preprocessing),
                 f"another, since preprocessing {self.data.preprocessing!r} does not scale intensities to 0 to 1",
             ),
-            (
-                "site_weighting",
-                self.federation.site_weighting,
-                self.federation.site_weighting != "published" or self.site_weights is not None,
-                f"another one: no weights are published for {self.data.dataset}; use --site-weighting slices",
-            ),
+            *checks_of(self.federation, self.method, self.data.dataset, self.site_weights is not None),
         )
         for name, value, valid, expected in checks:
             if not valid:
@@ -216,7 +214,12 @@ class Run:
         if self.federation.site_weights is not None:
             return dict(self.federation.site_weights)
         entry = DATASETS.get(self.data.dataset)
-        return entry.site_weights if entry and self.federation.site_weighting == "published" else None
+        return entry.site_weights if entry and SITE_WEIGHTINGS[self.federation.site_weighting].published else None
+
+    @property
+    def server_step(self) -> dict[str, float]:
+        """The constants of the server's step, as set or the server optimiser's: learning_rate, momentum, tau."""
+        return step_of(self.federation)
 
     @cached_property
     def adapters(self) -> tuple[Adapter, ...]:

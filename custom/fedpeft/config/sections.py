@@ -24,6 +24,7 @@ from fedpeft.config.backbones import BACKBONES
 from fedpeft.config.codecs import CODECS
 from fedpeft.config.methods import METHODS
 from fedpeft.config.preprocessing import AUGMENTATIONS
+from fedpeft.config.strategies import SERVER_OPTIMISERS, SITE_WEIGHTINGS
 
 
 def _name_in(registry: Registry[Any]) -> Any:
@@ -44,8 +45,12 @@ if TYPE_CHECKING:
     BackboneName = str
     CodecName = str
     AugmentationName = str
+    SiteWeightingName = str
+    ServerOptimiserName = str
 else:
-    MethodName, BackboneName, CodecName, AugmentationName = map(_name_in, (METHODS, BACKBONES, CODECS, AUGMENTATIONS))
+    MethodName, BackboneName, CodecName, AugmentationName, SiteWeightingName, ServerOptimiserName = map(
+        _name_in, (METHODS, BACKBONES, CODECS, AUGMENTATIONS, SITE_WEIGHTINGS, SERVER_OPTIMISERS)
+    )
 
 
 def _options(value: Any) -> Any:
@@ -207,13 +212,38 @@ class Federation(Section):
     patience: int = Field(
         0, ge=0, description="end the run after this many rounds without a better mean validation score; 0: never"
     )
-    site_weighting: Literal["cases", "uniform", "slices", "published"] = Field(
+    site_weighting: SiteWeightingName = Field(
         "cases",
         description="weight of a site: its training cases, the same for all (the paper's equation 2), its training "
         "slices, or the constants that the data set's authors published",
     )
     site_weights: Annotated[Weights | None, LATER] = Field(
         None, description="weight of each site by name, as site-A=0.03,site-B=0.18, instead of a site weighting"
+    )
+    server_optimiser: Annotated[ServerOptimiserName, LATER] = Field(
+        "average",
+        description="the server's step from its model along the sites' averaged update, in federated runs alone, see "
+        "fedpeft strategies; average: to the average itself",
+    )
+    server_learning_rate: Annotated[float | None, LATER] = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="factor of the server's step; default the server optimiser's: 1, or 0.01 for adaptive ones",
+    )
+    server_momentum: Annotated[float | None, LATER] = Field(
+        None,
+        ge=0,
+        lt=1,
+        allow_inf_nan=False,
+        description="share of the server's velocity that stays for the next round; default the server optimiser's",
+    )
+    server_tau: Annotated[float | None, LATER] = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="size of an update's entries far below which an adaptive server optimiser stops adapting, Reddi et "
+        "al.'s tau; default the server optimiser's",
     )
     codec: CodecName = Field(
         "float32",

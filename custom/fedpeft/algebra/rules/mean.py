@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fedpeft.algebra.entries import EntrySpace
 from fedpeft.algebra.lowrank import check_weights
 from fedpeft.algebra.rules.registry import Leaves, Report, alone, register_rule
 
@@ -24,7 +25,7 @@ def weighted_mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor
     return total.to(tensors[0].dtype)
 
 
-@register_rule("mean", split=alone)
+@register_rule("mean", split=alone, space=EntrySpace())
 def mean_rule(base: Leaves, sites: Sequence[Leaves], weights: Sequence[float]) -> tuple[Leaves, Report]:
     """Average each leaf; the average is exact, so there is nothing to report."""
     return {leaf: weighted_mean([site[leaf] for site in sites], weights).to(base[leaf].dtype) for leaf in base}, {}

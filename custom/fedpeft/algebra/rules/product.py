@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from fedpeft.algebra.lowrank import Factors, average_products
+from fedpeft.algebra.products import ProductSpace
 from fedpeft.algebra.rules.registry import Leaves, Report, register_rule
 
 
-@register_rule("product")
+@register_rule("product", space=ProductSpace())
 def product_rule(base: Leaves, sites: Sequence[Leaves], weights: Sequence[float]) -> tuple[Leaves, Report]:
     """Average the products B A of the leaves "A" (r, in) and "B" (out, r), see `lowrank.average_products`.
 

@@ -55,7 +55,7 @@ def train_in_process(
     if len(sites) > 1:
         check_sites(run, [site.name for site in sites])
     models = [build(run, checkpoint) for _ in sites]
-    folder, server = RunFolder(out), ServerRound(run)
+    folder, server = RunFolder(out), ServerRound(run, setting)
     folder.start(run, setting, identity(checkpoint), fingerprint(models[0]), start.sha256 if start else None)
     with _moments(out) as moments, _recorded(folder):
         state = server.begin(start.tensors if start else trainable(models[0]))

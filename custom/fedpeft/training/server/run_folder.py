@@ -4,6 +4,7 @@
 - ``global.safetensors``, ``best.safetensors``: all trained tensors as the sites receive them, after the last round and
   of the best validated model;
 - ``exact.safetensors``: the server's own tensors after the last round, where a codec that rounds makes them differ;
+- ``moments.safetensors``: what the server optimiser keeps for the next round, unless it is the average;
 - ``rounds.jsonl``: one record for each round;
 - ``metrics.csv``: the task's score per round, site and class.
 
@@ -31,14 +32,8 @@ from fedpeft.training.server.description import VERSIONS, read_description
 from fedpeft.training.server.selection import Best, Scores, scores_of
 from fedpeft.training.server.server_round import ServerState
 
-DESCRIPTION, GLOBAL, BEST, EXACT, ROUNDS, METRICS = (
-    "run.json",
-    "global.safetensors",
-    "best.safetensors",
-    "exact.safetensors",
-    "rounds.jsonl",
-    "metrics.csv",
-)
+DESCRIPTION, ROUNDS, METRICS = "run.json", "rounds.jsonl", "metrics.csv"
+GLOBAL, BEST, EXACT, MOMENTS = (f"{name}.safetensors" for name in ("global", "best", "exact", "moments"))
 RUNNING, FINISHED = "running", "finished"
 PACKAGES = ("torch", "monai", "nvflare", "segment-anything", "nibabel", "numpy")
 
@@ -131,6 +126,8 @@ class RunFolder:
         """
         self.keep_validation(before, after.best, scores_of(self.run, record["sites"]))
         self.keep_exact(after.exact, after.decoded)
+        if after.moments:
+            write_tensors(self.path / MOMENTS, after.moments)
         self.record(before.rounds_done, record, after.decoded)
 
     def keep_validation(self, state: ServerState, best: Best | None, scores: Scores) -> None:
@@ -154,7 +151,8 @@ class RunFolder:
         decoded, found = self.tensors(), self.description
         exact = self.tensors(EXACT) if (self.path / EXACT).is_file() else decoded
         best = Best(found["best"]["rounds"], found["best"][self.measure]) if "best" in found else None
-        return ServerState(found["rounds_done"], exact, decoded, best)
+        moments = read_tensors(self.path / MOMENTS) if (self.path / MOMENTS).is_file() else {}
+        return ServerState(found["rounds_done"], exact, decoded, best, moments)
 
     def record(self, round_: int, record: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Append a finished round and its averaged tensors.

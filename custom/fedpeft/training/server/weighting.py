@@ -18,7 +18,8 @@ def _slices(site: str, report: Report) -> float:
     return report["slices"]
 
 
-# Weighting by reports -> function (site, its report) -> number above 0, later normalised over the sites of the round.
+# Weighting by reports (an entry in ``fedpeft.config.strategies``)
+# -> function (site, its report) -> number above 0, later normalised over the sites of the round.
 REPORTED: dict[str, Callable[[str, Report], float]] = {
     "cases": lambda site, report: report["cases"],
     "uniform": lambda site, report: 1,

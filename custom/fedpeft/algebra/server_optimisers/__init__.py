@@ -1,0 +1,1 @@
+"""Server optimisers: one module per family, which registers its optimisers."""
