@@ -48,6 +48,13 @@ def test_import_says_what_it_found_and_what_it_made(imported, files):
     assert f"Use the run with --checkpoint {files / 'sam.pth'}" in text
 
 
+@pytest.mark.parametrize("labels", [(), ("--labels", "a,b,c")])
+def test_classes_without_names_are_noted(fedpeft, files, tmp_path, labels):
+    arguments = ("--format", "samed", "--file", files / "samed.pth", "--base", files / "sam.pth")
+    code, _, err = fedpeft("import", *arguments, "--out", tmp_path / "run", *labels)
+    assert code == 0 and ("note: Its classes have no name" in err) == (not labels)
+
+
 def test_the_run_serves_evaluate_and_infer(fedpeft, imported, files, small_phantom, tmp_path):
     run, base = imported[0], ("--checkpoint", files / "sam.pth")
     code, text, err = fedpeft("evaluate", "--run", run, "--data", small_phantom, "--json", *base)

@@ -203,6 +203,13 @@ WRONG = {
         "--dataset isic2019 is for classification, but ",
         " segments",
     ),
+    "unknown data set": (
+        "samed",
+        "samed",
+        {"dataset": "kits91", "labels": ("a", "b", "c")},
+        "--dataset is 'kits91', expected one of phantom, folder, kits19, ",
+        "; --labels names",
+    ),
 }
 
 
