@@ -127,8 +127,10 @@ def test_evaluate_with_an_adapter_as_checkpoint_names_the_command(fedpeft, impor
 
 def test_compare_starts_from_the_imported_run_or_says_why_not(fedpeft, imported, small_phantom, files, tmp_path):
     arguments = ["--data", small_phantom, "--backbone", "sam_small", "--checkpoint", files / "sam.pth", "--rounds", 1]
-    code, _, err = fedpeft(
-        "compare", *arguments, "--methods", "dora", "--initial-run", imported[0], "--out", tmp_path / "out"
-    )
-    assert "note: " in err and "scale minmax, here zscore" in err and "--preprocessing" in err
+    arguments += ["--initial-run", imported[0], "--out", tmp_path / "out", "--methods", "dora"]
+    code, _, err = fedpeft("compare", *arguments, "--preprocessing", "standard")
+    note = f"note: {imported[0]} has preprocessing authors, here standard: add --preprocessing authors"
+    assert note in err.splitlines()
+    code, _, err = fedpeft("compare", *arguments)
+    assert "note: " not in err
     assert code == 1 and "dora cannot start from" in err and "its method is 'flap_sam'" in err

@@ -54,6 +54,19 @@ def _dataset(site: Site) -> str:
     return site.dataset if entry is not None and entry.task == site.task else TASKS[site.task].dataset
 
 
+def started_from(run: Run, given: Collection[str] = ()) -> dict[str, Any]:
+    """The fields that a training takes from the finished run whose tensors it starts from: how that run saw images.
+
+    Args:
+        run: the finished run.
+        given: fields that are set explicitly; with a preprocessing among them, nothing is taken.
+    """
+    if "preprocessing" in given:
+        return {}
+    found = {name: getattr(run.data, name) for name in ("preprocessing", "stack_ends")}
+    return {name: value for name, value in found.items() if name not in given}
+
+
 @dataclass(frozen=True)
 class Applied:
     """What a training recipe sets in a comparison.

@@ -53,9 +53,19 @@ def read_start(path: Path, run: Run, checkpoint: Path | None) -> Start:
 
 
 def other_preprocessing(path: Path, run: Run) -> str:
-    """How images entered a finished run's network differently from another run's; "" if they did not."""
-    was, now = RunFolder(path).preprocessing.to_dict(), run.preprocessing.to_dict()
-    return ", ".join(f"{name} {was[name]}, here {now[name]}" for name in was if was[name] != now[name])
+    """How images entered a finished run's network differently from another run's, and the remedy; "" if they did not.
+
+    Args:
+        path: folder of the finished run.
+        run: the run that starts from it.
+    """
+    folder = RunFolder(path)
+    (was, data), (now, here) = ((item.data.preprocessing, item.data.dataset) for item in (folder.run, run))
+    if was != now:
+        return f"preprocessing {was}, here {now}: add --preprocessing {was}"
+    old, new = folder.preprocessing.to_dict(), run.preprocessing.to_dict()
+    differs = [name for name in old if old[name] != new[name]]
+    return f"preprocessing {was} of {data}, here of {here}, which differs in {', '.join(differs)}" if differs else ""
 
 
 def _differs(folder: RunFolder, run: Run, checkpoint: Path | None) -> str:
