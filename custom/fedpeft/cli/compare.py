@@ -16,7 +16,7 @@ from rich.text import Text
 from fedpeft.cli.checkpoint_options import add_checkpoint_options, checkpoint_of
 from fedpeft.cli.comparison.show import Show, initial_run_of, show, start_of
 from fedpeft.cli.evaluate import add_metric_options, scoring_of
-from fedpeft.cli.options import method_list, print_table, print_wide, subparser
+from fedpeft.cli.options import method_list, preset_notes, print_table, print_wide, subparser
 from fedpeft.cli.run_options import add_run_options, given
 from fedpeft.config.presets import ABLATIONS, RECIPES
 from fedpeft.config.run import SETTINGS, Run
@@ -71,12 +71,12 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
         "or rates of single methods",
     )
     parser.add_argument(
-        "--ablation", choices=ABLATIONS, help=_notes("defaults for methods, ranks and settings", ABLATIONS)
+        "--ablation", choices=ABLATIONS, help=preset_notes("defaults for methods, ranks and settings", ABLATIONS)
     )
     parser.add_argument(
         "--training",
         choices=RECIPES,
-        help=_notes("defaults for how to train, instead of the recipe of the data set's job", RECIPES),
+        help=preset_notes("defaults for how to train, instead of the recipe of the data set's job", RECIPES),
     )
     parser.add_argument(
         "--split", choices=("test", "validation"), default="test", help="split whose cases are tested (default test)"
@@ -201,11 +201,6 @@ def _shown(stream: TextIO) -> Iterator[Report]:
     line = _Line()
     with Live(line, console=Console(file=stream), transient=True):
         yield line
-
-
-def _notes(what: str, presets: Mapping[str, Any]) -> str:
-    text = "; ".join(f"{name}: {preset.note}" for name, preset in presets.items())
-    return f"{what}; explicit options override it. {text}".replace("%", "%%")
 
 
 def _settings(text: str) -> list[str]:

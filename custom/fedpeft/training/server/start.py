@@ -73,7 +73,9 @@ def _differs(folder: RunFolder, run: Run, checkpoint: Path | None) -> str:
     other, found = folder.run, folder.description
     if found["status"] != FINISHED:
         return f"it has not finished ({found['status']}); let it finish, or start from another"
-    pairs = {} if train_alike(other, run) else {"method": (other.model.method, run.model.method)}
+    pairs: dict[str, tuple[object, object]] = {}
+    if not train_alike(other, run):
+        pairs["method"] = other.model.method, run.model.method
     pairs |= {name: (getattr(other.model, name), getattr(run.model, name)) for name in SAME}
     pairs |= {"classes": (other.data.classes, run.data.classes)}
     pairs |= {"checkpoint": (found["checkpoint"]["sha256"], identity(checkpoint))}
