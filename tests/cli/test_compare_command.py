@@ -2,6 +2,8 @@
 
 import argparse
 import io
+import json
+import shutil
 
 import pytest
 
@@ -121,6 +123,79 @@ def test_the_authors_recipe_runs_the_entries_of_their_code_and_says_so(asked, ca
     assert {run.federation.site_weighting for run in runs} == {"slices"}
     own = RECIPES["authors"].fields | {"site_weighting": "slices"}
     assert runs[2] == asked("--methods", "pdec_ft")[0][0].with_(**own)
+
+
+@pytest.mark.parametrize("training", RECIPES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--method", "lora_ft", "--rounds", 7, "--rank", 2),
+        ("--backbone", "sam_vit_l", "--site-weighting", "cases", "--image-size", 128),
+    ],
+)
+def test_a_rendered_job_is_the_compared_run(asked, fedpeft, tmp_path, training, options):
+    methods = ["--methods" if option == "--method" else option for option in options]
+    ((compared,), _) = asked("--training", training, "--checkpoint", tmp_path / "sam.pth", *methods)
+    name = ("--name", "mine", "--out", tmp_path / "jobs")
+    code, _, err = fedpeft("job", "render", "flap_sam_phantom", "--training", training, *options, *name)
+    assert code == 0, err
+    assert rendered(tmp_path / "jobs" / "mine") == compared
+
+
+def rendered(folder):
+    parts = json.loads((folder / "app" / "config" / "config_fed_server.json").read_text())["components"]
+    return RunConfig.from_dict(next(part["args"]["run"] for part in parts if part["id"] == "run")).resolve()
+
+
+def test_a_job_by_the_authors_recipe_says_what_it_runs(fedpeft, tmp_path):
+    arguments = ("--training", "authors", "--name", "mine", "--out", tmp_path)
+    code, _, err = fedpeft("job", "render", "flap_sam_phantom", *arguments)
+    assert code == 0 and err.splitlines() == [
+        "note: the recipe authors runs flap_sam_random_b for flap_sam",
+        "note: no weight is published for phantom: sites are weighted by their slices instead",
+    ]
+    code, _, err = fedpeft("job", "render", "flap_sam_kits19", *arguments)
+    assert code == 0 and err.count("\n") == 1
+    run = rendered(tmp_path / "mine")
+    assert (run.federation.site_weighting, run.site_weights["site-F"]) == ("published", 0.49)
+    assert (run.model.method, run.data.preprocessing, run.training.batch) == ("flap_sam_random_b", "authors", 24)
+
+
+@pytest.fixture
+def first(finished, tmp_path):
+    """A finished run of another method than the job's, which saw its images otherwise."""
+    out = tmp_path / "first"
+    shutil.copytree(finished.path, out)
+    content = json.loads((out / "run.json").read_text())
+    content["run"]["data"] |= {"preprocessing": "authors", "stack_ends": "repeat"}
+    content["run"]["model"]["method"] = "flap_sam_random_b"
+    (out / "run.json").write_text(json.dumps(content))
+    return out
+
+
+@pytest.mark.parametrize(
+    ("options", "method", "preprocessing", "ends"),
+    [
+        ([], "flap_sam_random_b", "authors", "repeat"),
+        (["--methods", "flap_sam"], "flap_sam", "authors", "repeat"),
+        (["--stack-ends", "inside"], "flap_sam_random_b", "authors", "inside"),
+        (["--preprocessing", "standard"], "flap_sam_random_b", "standard", "inside"),
+        (["--training", "efficient"], "flap_sam_random_b", "standard", "inside"),
+        (["--training", "authors", "--methods", "flap_sam"], "flap_sam_random_b", "authors", "repeat"),
+    ],
+)
+def test_an_initial_run_gives_method_and_preprocessing(asked, first, options, method, preprocessing, ends):
+    ((run,), _) = asked("--initial-run", first, *options)
+    assert (run.model.method, run.data.preprocessing, run.data.stack_ends) == (method, preprocessing, ends)
+
+
+def test_show_names_the_initial_run_as_the_origin(fedpeft, small_phantom, first):
+    code, text, err = fedpeft("compare", "--data", small_phantom, "--initial-run", first, "--show", "--json")
+    assert code == 0, err
+    (run,) = json.loads(text)["runs"]
+    origins = {field["field"]: field["from"] for field in run["fields"] if field["part"] != "preprocessing"}
+    assert {origins[name] for name in ("method", "preprocessing", "stack_ends")} == {"initial run"}
 
 
 def test_the_authors_recipe_also_replaces_an_ablations_methods(asked):

@@ -48,6 +48,13 @@ def test_import_says_what_it_found_and_what_it_made(imported, files):
     assert f"Use the run with --checkpoint {files / 'sam.pth'}" in text
 
 
+@pytest.mark.parametrize("labels", [(), ("--labels", "a,b,c")])
+def test_classes_without_names_are_noted(fedpeft, files, tmp_path, labels):
+    arguments = ("--format", "samed", "--file", files / "samed.pth", "--base", files / "sam.pth")
+    code, _, err = fedpeft("import", *arguments, "--out", tmp_path / "run", *labels)
+    assert code == 0 and ("note: Its classes have no name" in err) == (not labels)
+
+
 def test_the_run_serves_evaluate_and_infer(fedpeft, imported, files, small_phantom, tmp_path):
     run, base = imported[0], ("--checkpoint", files / "sam.pth")
     code, text, err = fedpeft("evaluate", "--run", run, "--data", small_phantom, "--json", *base)
@@ -120,8 +127,10 @@ def test_evaluate_with_an_adapter_as_checkpoint_names_the_command(fedpeft, impor
 
 def test_compare_starts_from_the_imported_run_or_says_why_not(fedpeft, imported, small_phantom, files, tmp_path):
     arguments = ["--data", small_phantom, "--backbone", "sam_small", "--checkpoint", files / "sam.pth", "--rounds", 1]
-    code, _, err = fedpeft(
-        "compare", *arguments, "--methods", "dora", "--initial-run", imported[0], "--out", tmp_path / "out"
-    )
-    assert "note: " in err and "scale minmax, here zscore" in err and "--preprocessing" in err
+    arguments += ["--initial-run", imported[0], "--out", tmp_path / "out", "--methods", "dora"]
+    code, _, err = fedpeft("compare", *arguments, "--preprocessing", "standard")
+    note = f"note: {imported[0]} has preprocessing authors, here standard: add --preprocessing authors"
+    assert note in err.splitlines()
+    code, _, err = fedpeft("compare", *arguments)
+    assert "note: " not in err
     assert code == 1 and "dora cannot start from" in err and "its method is 'flap_sam'" in err

@@ -106,11 +106,16 @@ FAULTS = {
     "truncated checkpoint": (truncated_checkpoint, "cut.safetensors is truncated or no checkpoint"),
     "unknown device": (set_(device="gpu"), "device 'gpu' is not known to torch"),
     "absent device": (set_(device="cuda:7"), "device 'cuda:7' asked for, but this machine shows"),
+    "option of the device": (set_(device="cuda:7"), "correct --device (here are cpu"),
     "precision": (lambda asked: set_runs(asked, precision="bfloat16"), "precision 'bfloat16' asked for"),
     "classes": (lambda asked: set_runs(asked, classes=1, labels=("organ",)), "the run expects 1 classes"),
     "names": (lambda asked: set_runs(asked, labels=("lesion", "organ")), "the same number must mean the same class"),
     "task": (lambda asked: set_(runs=[IMAGES], checkpoint=None)(asked), "is for segmentation, the run is classific"),
     "weights": (lambda asked: set_runs(asked, site_weights={"site-1": 1.0}), "site-2: it has no weight; set are those"),
+    "weight of no site": (
+        lambda asked: set_runs(asked, site_weights={f"site-{n}": 1.0 for n in (1, 2, 9)}),
+        "--site-weights: site-9 is no site of ",
+    ),
     "no image": (lambda asked: (asked.data / CASE / "image.nii.gz").unlink(), "case-01/image.nii.gz: not found"),
     "no label file": (lambda asked: (asked.data / CASE / "label.nii.gz").unlink(), "case-01/label.nii.gz: not found"),
     "no NIfTI": (

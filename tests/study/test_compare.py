@@ -12,6 +12,7 @@ from matplotlib.image import imread
 
 from fedpeft.config.datasets import DATASETS
 from fedpeft.config.methods import METHODS
+from fedpeft.study.plan.changes import changed_inputs
 from fedpeft.study.plan.experiments import LOCK
 from fedpeft.study.plots.overview import plot_overview
 from fedpeft.study.run import work
@@ -153,7 +154,7 @@ def test_another_split_is_tested_without_training_and_does_not_lose_the_first(co
 def test_a_finished_training_is_not_replaced_by_another_recipe(again, run):
     out, once_more = again
     before = (out / "flap_sam/seed-0/centralized/run/global.safetensors").read_bytes()
-    with pytest.raises(ValueError, match="trained with other learning_rate: give another --out, or remove"):
+    with pytest.raises(ValueError, match="trained with other learning_rate; give another --out, or remove"):
         once_more([run.with_(learning_rate=1e-4)], ["centralized"])
     assert (out / "flap_sam/seed-0/centralized/run/global.safetensors").read_bytes() == before
     shutil.rmtree(out / "flap_sam/seed-0/centralized")
@@ -162,6 +163,21 @@ def test_a_finished_training_is_not_replaced_by_another_recipe(again, run):
         "test flap_sam, seed 0, initial",
         *(f"{what} flap_sam, seed 0, centralized" for what in ("train", "test")),
     ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ({"site-1": 0.03, "site-2": 1.0}, {"site-1": 0.1, "site-2": 1.0}, ["site_weights of site-1: 0.03, here 0.1"]),
+        ({"site-1": 0.03}, {"site-2": 0.1}, [f"site_weights of site-{n}: {v}" for n, v in
+                                             ((1, "0.03, here none"), (2, "none, here 0.1"))]),
+        (None, {"site-1": 0.1}, ["site_weights"]),
+        ({"site-1": 0.1}, {"site-1": 0.1}, []),
+    ],
+)  # fmt: skip
+def test_changed_weights_are_named_by_site(run, old, new, expected):
+    kept, made = (json.loads(json.dumps({"run": run.with_(site_weights=weights).to_dict()})) for weights in (old, new))
+    assert changed_inputs(kept, made) == expected
 
 
 @pytest.mark.parametrize("entry", ["method", "data set"])
@@ -173,7 +189,7 @@ def test_a_changed_entry_is_another_training(again, run, monkeypatch, entry):
         old = DATASETS[run.data.dataset]
         changed = replace(old, preprocessing=old.preprocessing.model_copy(update={"scope": "volume"}))
         monkeypatch.setitem(DATASETS._entries, run.data.dataset, changed)
-    with pytest.raises(ValueError, match="other (preprocessing|method):"):
+    with pytest.raises(ValueError, match="other (preprocessing|method);"):
         once_more(settings=["centralized"])
 
 

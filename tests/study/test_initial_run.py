@@ -1,10 +1,12 @@
 """Every training of a comparison starts from the tensors of one finished run, and says so without a path."""
 
 import json
+import shutil
 
 import pytest
 import torch
 
+from fedpeft.config.methods import METHODS
 from fedpeft.flare.rendering import render
 from fedpeft.models.initial import fingerprint_of
 from fedpeft.study.plan.experiments import Plan
@@ -12,6 +14,7 @@ from fedpeft.study.run import compare as study
 from fedpeft.study.run.compare import compare
 from fedpeft.study.run.work import INITIAL_RUN, make_workspace
 from fedpeft.training.server.run_folder import RunFolder
+from fedpeft.training.server.start import read_start, train_alike
 
 SETTINGS = ["local", "centralized"]
 
@@ -81,6 +84,34 @@ def test_a_run_of_another_method_is_refused_before_anything_starts(two_sites, ch
     with pytest.raises(ValueError, match="dora cannot start from .*its method is 'flap_sam', here 'dora'"):
         compare(plan, [run, run.with_(method="dora")], SETTINGS, quiet)
     assert not (tmp_path / "out").exists()
+
+
+def renamed(folder, method, out):
+    """The same finished run under another method's name."""
+    shutil.copytree(folder.path, out)
+    content = json.loads((out / "run.json").read_text())
+    content["run"]["model"]["method"] = method
+    (out / "run.json").write_text(json.dumps(content))
+    return RunFolder(out)
+
+
+@pytest.mark.parametrize(("was", "now"), [("flap_sam", "flap_sam_random_b"), ("flap_sam_random_b", "flap_sam")])
+def test_a_run_starts_from_a_method_that_differs_in_its_start_alone(checkpoint, finished, run, tmp_path, was, now):
+    other = renamed(finished, was, tmp_path / "run")
+    assert other.run.model.method == was
+    start = read_start(other.path, run.with_(method=now), checkpoint)
+    assert start.sha256 == fingerprint_of(finished.tensors())
+
+
+def test_of_all_methods_only_those_with_another_start_train_alike(run):
+    """No two others have the same network, tensors and averages, nor does a frozen part hide in a trained one."""
+    runs = [run.with_(method=name) for name, entry in METHODS.items() if entry.suits(run.task)]
+    alike = {
+        (one.model.method, other.model.method) for one in runs for other in runs if one is not other
+        and train_alike(one, other)
+    }  # fmt: skip
+    pairs = [(name, f"{name}_random_b") for name in ("flap_sam", "lora_ft", "lora_dec_ft")]
+    assert alike == {*pairs, *((other, name) for name, other in pairs)}
 
 
 def test_a_job_names_the_run_and_the_servers_site_file_has_its_path(two_sites, checkpoint, finished, run, tmp_path):

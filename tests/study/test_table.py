@@ -2,10 +2,12 @@
 
 import csv
 
+import pytest
 from made import HD95, scores_of, summary_of, with_distances
 
 from fedpeft.study.results.metric_table import metric_table
 from fedpeft.study.results.table import table, write_table
+from fedpeft.study.results.table_form import signed
 
 
 def test_a_block_for_each_method_a_line_for_each_setting_a_column_for_each_site(run):
@@ -21,7 +23,7 @@ def test_a_block_for_each_method_a_line_for_each_setting_a_column_for_each_site(
             ["", "Federated", "0.5250", "0.3750", "0.4500", "", "263.1 + 131.6 kB"],
             ["", "Centralized", "0.5250", "0.0000", "0.2625", "", ""],
             ["", "Gain over local", "+0.1500", "-0.0750", "+0.0375", "", ""],
-            ["", "95 % interval", "", "", "+0.0000 to +0.0750", "", ""],
+            ["", "95 % interval", "", "", "0.0000 to +0.0750", "", ""],
             ["", "Fed. / centralized", "1.000", "-", "1.714", "", ""],
         ],
     ]
@@ -131,8 +133,8 @@ def test_further_metrics_have_a_table_with_units_directions_and_intervals(run):
     assert change == [
         "",
         "Federated minus local",
-        "+0.0375 (+0.0000 to +0.0750)",
-        "-3.75 (-7.50 to +0.00)",
+        "+0.0375 (0.0000 to +0.0750)",
+        "-3.75 (-7.50 to 0.00)",
         "",
     ]
     assert any("image's diagonal" in note for note in found.notes)
@@ -155,3 +157,18 @@ def test_files_of_further_metrics_add_to_those_of_dice(run, tmp_path):
     assert list(distances) == [*(line["setting"] for line in dice[:-2]), "federated_minus_local"]
     assert (distances["federated"]["north"], distances["federated"]["average"]) == ("47.500000", "55.000000")
     assert distances["federated_minus_local"]["high"] == "0.000000"
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "expected"),
+    [
+        (-4.8e-6, 4, "0.0000"),
+        (4.8e-6, 4, "0.0000"),
+        (0.0, 2, "0.00"),
+        (-0.00006, 4, "-0.0001"),
+        (0.0375, 4, "+0.0375"),
+        (-7.5, 2, "-7.50"),
+    ],
+)
+def test_a_change_has_a_sign_unless_it_rounds_to_zero(value, digits, expected):
+    assert signed(value, digits) == expected

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 
 import peer_files
 import pytest
@@ -10,8 +11,11 @@ from peer_files import DIM, SMALL
 from safetensors.torch import save_file
 
 from fedpeft.config.backbones import BACKBONES
-from fedpeft.models.checkpoints.reading import read_checkpoint
+from fedpeft.config.run import make_run
+from fedpeft.models.checkpoints.reading import read_checkpoint, shipped
 from fedpeft.models.initial import build, skeleton
+from fedpeft.models.peers.form import PEERS
+from fedpeft.models.peers.recognition import refuse_other
 from fedpeft.study.apply.importing import import_file
 
 
@@ -60,6 +64,7 @@ def files(backbone, tmp_path_factory):
     (root / "peft" / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
     (root / "run").mkdir()
     (root / "run" / "run.json").write_text("{}")
+    shutil.copy(shipped(BACKBONES["sam_tiny"]), root / "sam_tiny.safetensors")
     return root
 
 
@@ -119,6 +124,13 @@ WRONG = {
         r"SAM's own checkpoint, as its tensors are those of ",
         r"sam\.pth: there is nothing to import",
     ),
+    "our own base": (
+        "flap_sam",
+        "sam_tiny.safetensors",
+        {},
+        "a foundation model's own checkpoint, from which others are trained: it needs no import; give it as --base",
+    ),
+    "our own base as medsam": ("medsam", "sam_tiny.safetensors", {}, "a foundation model's own checkpoint, from which"),
     "ours": ("samed", "global.safetensors", {}, "the tensors of a fedpeft run: they need no import", "--run FOLDER"),
     "our run": ("samed", "run/", {}, "a run of fedpeft: it needs no import; use it with --run"),
     "vit-h with vit-b": (
@@ -202,6 +214,13 @@ WRONG = {
         {"dataset": "isic2019"},
         "--dataset isic2019 is for classification, but ",
         " segments",
+    ),
+    "unknown data set": (
+        "samed",
+        "samed",
+        {"dataset": "kits91", "labels": ("a", "b", "c")},
+        "--dataset is 'kits91', expected one of phantom, folder, kits19, ",
+        "; --labels names",
     ),
 }
 
@@ -291,3 +310,12 @@ def test_another_size_without_a_backbone_is_named(tmp_path, files, monkeypatch):
 
 def test_there_are_many_kinds_of_wrong_files():
     assert len(WRONG) >= 30 and len({tuple(expected) for _, _, _, *expected in WRONG.values()}) == len(WRONG)
+
+
+@pytest.mark.parametrize(("backbone", "given"), [("sam_tiny", False), ("sam_vit_b", True)])
+def test_a_base_is_asked_for_where_none_is_shipped(tmp_path, backbone, given):
+    run = make_run("flap_sam", "folder", backbone)
+    tensors = PEERS["flap_sam"].theirs(skeleton(run).state_dict())
+    with pytest.raises(ValueError, match="--format flap_sam --file") as caught:
+        refuse_other(tmp_path / "some.pth", tensors, PEERS["samed"])
+    assert ("--base SAM.pth" in str(caught.value)) == given

@@ -13,16 +13,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from fedpeft.cli.comparison.show import Show, show, start_of
+from fedpeft.cli.comparison.show import Show, initial_run_of, show, start_of
 from fedpeft.cli.evaluate import add_metric_options, scoring_of
-from fedpeft.cli.options import method_list, print_table, print_wide, subparser
+from fedpeft.cli.options import method_list, preset_notes, print_table, print_wide, subparser
 from fedpeft.cli.run_options import add_run_options, given
 from fedpeft.cli.shared.checkpoint_options import add_checkpoint_options, checkpoint_of
 from fedpeft.config.presets import ABLATIONS, RECIPES
 from fedpeft.config.run import SETTINGS, Run
 from fedpeft.study.api import compare_runs
 from fedpeft.study.plan.experiments import Plan
-from fedpeft.study.plan.recipe import recipe, trained_by, variations
+from fedpeft.study.plan.recipe import recipe, started_from, trained_by, variations
 from fedpeft.study.plots import NO_PLOTS, can_plot
 from fedpeft.study.results.metric_table import metric_table
 from fedpeft.study.results.table import table
@@ -71,12 +71,12 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
         "or rates of single methods",
     )
     parser.add_argument(
-        "--ablation", choices=ABLATIONS, help=_notes("defaults for methods, ranks and settings", ABLATIONS)
+        "--ablation", choices=ABLATIONS, help=preset_notes("defaults for methods, ranks and settings", ABLATIONS)
     )
     parser.add_argument(
         "--training",
         choices=RECIPES,
-        help=_notes("defaults for how to train, instead of the recipe of the data set's job", RECIPES),
+        help=preset_notes("defaults for how to train, instead of the recipe of the data set's job", RECIPES),
     )
     parser.add_argument(
         "--split", choices=("test", "validation"), default="test", help="split whose cases are tested (default test)"
@@ -87,7 +87,8 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--initial-run",
         type=Path,
-        help="finished run, also an imported one, whose trained tensors every training starts from",
+        help="finished run, also an imported one, whose trained tensors every training starts from; it gives the "
+        "method without --methods, and its preprocessing and stack ends without --training and --preprocessing",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_run_options(parser, VARIED)
@@ -106,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     scoring = scoring_of(runs[0], args)
     plan = Plan(args.data, args.out, checkpoint, 60 * args.minutes, args.device, args.split, scoring, start)
     if start and (other := other_preprocessing(start, runs[0])):
-        print(f"note: {start} has another preprocessing: {other}; --preprocessing names one", file=sys.stderr)
+        print(f"note: {start} has {other}", file=sys.stderr)
     if not can_plot():
         print(NO_PLOTS, file=sys.stderr)
     with _shown(sys.stderr if args.json else sys.stdout) as report:
@@ -148,6 +149,8 @@ def _runs(args: argparse.Namespace) -> tuple[list[Run], list[str]]:
     chosen = RECIPES[args.training] if args.training else None
     preset, changes = ablation or chosen, given(args, VARIED)
     start = recipe(args.data) if args.data else start_of(args).run
+    if first := initial_run_of(args):
+        start = start.with_(method=first.model.method, **({} if chosen else started_from(first, changes)))
     methods = args.methods or list(preset.methods if preset else ()) or [start.model.method]
     settings = args.settings or list(ablation.settings if ablation else SETTINGS)
     ranks = args.ranks or (ablation.ranks if ablation else ())
@@ -198,11 +201,6 @@ def _shown(stream: TextIO) -> Iterator[Report]:
     line = _Line()
     with Live(line, console=Console(file=stream), transient=True):
         yield line
-
-
-def _notes(what: str, presets: Mapping[str, Any]) -> str:
-    text = "; ".join(f"{name}: {preset.note}" for name, preset in presets.items())
-    return f"{what}; explicit options override it. {text}".replace("%", "%%")
 
 
 def _settings(text: str) -> list[str]:

@@ -62,6 +62,11 @@ def _print(args: argparse.Namespace, found: Imported) -> None:
         f"{args.out}: {made.model.method} with {made.model.backbone} at {made.model.image_size} px; {classes}; "
         f"preprocessing {made.data.preprocessing}"
     )
+    if not made.data.labels:
+        what = "Its classes have" if made.data.classes > 1 else "Its class has"
+        print(
+            f"note: {what} no name; --labels NAME,... gives it, as --dataset of a data set with names", file=sys.stderr
+        )
     if found.rounded:
         print(f"{found.rounded} frozen tensors differ from the base by rounding alone; the base's are used")
     if form.foundation:

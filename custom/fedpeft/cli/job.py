@@ -2,15 +2,17 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from fedpeft.cli.jobs.parsers import add_server_parsers
-from fedpeft.cli.options import print_table, subparser
+from fedpeft.cli.options import preset_notes, print_table, subparser
 from fedpeft.cli.run_options import add_run_options, given
 from fedpeft.config.gpus import Gpus
 from fedpeft.config.jobs import JOBS
 from fedpeft.config.methods import METHODS
+from fedpeft.config.presets import RECIPES
 from fedpeft.config.run import RunConfig
 from fedpeft.study.plan.rendering import render_job
 
@@ -32,12 +34,18 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
         commands,
         "render",
         "write the folder of a shipped job, unchanged or with changes",
-        "fedpeft job render flap_sam_folder --labels kidney,tumour --rounds 50 --name flap_sam_kidneys --out jobs",
+        "fedpeft job render flap_sam_folder --labels kidney,tumour --rounds 50 --name flap_sam_kidneys --out jobs\n"
+        "  fedpeft job render flap_sam_kits19 --training authors --name flap_sam_kits19_authors --out jobs",
     )
     rendering.add_argument("job", nargs="?", choices=sorted(JOBS), help="job to start from (default: all jobs)")
     rendering.add_argument("--out", type=Path, default=Path("jobs"), help="parent folder (default jobs)")
     rendering.add_argument("--name", help="name of the rendered job; required with any change")
     rendering.add_argument("--method", choices=sorted(METHODS), metavar="METHOD", help="see fedpeft methods")
+    rendering.add_argument(
+        "--training",
+        choices=RECIPES,
+        help=preset_notes("train by this recipe instead of the job's, as compare --training does", RECIPES),
+    )
     rendering.add_argument("--dataset", help="name of the data set in the site files")
     names = rendering.add_mutually_exclusive_group()
     names.add_argument(
@@ -100,7 +108,8 @@ def _render(args: argparse.Namespace) -> int:
     gpus = Gpus(args.gpus, args.gpu_memory, args.gpu_sites)
     changes = {name: getattr(args, name) for name in CHANGES if getattr(args, name) is not None} | given(args)
     for name in [args.job] if args.job else JOBS:
-        more = {"min_sites": args.min_sites, "gpus": gpus, "initial_run": args.initial_run}
+        more = {"min_sites": args.min_sites, "gpus": gpus, "initial_run": args.initial_run, "training": args.training}
+        more["note"] = lambda text: print(f"note: {text}", file=sys.stderr)
         print(render_job(args.name or name, args.out, job=name, **more, **changes))
     return 0
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -28,6 +29,12 @@ def method_list(text: str) -> list[str]:
     if unknown:
         raise argparse.ArgumentTypeError(f"unknown method {unknown[0]!r}; known: {', '.join(METHODS)}")
     return names
+
+
+def preset_notes(what: str, presets: Mapping[str, Any]) -> str:
+    """The help of an option that names a preset: what it is, and each preset's note."""
+    text = "; ".join(f"{name}: {preset.note}" for name, preset in presets.items())
+    return f"{what}; explicit options override it. {text}".replace("%", "%%")
 
 
 def print_table(columns: list[str], lines: list[list[str]], title: str = "", left: int = 1) -> None:

@@ -33,7 +33,7 @@ def computing(precision: str, device: torch.device) -> AbstractContextManager:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
         raise RuntimeError(
             f"precision 'bfloat16' asked for, but device {str(device)!r} ({name}) does not compute it natively: give "
-            f"the run precision 'auto' or 'float32', or the site another \"device\""
+            f"precision 'auto' or 'float32', or use another device"
         )
     return torch.autocast(device.type, torch.bfloat16, enabled=native)
 

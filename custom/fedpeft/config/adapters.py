@@ -21,11 +21,13 @@ class AdapterOptions(BaseModel):
 
     Attributes:
         kind: name of the adapter in ``fedpeft.models.adapters``.
+        network: the kind that computes the same from the same tensors; "" means itself. The two differ in their start.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     kind: ClassVar[str] = ""
+    network: ClassVar[str] = ""
 
 
 class Ranked(AdapterOptions):
@@ -59,6 +61,7 @@ class RandomLoRA(LoRA):
     """LoRA whose A and B both start at random, so that B A is not zero: as in the FLAP-SAM paper's code."""
 
     kind: ClassVar[str] = "lora_random_b"
+    network: ClassVar[str] = "lora"
 
 
 class DoRA(Ranked):

@@ -20,7 +20,7 @@ from fedpeft.config.run import SETTINGS, Run
 from fedpeft.study.apply import evaluation
 from fedpeft.study.apply.checkpoint import find_checkpoint
 from fedpeft.study.plan.experiments import Plan
-from fedpeft.study.plan.recipe import recipe, variations
+from fedpeft.study.plan.recipe import recipe, started_from, variations
 from fedpeft.study.plan.rendering import render_job
 from fedpeft.study.plots import can_plot
 from fedpeft.study.run import compare as comparison
@@ -157,7 +157,7 @@ def compare(
     Args:
         data: folder of <site>/datalist.json.
         out: folder for runs, results, tables and plots.
-        methods: names that ``fedpeft methods`` lists; default: the method of the data set's job.
+        methods: names that ``fedpeft methods`` lists; default: the initial run's, or the method of the data set's job.
         settings: some of "local", "federated" and "centralized"; default: all.
         rounds: number of rounds in every setting; default: that of the data set's job.
         seed: one seed or several.
@@ -168,7 +168,7 @@ def compare(
         checkpoint: file with the backbone's published weights; not needed where the package ships them.
         minutes: time limit for one run of FLARE's simulator.
         initial_run: a finished run, or a parent of one, whose trained tensors every training starts from; default: the
-            initial model.
+            initial model. It also gives preprocessing and stack ends, unless ``fields`` has a preprocessing.
         report: called with the progress and a line for people about the latest event.
         **fields: fields of the runs, such as ``rank=4`` or ``local_epochs=0.5``; they override the data set's job.
 
@@ -183,11 +183,13 @@ def compare(
     run = recipe(Path(data))
     changes = fields if rounds is None else fields | {"rounds": rounds}
     seeds = [seed] if isinstance(seed, int) else list(seed)
+    first = find_run(Path(initial_run)) if initial_run else None
+    if first:
+        run = run.with_(method=first.run.model.method, **started_from(first.run, changes))
     runs = variations(run, methods or [run.model.method], seeds, (), changes, {})
     weights = find_checkpoint(runs[0], _path(checkpoint), must_exist=False)
     scoring = task_of(runs[0]).scoring(metrics, nsd_tolerance)
-    start = find_run(Path(initial_run)).path if initial_run else None
-    plan = Plan(Path(data), Path(out), weights, 60 * minutes, device, split, scoring, start)
+    plan = Plan(Path(data), Path(out), weights, 60 * minutes, device, split, scoring, first.path if first else None)
     return compare_runs(plan, runs, settings or SETTINGS, report)[0]
 
 

@@ -13,7 +13,8 @@ from fedpeft.config.run import Run
 from fedpeft.config.sections import Training
 from fedpeft.study.plan.experiments import label
 from fedpeft.study.plan.origins import Layers, Value, flat, values_of
-from fedpeft.study.plan.recipe import default_job, facts_of, job_of
+from fedpeft.study.plan.recipe import default_job, facts_of, job_of, started_from
+from fedpeft.training.server.run_folder import find_run
 
 
 class Show(argparse.Action):
@@ -40,8 +41,14 @@ def start_of(args: argparse.Namespace) -> Job:
     if args.data:
         return job_of(args.data)
     preset = ABLATIONS[args.ablation] if args.ablation else RECIPES[args.training] if args.training else None
-    methods = args.methods or (preset.methods if preset else ())
+    first = initial_run_of(args)
+    methods = args.methods or (preset.methods if preset else ()) or ([first.model.method] if first else ())
     return default_job(METHODS[methods[0] if methods else next(iter(METHODS))].tasks[0])
+
+
+def initial_run_of(args: argparse.Namespace) -> Run | None:
+    """The finished run that every training starts from; None: each starts from its initial model."""
+    return find_run(args.initial_run).run if args.initial_run else None
 
 
 def show(args: argparse.Namespace, runs: Sequence[Run], settings: Sequence[str], options: dict[str, Any]) -> None:
@@ -75,6 +82,9 @@ def _layers(args: argparse.Namespace, run: Run, options: dict[str, Any]) -> Laye
     ]
     if args.data:
         layers.append(("data", facts_of(args.data)))
+    if first := initial_run_of(args):
+        taken = {} if args.training else started_from(first, options)
+        layers.append(("initial run", {"method": first.model.method, **taken}))
     # A method that a recipe runs in another's place is the recipe's.
     varied = {"rank": run.option("rank")}
     if args.ablation:

@@ -53,6 +53,12 @@ class Adapter:
         return self.options if isinstance(self.options, str) else self.options.kind
 
     @property
+    def network(self) -> tuple[str, str, tuple[str, ...], tuple[str, ...]]:
+        """What it computes from its tensors, and where: equal for adapters that differ in their start alone."""
+        alike = "" if isinstance(self.options, str) else self.options.network
+        return alike or self.kind, self.layer, self.slots, self.of
+
+    @property
     def defaults(self) -> dict[str, Any]:
         """The values that the method's entry gives the options."""
         return {} if isinstance(self.options, str) else self.options.model_dump()

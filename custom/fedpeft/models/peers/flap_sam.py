@@ -1,11 +1,13 @@
 """FLAP-SAM's files: every tensor of SAM, with the low-rank factors of each attention beside its projections."""
 
 import re
+from collections.abc import Iterable
 from typing import ClassVar
 
 from torch import Tensor
 
 from fedpeft.models.peers.form import (
+    MASK_TOKENS,
     Measured,
     PeerForm,
     Tensors,
@@ -46,6 +48,11 @@ class FlapSam(PeerForm):
     )
     parts = ("",)
     data: ClassVar = {"preprocessing": "authors", "stack_ends": "repeat", "stride": 1}
+
+    def recognises(self, names: Iterable[str]) -> bool:
+        """See ``PeerForm``; a foundation model may also have a third stage, but no mask tokens of classes."""
+        known = list(names)
+        return super().recognises(known) and (MASK_TOKENS in known or any(map(FACTOR.fullmatch, known)))
 
     def measured(self, tensors: Tensors) -> Measured:
         """See ``PeerForm``.

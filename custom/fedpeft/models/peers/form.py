@@ -112,9 +112,16 @@ class PeerForm(ABC):
         """The content of a file of these tensors after a number of rounds, as the program's own loader expects it."""
         return dict(tensors)
 
-    def remedy(self, file: Path) -> str:
-        """How a file of this form is taken, for a message."""
-        return f"import it with: fedpeft import --format {self.name} --file {file} --base SAM.pth --out RUN"
+    def remedy(self, file: Path, tensors: Tensors) -> str:
+        """How a file of this form is taken, for a message; it names a base where the package ships none of the size."""
+        base = "" if self._base_is_shipped(tensors) else "--base SAM.pth "
+        return f"import it with: fedpeft import --format {self.name} --file {file} {base}--out RUN"
+
+    def _base_is_shipped(self, tensors: Tensors) -> bool:
+        try:
+            return any(entry.resource for entry in self.measured(tensors).backbones)
+        except (KeyError, ValueError, IndexError):
+            return False
 
     def described(self, found: Measured) -> str:
         """A file for people: "an adapter saved by SAMed for ViT-H, 512 px, rank 4, 8 classes"."""

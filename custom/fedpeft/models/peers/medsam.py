@@ -29,7 +29,7 @@ class MedSam(PeerForm):
         dim, depth, pixels = encoder_in(tensors)
         return Measured(dim, depth, image_size=pixels)
 
-    def remedy(self, file: Path) -> str:
+    def remedy(self, file: Path, tensors: Tensors) -> str:
         """See ``PeerForm``."""
         return (
             f"SAM's own needs no import, give it as --base and --checkpoint; import MedSAM's with: fedpeft import "

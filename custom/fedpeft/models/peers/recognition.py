@@ -39,6 +39,11 @@ OTHERS = (
         "SAMed's variant with LoRA in the mask decoder",
         "no method here trains that; give a file of SAMed with LoRA in the encoder alone",
     ),
+    Kind(
+        r"image_encoder\.patch_embed\.proj\.weight",
+        "a foundation model's own checkpoint, from which others are trained",
+        "it needs no import; give it as --base, with the file that was trained from it as --file",
+    ),
 )
 
 
@@ -57,7 +62,7 @@ def refuse_other(file: Path, tensors: Tensors, expected: PeerForm) -> None:
     if found is expected:
         return
     if found:
-        raise WrongFileError(file, described(found, tensors), found.remedy(file))
+        raise WrongFileError(file, described(found, tensors), found.remedy(file, tensors))
     for kind in OTHERS:
         if any(re.fullmatch(kind.mark, name) for name in tensors):
             raise WrongFileError(file, kind.seems, kind.remedy)
@@ -86,4 +91,4 @@ def hint(file: Path) -> str:
         adapted = form is not None and form.measured(tensors).options
     except (OSError, ValueError, KeyError, IndexError):
         return ""
-    return f". It seems to be {described(form, tensors)}; {form.remedy(file)}" if form and adapted else ""
+    return f". It seems to be {described(form, tensors)}; {form.remedy(file, tensors)}" if form and adapted else ""

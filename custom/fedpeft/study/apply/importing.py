@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from fedpeft.common.files import write_tensors
 from fedpeft.config.backbones import BACKBONES, Backbone
-from fedpeft.config.datasets import DATASETS
+from fedpeft.config.datasets import DATASETS, Dataset
 from fedpeft.config.run import Run, RunConfig
 from fedpeft.config.tasks import TASKS
 from fedpeft.models.checkpoints.start import identity, own
@@ -175,9 +175,9 @@ def _config(form: PeerForm, found: Measured, file: Path, entry: Backbone, given:
 
 def _classes(found: Measured, file: Path, values: dict[str, Any]) -> int:
     """The number of classes, on which file, data set and options must agree."""
-    entry = DATASETS.get(values["dataset"])
-    names = [label for index, label in (entry.labels if entry and entry.labels else ()) if index]
-    if entry and entry.task != SEGMENTATION.name:
+    entry = _dataset(values["dataset"])
+    names = [label for index, label in entry.labels or () if index]
+    if entry.task != SEGMENTATION.name:
         raise ValueError(f"--dataset {entry.name} is for {entry.task}, but {file} segments; name another data set")
     labels = values.get("labels", ())
     options = (
@@ -197,6 +197,13 @@ def _classes(found: Measured, file: Path, values: dict[str, Any]) -> int:
                 f"for, or its classes with --labels"
             )
     return classes
+
+
+def _dataset(name: str) -> Dataset:
+    if name not in DATASETS:
+        known = [entry.name for entry in DATASETS.values() if entry.task == SEGMENTATION.name]
+        raise ValueError(f"--dataset is {name!r}, expected one of {', '.join(known)}; --labels names other classes")
+    return DATASETS[name]
 
 
 def _fitting(form: PeerForm, file: Path, ours: Tensors, runs: Sequence[Run]) -> list[Run]:

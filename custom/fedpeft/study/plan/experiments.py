@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape
@@ -24,6 +24,7 @@ from fedpeft.config.datasets import Preprocessing
 from fedpeft.config.run import SETTINGS, Run, make_run
 from fedpeft.data.datalist import DATALIST, SPLITS, Site, read_sites
 from fedpeft.models.checkpoints.start import identity
+from fedpeft.study.plan.changes import changed_inputs
 from fedpeft.study.run.simulate import end_simulation
 from fedpeft.tasks.scores import PLAIN, CaseScore, Scoring
 from fedpeft.training.server.run_folder import DESCRIPTION, FINISHED, GLOBAL, RunFolder
@@ -175,10 +176,10 @@ def refuse_replacing(plan: Plan, experiments: Sequence[Experiment], source: dict
         if (folder / MADE_FROM).is_file() and (folder / "run" / DESCRIPTION).is_file():
             if RunFolder(folder / "run").description["status"] != FINISHED:
                 continue
-            differs = _changed_fields(_inputs(folder / MADE_FROM), made_from(experiment, source))
+            differs = changed_inputs(_inputs(folder / MADE_FROM), made_from(experiment, source))
             if differs:
                 raise ValueError(
-                    f"{folder} holds {experiment.name}, trained with other {', '.join(differs)}: give another --out, "
+                    f"{folder} holds {experiment.name}, trained with other {', '.join(differs)}; give another --out, "
                     f"or remove that folder to train it again"
                 )
 
@@ -190,17 +191,6 @@ def _inputs(file: Path) -> dict[str, Any]:
         with suppress(KeyError, TypeError, ValueError):
             content[name] = json.loads(json.dumps(read(content[name]).to_dict()))
     return content
-
-
-def _changed_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Names of the inputs that differ; method and preprocessing are compared as a whole."""
-    found = []
-    for key, value in {**dict.fromkeys(old), **new}.items():
-        if isinstance(value, dict) and isinstance(old.get(key), dict) and key not in ("method", "preprocessing"):
-            found += _changed_fields(old[key], value)
-        elif old.get(key) != value:
-            found.append(key)
-    return found
 
 
 def made_from(experiment: Experiment, source: dict[str, str]) -> dict[str, Any]:

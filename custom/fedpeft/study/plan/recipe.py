@@ -54,6 +54,19 @@ def _dataset(site: Site) -> str:
     return site.dataset if entry is not None and entry.task == site.task else TASKS[site.task].dataset
 
 
+def started_from(run: Run, given: Collection[str] = ()) -> dict[str, Any]:
+    """The fields that a training takes from the finished run whose tensors it starts from: how that run saw images.
+
+    Args:
+        run: the finished run.
+        given: fields that are set explicitly; with a preprocessing among them, nothing is taken.
+    """
+    if "preprocessing" in given:
+        return {}
+    found = {name: getattr(run.data, name) for name in ("preprocessing", "stack_ends")}
+    return {name: value for name, value in found.items() if name not in given}
+
+
 @dataclass(frozen=True)
 class Applied:
     """What a training recipe sets in a comparison.
@@ -69,12 +82,15 @@ class Applied:
     notes: list[str]
 
 
-def trained_by(entry: Recipe | None, data: Path | None, methods: Sequence[str], given: Collection[str] = ()) -> Applied:
+def trained_by(
+    entry: Recipe | None, data: Path | str | None, methods: Sequence[str], given: Collection[str] = ()
+) -> Applied:
     """Fit a training recipe to a folder of sites and to the compared methods.
 
     Args:
         entry: the recipe; None sets nothing.
-        data: folder of sites; None: there is none yet, so that no site's weight is known.
+        data: folder of sites; or, where it is not known which sites there are, the data set's name, whose published
+            weights then count; None: no site's weight is known.
         methods: names of methods, as asked for.
         given: fields that are set explicitly and override the recipe.
 
@@ -89,18 +105,20 @@ def trained_by(entry: Recipe | None, data: Path | None, methods: Sequence[str], 
     if other := [f"{new} for {name}" for name, new in runs.items() if new != name]:
         notes.append(f"the recipe {entry.name} runs {', '.join(other)}")
     if fields["site_weighting"] == "published" and not {"site_weighting", "site_weights"} & set(given):
-        known = _published(data) if data else {}
-        sites = [site.name for site in read_sites(data)] if data else ["unnamed data"]
+        known, sites = _published(data)
         if lacking := [name for name in sites if name not in known]:
             fields["site_weighting"] = "slices"
             notes.append(f"no weight is published for {', '.join(lacking)}: sites are weighted by their slices instead")
     return Applied(fields, runs, notes)
 
 
-def _published(data: Path) -> Mapping[str, float]:
-    """Site -> its published weight; empty for a data set without them."""
-    known = DATASETS.get(read_sites(data)[0].dataset)
-    return (known and known.site_weights) or {}
+def _published(data: Path | str | None) -> tuple[Mapping[str, float], list[str]]:
+    """Site -> its published weight, empty for a data set without them; and what needs a weight."""
+    sites = read_sites(data) if isinstance(data, Path) else []
+    name = sites[0].dataset if sites else str(data or "")
+    entry = DATASETS.get(name)
+    known = (entry and entry.site_weights) or {}
+    return known, [site.name for site in sites] or ([] if known else [name or "unnamed data"])
 
 
 def variations(

@@ -1,14 +1,17 @@
 """Render a job's folder from a shipped job, with changes."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fedpeft.config.gpus import Gpus
 from fedpeft.config.jobs import JOBS
+from fedpeft.config.presets import RECIPES, Recipe
 from fedpeft.config.run import RunConfig
 from fedpeft.flare.rendering import write
 from fedpeft.study.plan.changes import refuse_unused
+from fedpeft.study.plan.recipe import trained_by
 
 
 def render_job(
@@ -20,6 +23,8 @@ def render_job(
     min_sites: int | None = None,
     gpus: Gpus | None = None,
     initial_run: str | None = None,
+    training: str | None = None,
+    note: Callable[[str], None] = lambda text: None,
     **fields: Any,
 ) -> Path:
     """Write a FLARE job's folder, which ``nvflare simulator`` runs and ``fedpeft job submit`` sends.
@@ -32,6 +37,9 @@ def render_job(
         min_sites: number of accepted results that a round needs; default: the job's.
         gpus: the GPUs that FLARE reserves at the sites; default: the job's.
         initial_run: name in the server's site file of a finished run that the run starts from; default: the job's.
+        training: the recipe whose fields, method and backbone replace the job's, as ``compare --training``; default:
+            the job's own. ``method`` and ``fields`` override it.
+        note: called with a sentence for people about each thing in which the job differs from the recipe's name.
         **fields: fields of the run, such as ``rounds=50`` or ``labels=("kidney", "tumour")``; labels also set the
             number of classes.
 
@@ -48,6 +56,8 @@ def render_job(
     if method is not None:
         fields["method"] = method
     old = JOBS[start]
+    if training is not None:
+        fields = _trained_by(RECIPES.find(training), old.run, fields, note)
     new = replace(
         old,
         run=_changed(old.run, fields),
@@ -58,6 +68,15 @@ def render_job(
     if name in JOBS and new != JOBS[name]:
         raise ValueError(f"the job is no longer {name}: give it a name of its own with --name")
     return write(replace(new, name=name), Path(out))
+
+
+def _trained_by(entry: Recipe, run: RunConfig, fields: dict[str, Any], note: Callable[[str], None]) -> dict[str, Any]:
+    """The recipe's fields and those that override them, with the method that the recipe runs."""
+    asked = fields.get("method") or next(iter(entry.methods), run.model.method)
+    applied = trained_by(entry, fields.get("dataset", run.data.dataset), [asked], fields)
+    for text in applied.notes:
+        note(text)
+    return applied.fields | fields | {"method": applied.methods[asked]}
 
 
 def _changed(run: RunConfig, fields: dict[str, Any]) -> RunConfig:

@@ -52,4 +52,4 @@ FIGURES: dict[str, Callable[[Plan, Run, Sequence[str], dict[str, Any], Path], Pa
 
 
 def _model(plan: Plan, experiment: Experiment) -> Module:
-    return RunFolder(experiment.folder(plan.out) / "run").model(plan.checkpoint).to(usable(plan.device))
+    return RunFolder(experiment.folder(plan.out) / "run").model(plan.checkpoint).to(usable(plan.device, "--device"))

@@ -1,11 +1,11 @@
 """The table of a comparison's metrics: a block for each method, a line for each setting, a column for each metric."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fedpeft.study.results.bootstrap import RESAMPLES
 from fedpeft.study.results.metrics import direction
-from fedpeft.study.results.table_form import TITLES, Table
+from fedpeft.study.results.table_form import TITLES, Table, signed
 from fedpeft.tasks.mask_metrics import EMPTY_RULE
 
 MINUS = "Federated minus local"
@@ -32,16 +32,19 @@ def _block(item: Mapping[str, Any]) -> list[list[str]]:
     metrics = item["metrics"].values()
     lines = []
     for setting, counts in item["one_mask_empty"].items():
-        values = [_with_interval(metric["settings"][setting], metric["unit"], "") for metric in metrics]
+        values = [_with_interval(metric["settings"][setting], metric["unit"], _unsigned) for metric in metrics]
         lines.append([TITLES[setting], *values, f"{counts['count']} of {counts['of']}"])
     if item["gain"]:
-        changes = [_with_interval(metric["federated_minus_local"], metric["unit"], "+") for metric in metrics]
+        changes = [_with_interval(metric["federated_minus_local"], metric["unit"], signed) for metric in metrics]
         lines.append([MINUS, *changes, ""])
     return [[item["label"] if index == 0 else "", *line] for index, line in enumerate(lines)]
 
 
-def _with_interval(values: Mapping[str, Any], unit: str, sign: str) -> str:
-    digits = 2 if unit else 4
-    average, low, high = (f"{round(values[key], digits) + 0.0:{sign}.{digits}f}" for key in ("average", "low", "high"))
+def _unsigned(value: float, digits: int) -> str:
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def _with_interval(values: Mapping[str, Any], unit: str, shown: Callable[[float, int], str]) -> str:
+    average, low, high = (shown(values[key], 2 if unit else 4) for key in ("average", "low", "high"))
     # Resampling a single case at each site gives the same case again.
     return f"{average} ({low} to {high})" if values["low"] < values["high"] else average

@@ -11,7 +11,7 @@ from fedpeft.config.tasks import TASKS
 from fedpeft.study.plan.experiments import FEDERATED, INITIAL, LOCAL
 from fedpeft.study.results.bootstrap import RESAMPLES
 from fedpeft.study.results.metric_table import metric_table
-from fedpeft.study.results.table_form import TITLES, Table
+from fedpeft.study.results.table_form import TITLES, Table, signed
 from fedpeft.tasks.registry import find_task
 
 COLUMNS = (
@@ -93,11 +93,11 @@ def _block(item: dict[str, Any], measures: Sequence[str]) -> list[list[str]]:
             traffic = _traffic(item["bytes_up"], item["bytes_down"]) if setting == FEDERATED else ""
             lines.append([TITLES[setting], *_scores(values, measures), "", traffic])
     if gain := item["gain"]:
-        sites = [_signed(value) for value in gain["sites"].values()]
-        lines.append(["Gain over local", *sites, _signed(gain["average"]), *rest])
+        sites = [signed(value) for value in gain["sites"].values()]
+        lines.append(["Gain over local", *sites, signed(gain["average"]), *rest])
         # Resampling a single case at each site gives the same case again.
         known = gain["low"] < gain["high"]
-        interval = f"{_signed(gain['low'])} to {_signed(gain['high'])}" if known else "unknown: one case a site"
+        interval = f"{signed(gain['low'])} to {signed(gain['high'])}" if known else "unknown: one case a site"
         lines.append(["95 % interval", *[""] * len(sites), interval, *rest])
     if ratio := item["ratio"]:
         values = [*ratio["sites"].values(), ratio["average"]]
@@ -129,11 +129,6 @@ def _millions(count: int) -> str:
 
 def _share(item: dict[str, Any]) -> str:
     return f"{item['trainable'] / item['total']:.1%}"
-
-
-def _signed(value: float) -> str:
-    # Adding 0.0 turns -0.0 into 0.0: a value that rounds to zero is no loss.
-    return f"{round(value, 4) + 0.0:+.4f}"
 
 
 def _traffic(up: float, down: float) -> str:

@@ -37,3 +37,9 @@ class Table:
         rule = ["---"] * 2 + ["---:"] * (len(self.columns) - 2)
         lines = [self.columns, rule, *(line for block in self.blocks for line in block)]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "".join(f"\n{note}\n" for note in self.notes)
+
+
+def signed(value: float, digits: int = 4) -> str:
+    """A change for people: with its sign, unless it rounds to zero, which is neither a gain nor a loss."""
+    rounded = round(value, digits)
+    return f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"

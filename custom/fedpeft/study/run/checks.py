@@ -108,7 +108,7 @@ def device_faults(plan: Plan, runs: Iterable[Run]) -> list[str]:
     except RuntimeError:
         return [f"device {plan.device!r} is not known to torch {torch.__version__}; give cpu or cuda:<index>"]
     try:
-        device = usable(plan.device)
+        device = usable(plan.device, "--device")
         for precision in sorted({run.training.precision for run in runs}):
             computing(precision, device)
     except RuntimeError as error:
@@ -130,8 +130,13 @@ def label_faults(runs: Iterable[Run], sites: Iterable[Site]) -> list[str]:
 
 
 def weight_faults(experiments: Iterable[Experiment], sites: Sequence[Site]) -> list[str]:
-    """Why the sites of a federation cannot be weighted: a run names weights and leaves a site out."""
-    faults = []
+    """Why the sites of a federation cannot be weighted: a run names weights and leaves a site out, or another one."""
+    names = ", ".join(site.name for site in sites)
+    faults = [
+        f"--site-weights: {other} is no site of {sites[0].root.parent}; its sites are {names}"
+        for run in dict.fromkeys(experiment.run for experiment in experiments)
+        for other in sorted(dict(run.federation.site_weights or ()).keys() - {site.name for site in sites})
+    ]
     for run in dict.fromkeys(experiment.run for experiment in experiments if experiment.setting == FEDERATED):
         for site in sites if len(sites) > 1 else ():
             try:

@@ -174,7 +174,7 @@ def _scores(plan: Plan, experiment: Experiment) -> list[CaseScore]:
         _initial(plan, experiment.run)
         if experiment.setting == INITIAL
         else RunFolder(experiment.folder(plan.out) / "run").model(plan.checkpoint)
-    ).to(usable(plan.device))
+    ).to(usable(plan.device, "--device"))
     run, task = experiment.run, task_of(experiment.run)
     return [
         item

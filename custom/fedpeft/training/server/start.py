@@ -17,7 +17,7 @@ from fedpeft.models.peers.form import UNUSED
 from fedpeft.training.server.run_folder import FINISHED, RunFolder
 
 # Fields on which the tensors and their meaning depend.
-SAME = ("method", "backbone", "image_size", "initial", "options")
+SAME = ("backbone", "image_size", "initial", "options")
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,19 @@ def read_start(path: Path, run: Run, checkpoint: Path | None) -> Start:
 
 
 def other_preprocessing(path: Path, run: Run) -> str:
-    """How images entered a finished run's network differently from another run's; "" if they did not."""
-    was, now = RunFolder(path).preprocessing.to_dict(), run.preprocessing.to_dict()
-    return ", ".join(f"{name} {was[name]}, here {now[name]}" for name in was if was[name] != now[name])
+    """How images entered a finished run's network differently from another run's, and the remedy; "" if they did not.
+
+    Args:
+        path: folder of the finished run.
+        run: the run that starts from it.
+    """
+    folder = RunFolder(path)
+    (was, data), (now, here) = ((item.data.preprocessing, item.data.dataset) for item in (folder.run, run))
+    if was != now:
+        return f"preprocessing {was}, here {now}: add --preprocessing {was}"
+    old, new = folder.preprocessing.to_dict(), run.preprocessing.to_dict()
+    differs = [name for name in old if old[name] != new[name]]
+    return f"preprocessing {was} of {data}, here of {here}, which differs in {', '.join(differs)}" if differs else ""
 
 
 def _differs(folder: RunFolder, run: Run, checkpoint: Path | None) -> str:
@@ -63,7 +73,10 @@ def _differs(folder: RunFolder, run: Run, checkpoint: Path | None) -> str:
     other, found = folder.run, folder.description
     if found["status"] != FINISHED:
         return f"it has not finished ({found['status']}); let it finish, or start from another"
-    pairs = {name: (getattr(other.model, name), getattr(run.model, name)) for name in SAME}
+    pairs: dict[str, tuple[object, object]] = {}
+    if not train_alike(other, run):
+        pairs["method"] = other.model.method, run.model.method
+    pairs |= {name: (getattr(other.model, name), getattr(run.model, name)) for name in SAME}
     pairs |= {"classes": (other.data.classes, run.data.classes)}
     pairs |= {"checkpoint": (found["checkpoint"]["sha256"], identity(checkpoint))}
     wrong = [f"its {name} is {_shown(was)}, here {_shown(now)}" for name, (was, now) in pairs.items() if was != now]
@@ -71,9 +84,22 @@ def _differs(folder: RunFolder, run: Run, checkpoint: Path | None) -> str:
         return f"{', '.join(wrong)}; both must be the same"
     if run.blocks:
         return "its rounds send the tensors of some blocks alone, so sites would not receive the others"
-    if other.training.seed != run.training.seed and not _frozen_alike(other, run, checkpoint):
-        return f"frozen tensors start at random with seed {other.training.seed}, here {run.training.seed}; use its seed"
+    seeds = other.training.seed, run.training.seed
+    if (seeds[0] != seeds[1] or other.method != run.method) and not _frozen_alike(other, run, checkpoint):
+        if seeds[0] == seeds[1]:
+            return f"its frozen tensors start otherwise; use --methods {other.model.method}"
+        return f"frozen tensors start at random with seed {seeds[0]}, here {seeds[1]}; use its seed"
     return ""
+
+
+def train_alike(one: Run, other: Run) -> bool:
+    """Whether two runs' methods have the same network, trained tensors and averages; their starts may differ."""
+    return one.method == other.method or _trained(one) == _trained(other)
+
+
+def _trained(run: Run) -> tuple[object, ...]:
+    tensors = {path: (shape, run.method.rule_of(path)) for path, shape in whole(run).items()}
+    return [adapter.network for adapter in run.method.adapters], run.method.selects, run.upscaling, tensors
 
 
 def _shown(value: object) -> str:
