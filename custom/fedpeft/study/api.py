@@ -113,8 +113,8 @@ def evaluate(
         split: "training", "validation" or "test".
         metrics: for segmentation, some of "hd95", "assd" and "nsd", beside Dice; see ``fedpeft.tasks.mask_metrics``.
         nsd_tolerance: surface distance in mm up to which NSD counts as correct; None for 2.
-        save_predictions: for segmentation, folder for every case's mask on the image's own grid, <site>/<case>.nii.gz, or
-            .png for images; a file of the same name is replaced, all others stay.
+        save_predictions: for segmentation, folder for every case's mask on the image's own grid: <site>/<case>.nii.gz,
+            or .png for images; a file of the same name is replaced, all others stay.
 
     Returns:
         The content of ``fedpeft evaluate --json``: the mean score over sites, each site's means, every case's scores.

@@ -52,7 +52,8 @@ class PredictionFolder:
         """Refuse, before anything is scored, to write over an image or a label, or where nothing can be written.
 
         Raises:
-            ValueError: a case's file would be one of the data's, or a site's folder cannot be written; the message names it.
+            ValueError: a case's file would be one of the data's, or a site's folder cannot be written; the message
+                names it.
         """
         sites = list(sites)
         cases = [case for site in sites for name in site.splits for case in site.splits[name]]

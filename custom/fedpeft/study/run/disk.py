@@ -3,7 +3,6 @@
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from torch import nn
 
