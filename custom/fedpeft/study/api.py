@@ -17,7 +17,7 @@ import numpy as np
 from torch.nn import Module
 
 from fedpeft.config.run import SETTINGS, Run
-from fedpeft.study.apply import evaluation
+from fedpeft.study.apply import evaluation, inference
 from fedpeft.study.apply.checkpoint import find_checkpoint
 from fedpeft.study.plan.experiments import Plan
 from fedpeft.study.plan.recipe import recipe, variations
@@ -76,6 +76,7 @@ class LoadedRun:
         Raises:
             FileNotFoundError, ValueError: the file is missing or cannot be read; the message names it.
         """
+        inference.check_image(self.run, Path(image))
         return task_of(self.run).predict(self.model, Path(image), self.run, self.folder.preprocessing).value
 
 
