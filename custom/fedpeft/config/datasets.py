@@ -87,9 +87,8 @@ KITS19_WINDOWS = tuple(
 
 def _mean_of(windows: Sequence[Window]) -> Window:
     """The mean of each constant, for every site."""
-    return Window(
-        **{name: fmean(getattr(window, name) for window in windows) for name in ("low", "high", "mean", "std")}
-    )
+    means = {name: fmean(getattr(window, name) for window in windows) for name in ("low", "high", "mean", "std")}
+    return Window.model_validate(means)
 
 
 IXI = Preprocessing(scope="volume", foreground=None, scale="minmax", clip=None, canvas=(64, 64))
