@@ -5,6 +5,7 @@ import json
 import pytest
 
 from fedpeft.cli import compare as cli
+from fedpeft.cli.comparison import show
 from fedpeft.config.jobs import JOBS
 from fedpeft.config.presets import RECIPES, Recipe
 from fedpeft.config.run import Run
@@ -123,6 +124,31 @@ def test_the_table_has_one_line_for_what_all_runs_share(fedpeft, small_phantom):
     assert parts == sorted(parts, key=list(dict.fromkeys(parts)).index)
     (one,) = [line for line in fedpeft("compare", "--show")[1].splitlines() if " stack " in line]
     assert one.count("│") == 5, "a single run needs no column of runs"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--methods", "flap_sam"], {"loss"}),
+        (["--methods", "flap_sam", "--warmup-steps", "5", "--learning-rate", "flap_sam=1e-3"],
+         {"loss", "warmup", "base_learning_rate"}),
+        (["--methods", "flap_sam", "--site-weights", "a=1"], {"loss", "site_weighting"}),
+        (["--methods", "lora"], {"stack", "stride", "background_ratio", "stack_ends", "preprocessing", "augmentation",
+                                 "dice_weight", "loss_size"}),
+    ],
+)  # fmt: skip
+def test_fields_without_effect_are_marked(fedpeft, options, expected):
+    found = json.loads(fedpeft("compare", "--show", "--json", *options)[1])["runs"][0]["fields"]
+    assert {item["field"] for item in found if item.get("no_effect")} == expected
+    lines = [line for line in fedpeft("compare", "--show", *options)[1].splitlines() if "no effect" in line]
+    assert {line.split("│")[2].strip() for line in lines} == expected
+
+
+def test_windows_are_words(shown):
+    windows = [{"low": -66.0, "high": 208.5, "mean": 0.0, "std": 1.0, "site": "site-A"},
+               {"low": -79.0, "high": 304.0, "mean": 101.0, "std": 76.9, "site": None}]  # fmt: skip
+    assert show._windows(windows) == "site-A -66 to 208.5, all others -79 to 304 (mean 101, std 76.9)"
+    assert (show._windows(windows[:1]), show._windows([])) == ("site-A -66 to 208.5", "none")
 
 
 def test_nothing_is_trained_and_nothing_else_becomes_optional(fedpeft, small_phantom, tmp_path, monkeypatch):

@@ -71,6 +71,8 @@ def test_a_mask_does_not_replace_its_image(fedpeft, finished, small_phantom, tmp
     image = tmp_path / "image.nii.gz"
     shutil.copy(first(small_phantom, "site-1"), image)
     before = image.read_bytes()
+    code, _, err = fedpeft("infer", "--run", finished.path, "--image", "a.jpg", "--out", tmp_path / "a.png")
+    assert code == 1 and "this run segments volumes (NIfTI); a.jpg is an image (JPEG or PNG)" in err
     code, _, err = fedpeft("infer", "--run", finished.path, "--image", image, "--out", image)
     assert image.read_bytes() == before
     assert code == 1 and "image.nii.gz" in err

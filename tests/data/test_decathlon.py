@@ -52,8 +52,8 @@ def test_sites_at_random_with_a_seed(tmp_path: Path, capsys: pytest.CaptureFixtu
         splits[name] = (tmp_path / name / "split.csv").read_text()
     assert splits["a"] == splits["b"] != splits["c"]
     out = capsys.readouterr().out
-    assert "1 images without labels were left out" in out
-    assert "12 cases dealt out to 3 sites (iid, seed 1); each kept its split" in out
+    assert "1 image without a label left out" in out
+    assert "12 cases dealt out to 3 sites (iid, seed 1); their splits were drawn before" in out
     sites = read_sites(tmp_path / "a")
     assert [site.name for site in sites] == ["site-1", "site-2", "site-3"]
     assert sites[0].labels == {0: "background", 1: "Anterior", 2: "Posterior"} and sites[0].dataset == "decathlon"

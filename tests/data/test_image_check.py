@@ -18,7 +18,7 @@ def test_check_finds_what_is_wrong_later(images: list[FoundCase], tmp_path: Path
     out = tmp_path / "out"
     write_folder(Found(SOURCE, "images", ("x", "y"), images), out)
     report = check(out)
-    shown = "1 test cases show a lesion or patient of a training case: b/c7 and a/c0"
+    shown = "1 test case shows a lesion or patient of a training case: b/c7 and a/c0"
     assert (report.faults, report.warnings) == ([], [shown])
     first = report.sites[0]
     assert (first.site, first.shape) == ("a", ((8, 11), (8, 11)))
@@ -29,7 +29,7 @@ def test_check_finds_what_is_wrong_later(images: list[FoundCase], tmp_path: Path
     (out / "b" / "images" / "c6.jpg").unlink()
     report = check(out)
     assert [fault.split(": ")[1][:14] for fault in report.faults] == ["cannot be read", "not found, exp"]
-    assert "1 test cases show the same file as a validation case: a/c3 and a/c2" in report.warnings
+    assert "1 test case shows the same file as a validation case: a/c3 and a/c2" in report.warnings
 
 
 def test_check_of_datalists_of_images(images: list[FoundCase], tmp_path: Path) -> None:

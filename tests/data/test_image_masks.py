@@ -150,7 +150,7 @@ def test_the_cache_keeps_what_files_and_size_determine(cases: list[Case], tmp_pa
 @pytest.mark.parametrize(("change", "text"), [
     (lambda case: Case("x", case.image, None), "has no mask in the datalist"),
     (lambda case: write_case(case.image.parents[1], "x", mask=np.full((6, 12), 3, np.uint8)),
-     "values \\[3\\] are not among 0, 1, 2"),
+     "label values \\[3\\] are not among 0, 1, 2"),
     (lambda case: write_case(case.image.parents[1], "x", mask=np.zeros((12, 6), np.uint8)),
      "has 6 x 12 pixels, its image .* 12 x 6"),
 ])  # fmt: skip
@@ -178,6 +178,6 @@ def test_check_reads_sizes_and_values(tmp_path: Path) -> None:
     write_case(folder, "c2", mask=np.zeros((5, 12), np.uint8))
     cut(folder / "images" / "c3.png")
     assert [fault.split(": ", 1)[1][:40] for fault in check(tmp_path / "data").faults] == [
-        "values [7] are not among 0, 1, 2; correc", "has 12 x 5 pixels, its image " + str(folder)[:11],
+        "label values [7] are not among 0, 1, 2; ", "has 12 x 5 pixels, its image " + str(folder)[:11],
         "cannot be read as JPEG or PNG (Truncated",
     ]  # fmt: skip

@@ -129,7 +129,7 @@ def test_all_faults_are_listed_and_nothing_is_written(tmp_path: Path) -> None:
                 "ISIC_0000002 has 2 masks: ISIC_0000002.png, ISIC_0000002_segmentation.png, expected 1",
                 "other.png: mask without an image",
                 "ISIC_0000003.jpg: cannot be read as JPEG or PNG", "ISIC_0000004.png: cannot be read as PNG",
-                "ISIC_0000005.png: values [7] are not among 0, 1, 255",
+                "ISIC_0000005.png: label values [7] are not among 0, 1, 255",
                 "ISIC_0000006.png: has 8 x 11 pixels, its image",
                 "ISIC_0000007.jpg: cannot be read", "ISIC_0000007.png: cannot be read as PNG"]  # fmt: skip
     assert len(caught.value.faults) == len(expected)

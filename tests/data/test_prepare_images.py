@@ -126,4 +126,4 @@ def test_a_partition_keeps_the_pooled_test_set(how: str, image_table: Path, tmp_
     assert before == after and set(after.values()) == {"training", "validation", "test"}
     assert [site.name for site in prepared.sites] == ["site-1", "site-2", "site-3"]
     alpha = "" if how == "iid" else ", alpha 0.3"
-    assert prepared.notes[0] == f"80 cases dealt out to 3 sites ({how}{alpha}, seed 1); each kept its split"
+    assert prepared.notes[0] == f"80 cases dealt out to 3 sites ({how}{alpha}, seed 1); their splits were drawn before"

@@ -5,9 +5,9 @@ from made import scores_of, summary_of
 from matplotlib.image import imread
 
 from fedpeft.config.methods import METHODS
-from fedpeft.study.plots import score_bytes
+from fedpeft.study.plots import charts, score_bytes
 from fedpeft.study.plots.charts import plot_charts
-from fedpeft.study.plots.style import plt
+from fedpeft.study.plots.style import METHOD_COLOURS, STYLES, plt
 
 
 @pytest.fixture
@@ -67,3 +67,21 @@ def test_every_method_can_be_told_from_the_others(results, run):
     pixels = [axes.transData.transform((x, 0))[0] for x in columns]
     assert min(b - a for a, b in zip(pixels, pixels[1:], strict=False)) > 8
     plt.close(figure)
+
+
+def test_axes_of_scores_do_not_zoom_into_noise_and_a_setting_keeps_its_colour(results, run, monkeypatch, tmp_path):
+    drawn = {}
+    monkeypatch.setattr(charts, "save", lambda figure, path: drawn.update({path.name: figure}))
+    found = results(run)
+    for item in found["summary"][0]["settings"].values():
+        item |= {"average": 0.4, "seeds": [0.4]}
+    charts.plot_charts(found, tmp_path)
+    for name in ("bytes.png", "seeds.png"):
+        low, high = drawn[name].axes[0].get_ylim()
+        assert high - low >= 0.0499 and (low + high) / 2 == pytest.approx(0.4)
+    assert drawn["seeds.png"].axes[0].get_title() == "seed 0"
+    colours = {line.get_linestyle(): line.get_color() for line in drawn["curves.png"].axes[-1].lines}
+    assert colours == {style: colour for colour, _, style in STYLES.values()}
+    assert not {style[0] for style in STYLES.values()} & set(METHOD_COLOURS)
+    for figure in drawn.values():
+        plt.close(figure)

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -172,6 +173,18 @@ def test_the_tables_say_unit_and_direction(measured):
     assert lines[-1][-1] == "{low:.3f} to {high:.3f}".format(**content["metrics"]["hd95"])
 
 
+def test_scores_that_are_all_the_same_have_an_interval_and_classes_a_mean(measured):
+    result = measured[0]
+    scores = [replace(item, value=0.0, others={"nsd": 0.0}) for item in result.scores]
+    _, (_, _, lines) = replace(result, scores=scores, scoring=SCORING).metric_tables()
+    assert lines[0] == ["site-1", "2", "0.000", "0.000", "0.000", "0.000 to 0.000"]
+    assert lines[-1] == ["mean of sites", "", "0.000", "0.000", "0.000", "0.000 to 0.000"]
+    one = {site: next(item.case for item in scores if item.site == site) for site in ("site-1", "site-2", "site-3")}
+    scores = [item for item in scores if item.case == one[item.site]]
+    _, (_, _, lines) = replace(result, scores=scores, scoring=SCORING).metric_tables()
+    assert {line[-1] for line in lines} == {"unknown: one case"}
+
+
 def test_the_masks_on_disk_have_the_dice_of_the_table(measured, small_phantom):
     """Read back with nibabel alone, beside the label in the file's own axes; the third site's are oblique."""
     result, _, records, masks = measured
@@ -256,11 +269,13 @@ def test_masks_never_replace_the_data(finished, checkpoint, data):
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
-def test_a_folder_that_is_none_and_a_task_without_masks_are_refused(finished, tmp_path):
+def test_a_folder_that_is_none_and_a_task_without_masks_are_refused(finished, small_phantom, checkpoint, tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(ValueError, match="is a file, expected a folder"):
         PredictionFolder(file, finished.run)
+    with pytest.raises(ValueError, match="cannot be written .Not a directory in .*file.; give another --save-pred"):
+        evaluate(finished, small_phantom, "test", checkpoint, GLOBAL, predictions=file / "masks")
     classifier = make_run("lora", "images", "vit_tiny", classes=3, initial="random")
     with pytest.raises(ValueError, match="classification run has no masks; evaluation.csv has the probabilities"):
         PredictionFolder(tmp_path / "masks", classifier)

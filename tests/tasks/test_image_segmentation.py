@@ -1,6 +1,7 @@
 """Segmentation of images: every SAM method that does not mix slices, Dice at the image's own size, masks as PNG."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -191,3 +192,5 @@ def test_training_lowers_the_loss_and_beats_the_untrained_model(segmenting, lesi
     assert infer(folder, image, tmp_path / "mask.png", checkpoint).values["pixels"]["target"] > 0
     with pytest.raises(ValueError, match="expected a name that ends in .png"):
         infer(folder, image, tmp_path / "mask.nii.gz", checkpoint)
+    with pytest.raises(ValueError, match="this run segments images .JPEG or PNG.; ct.nii.gz is a volume .NIfTI."):
+        infer(folder, Path("ct.nii.gz"), tmp_path / "mask.nii.gz", checkpoint)

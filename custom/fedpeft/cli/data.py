@@ -10,6 +10,7 @@ from rich.console import Console
 
 from fedpeft.cli import prepare
 from fedpeft.cli.options import print_table
+from fedpeft.common.faults import counted
 from fedpeft.data.check import Report, check
 from fedpeft.data.datalist import Site, read_sites
 from fedpeft.data.phantom.sites import write_phantom
@@ -137,4 +138,5 @@ def _print_report(folder: Path, report: Report) -> None:
     for title, sentences in (("warning", report.warnings), ("fault", report.faults)):
         for sentence in sentences:
             print(f"{title}: {sentence}")
-    print(f"{len(report.sites)} sites, {len(report.faults)} faults, {len(report.warnings)} warnings")
+    of = (("site", report.sites), ("fault", report.faults), ("warning", report.warnings))
+    print(", ".join(counted(len(found), noun) for noun, found in of))

@@ -6,6 +6,7 @@ from typing import Any
 
 from fedpeft.cli.options import print_table, subparser
 from fedpeft.cli.shared.checkpoint_options import add_checkpoint_options, checkpoint_of
+from fedpeft.common.folders import unwritable
 from fedpeft.config.run import Run
 from fedpeft.data.datalist import SPLITS
 from fedpeft.study.apply.evaluation import evaluate, write_evaluation
@@ -32,8 +33,8 @@ def add_parser(subparsers: Any, help_: str) -> argparse.ArgumentParser:
         "--save-predictions",
         type=Path,
         metavar="DIR",
-        help="for segmentation: write every case's mask to DIR/<site>/<case>.nii.gz, on the image's own grid; a file "
-        "of the same name is replaced, all others stay",
+        help="for segmentation: write every case's mask to DIR/<site>/<case>, as .nii.gz for volumes and as .png for "
+        "images, on the image's own grid; a file of the same name is replaced, all others stay",
     )
     parser.add_argument("--best", action="store_true", help="use the best validated model instead of the last one")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     folder = find_run(args.folder)
     checkpoint = checkpoint_of(folder.run, args)
     which, scoring = BEST if args.best else GLOBAL, scoring_of(folder.run, args)
+    if fault := unwritable(args.out or folder.path, "--out"):
+        raise ValueError(fault)
     result = evaluate(folder, args.data, args.split, checkpoint, which, scoring, args.save_predictions)
     file = write_evaluation(result, args.out or folder.path)
     if args.json:

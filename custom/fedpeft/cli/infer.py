@@ -7,7 +7,7 @@ from typing import Any
 
 from fedpeft.cli.options import subparser
 from fedpeft.cli.shared.checkpoint_options import add_checkpoint_options, checkpoint_of
-from fedpeft.study.apply.inference import check_ending, infer
+from fedpeft.study.apply.inference import check_ending, check_image, infer
 from fedpeft.training.server.run_folder import BEST, GLOBAL, find_run
 
 
@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.exists() and args.out.samefile(args.image):
         raise ValueError(f"--out {args.out} is the image itself; give the result a file of its own")
     folder = find_run(args.folder)
+    check_image(folder.run, args.image)
     check_ending(folder.run, args.out)
     found = infer(folder, args.image, args.out, checkpoint_of(folder.run, args), BEST if args.best else GLOBAL)
     print(json.dumps(found.values, indent=2) if args.json else found.sentence)

@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number and its noun, such as "1 fault" and "2 faults"; the plural is the noun and an s unless it is given."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 class FaultError(ValueError):
     """Everything that is wrong with a data set, or that keeps a comparison from beginning.
 
@@ -18,5 +23,4 @@ class FaultError(ValueError):
             faults: one sentence per fault.
         """
         self.faults = tuple(faults)
-        count = f"{len(self.faults)} fault{'s' if len(self.faults) != 1 else ''}"
-        super().__init__("\n  ".join((f"{what}: {count}; nothing was written", *self.faults)))
+        super().__init__("\n  ".join((f"{what}: {counted(len(faults), 'fault')}; nothing was written", *self.faults)))

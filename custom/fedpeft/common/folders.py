@@ -4,6 +4,7 @@ import glob
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,28 @@ def refuse_existing(out: str | Path) -> None:
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out}: exists and is not empty; remove it or give another --out")
+
+
+def parent_of(path: Path) -> Path:
+    """The folder itself, or the next one above it that exists."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+
+
+def unwritable(folder: Path, option: str) -> str:
+    """Why no file can be written to a folder, which need not exist, and what to do; "" if one can.
+
+    Args:
+        folder: the folder.
+        option: the option that names it, such as "--out".
+    """
+    parent = parent_of(folder)
+    try:
+        # It has no name, so nothing is left behind.
+        with tempfile.TemporaryFile(dir=parent):
+            return ""
+    except OSError as error:
+        where = f"{folder}: cannot be written ({error.strerror} in {parent})"
+        return f"{where}; give another {option}, or let this account write there"
 
 
 @contextmanager

@@ -87,10 +87,8 @@ KITS19_WINDOWS = tuple(
 
 def _mean_of(windows: Sequence[Window]) -> Window:
     """The mean of each constant, for every site."""
-    low, high, mean, std = (
-        fmean(values) for values in zip(*((w.low, w.high, w.mean, w.std) for w in windows), strict=True)
-    )
-    return Window(low=low, high=high, mean=mean, std=std)
+    means = {name: fmean(getattr(window, name) for window in windows) for name in ("low", "high", "mean", "std")}
+    return Window.model_validate(means)
 
 
 IXI = Preprocessing(scope="volume", foreground=None, scale="minmax", clip=None, canvas=(64, 64))

@@ -24,6 +24,7 @@ class TaskEntry:
         dataset: the data set whose recipe and preprocessing serve data of any other name.
         classes: default number of classes of the list of methods.
         stacks: whether the network sees stacks of neighbouring slices, which a method may mix.
+        unused: fields of a run that the task does not read.
         like: the task whose methods, backbones and networks serve this one too; "" if it has its own.
     """
 
@@ -37,6 +38,7 @@ class TaskEntry:
     dataset: str
     classes: int
     stacks: bool = False
+    unused: tuple[str, ...] = ()
     like: str = ""
 
     @property
@@ -46,6 +48,8 @@ class TaskEntry:
 
 
 TASKS: Registry[TaskEntry] = Registry("task")
+# Fields that say how stacks are cut out of volumes.
+STACKS = ("stack", "stride", "background_ratio", "stack_ends")
 
 
 def register_tasks(*entries: TaskEntry) -> None:
@@ -71,6 +75,7 @@ register_tasks(
         backbone="vit_b16",
         dataset="images",
         classes=8,
+        unused=(*STACKS, "preprocessing", "augmentation", "dice_weight", "loss_size"),
     ),
     TaskEntry(
         "segmentation",
@@ -83,6 +88,7 @@ register_tasks(
         dataset="folder",
         classes=1,
         stacks=True,
+        unused=("loss",),
     ),
     # Two-dimensional images; segmentation is of volumes.
     TaskEntry(
@@ -95,6 +101,7 @@ register_tasks(
         backbone="sam_vit_b",
         dataset="image_masks",
         classes=1,
+        unused=(*STACKS, "loss"),
         like="segmentation",
     ),
 )

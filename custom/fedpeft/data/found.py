@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+# How a fault of a label's values goes on after the name of the file; most cases of a source have the same one.
+VALUES = ": label values "
+
 
 @dataclass(frozen=True)
 class FoundCase:
@@ -44,6 +47,7 @@ class Found:
         faults: what is wrong with the source, one sentence each.
         notes: what a person should know, one sentence each.
         merge: label value in the files -> index that replaces it.
+        naming: what gives names to further label values, for messages; "" if the source's labels are fixed.
     """
 
     source: Path
@@ -53,6 +57,7 @@ class Found:
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     merge: Mapping[int, int] = field(default_factory=dict)
+    naming: str = ""
 
 
 def spelled(merge: Mapping[int, int]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from torch.nn import Module
 
 from fedpeft.config.run import SETTINGS, Run
-from fedpeft.study.apply import evaluation
+from fedpeft.study.apply import evaluation, inference
 from fedpeft.study.apply.checkpoint import find_checkpoint
 from fedpeft.study.plan.experiments import Plan
 from fedpeft.study.plan.recipe import recipe, started_from, variations
@@ -76,6 +76,7 @@ class LoadedRun:
         Raises:
             FileNotFoundError, ValueError: the file is missing or cannot be read; the message names it.
         """
+        inference.check_image(self.run, Path(image))
         return task_of(self.run).predict(self.model, Path(image), self.run, self.folder.preprocessing).value
 
 
@@ -113,8 +114,8 @@ def evaluate(
         split: "training", "validation" or "test".
         metrics: for segmentation, some of "hd95", "assd" and "nsd", beside Dice; see ``fedpeft.tasks.mask_metrics``.
         nsd_tolerance: surface distance in mm up to which NSD counts as correct; None for 2.
-        save_predictions: for segmentation, folder for every case's mask, <site>/<case>.nii.gz on the image's own grid;
-            a file of the same name is replaced, all others stay.
+        save_predictions: for segmentation, folder for every case's mask on the image's own grid: <site>/<case>.nii.gz,
+            or .png for images; a file of the same name is replaced, all others stay.
 
     Returns:
         The content of ``fedpeft evaluate --json``: the mean score over sites, each site's means, every case's scores.

@@ -24,6 +24,25 @@ from fedpeft.tasks.scores import PLAIN, CaseScore, Scoring
 from fedpeft.tasks.types import Batch, Loss
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of files that a task predicts from.
+
+    Attributes:
+        one, many: what people call one of them, and several.
+        endings: of their names, in lower case.
+    """
+
+    one: str
+    many: str
+    endings: tuple[str, ...]
+
+
+VOLUMES = Kind("a volume (NIfTI)", "volumes (NIfTI)", (".nii", ".nii.gz"))
+IMAGES = Kind("an image (JPEG or PNG)", "images (JPEG or PNG)", (".jpg", ".jpeg", ".png"))
+KINDS = (VOLUMES, IMAGES)
+
+
 class TrainingData(Protocol):
     """A site's training data, in batches that depend on a seed alone."""
 
@@ -78,6 +97,8 @@ class Task(ABC, Generic[Data, Cases]):
 
     Attributes:
         entry: the task in ``fedpeft.config.tasks.TASKS``.
+        does: what a run does with its files, such as "segments".
+        takes: the kind of these files.
         endings: file name endings that a prediction may have.
         figure: key of ``fedpeft.study.plots.overview.FIGURES``, which plots the predictions of compared models.
         measure_titles: name -> heading of those ``measures`` that are one number.
@@ -88,6 +109,8 @@ class Task(ABC, Generic[Data, Cases]):
     """
 
     entry: ClassVar[TaskEntry]
+    does: ClassVar[str]
+    takes: ClassVar[Kind]
     endings: ClassVar[tuple[str, ...]]
     figure: ClassVar[str]
     measure_titles: ClassVar[Mapping[str, str]] = {}

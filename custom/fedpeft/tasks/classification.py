@@ -17,7 +17,7 @@ from fedpeft.config.tasks import TASKS
 from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import Case, Site
 from fedpeft.data.images.images import ImageData, normalised, read_images
-from fedpeft.tasks.base import Prediction, Task, Written
+from fedpeft.tasks.base import IMAGES, Prediction, Task, Written
 from fedpeft.tasks.measures import TITLES, measures
 from fedpeft.tasks.scores import CaseScore, Scoring
 from fedpeft.tasks.types import Loss, Stopped
@@ -69,6 +69,8 @@ class ClassificationTask(Task[ImageData, ImageCases]):
     """Predicts one class for each image."""
 
     entry = TASKS["classification"]
+    does = "classifies"
+    takes = IMAGES
     endings = (".json",)
     figure = "confusions"
     measure_titles = TITLES

@@ -20,7 +20,7 @@ from fedpeft.data.image_masks.masks import write_mask
 from fedpeft.data.image_masks.pairs import SPACING, MaskData, Pair, read_pair
 from fedpeft.data.images.images import normalised
 from fedpeft.data.volumes.fit import FITS
-from fedpeft.tasks.base import Prediction, Task, Written
+from fedpeft.tasks.base import IMAGES, Prediction, Task, Written
 from fedpeft.tasks.mask_metrics import MASK_METRICS, mask_scores
 from fedpeft.tasks.scores import CaseScore, Scoring
 from fedpeft.tasks.segmentation import make_loss
@@ -59,6 +59,8 @@ class ImageSegmentationTask(Task[MaskData, list[Pair]]):
     """Predicts masks of images; the score of a case and class is its Dice."""
 
     entry = TASKS["image_segmentation"]
+    does = "segments"
+    takes = IMAGES
     endings = (".png",)
     figure = "image_masks"
     metrics = MASK_METRICS

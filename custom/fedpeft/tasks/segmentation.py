@@ -18,7 +18,7 @@ from fedpeft.data.cache import Cache
 from fedpeft.data.datalist import Case, Site
 from fedpeft.data.volumes.stacks import StackData
 from fedpeft.data.volumes.volume import NORMALISED_BY, Volume, read_volume, save_mask, to_original_grid
-from fedpeft.tasks.base import Prediction, Task, Written
+from fedpeft.tasks.base import VOLUMES, Prediction, Task, Written
 from fedpeft.tasks.mask_metrics import MASK_METRICS, mask_scores
 from fedpeft.tasks.scores import CaseScore, Scoring
 from fedpeft.tasks.types import Loss
@@ -65,6 +65,8 @@ class SegmentationTask(Task[StackData, list[NamedVolume]]):
     """Predicts masks of volumes; the score of a case and class is its Dice."""
 
     entry = TASKS["segmentation"]
+    does = "segments"
+    takes = VOLUMES
     endings = (".nii", ".nii.gz")
     figure = "masks"
     metrics = MASK_METRICS

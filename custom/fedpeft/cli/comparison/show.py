@@ -108,7 +108,11 @@ def _rate(args: argparse.Namespace, run: Run) -> float | None:
 
 
 def _plain(run: Run, values: Sequence[Value]) -> dict[str, Any]:
-    fields = [{"part": item.part, "field": item.field, "value": item.value, "from": item.origin} for item in values]
+    fields = [
+        {"part": item.part, "field": item.field, "value": item.value, "from": item.origin}
+        | ({"no_effect": True} if item.unused else {})
+        for item in values
+    ]
     return {"label": label(run), "seed": run.training.seed, "fields": fields}
 
 
@@ -118,7 +122,7 @@ def _lines(found: dict[Run, list[Value]]) -> Iterator[list[str]]:
     for run, values in found.items():
         for item in values:
             same = having.setdefault((item.part, item.field), {})
-            same.setdefault((_text(item.value), item.origin), []).append(run)
+            same.setdefault((_shown(item), item.origin + ", no effect" * item.unused), []).append(run)
     for place, same in sorted(having.items(), key=lambda item: _order(item[0][0], found)):
         for (value, origin), runs in same.items():
             yield [*place, value, origin, "" if len(runs) == len(found) else _named(runs, list(found))]
@@ -136,6 +140,21 @@ def _named(runs: Sequence[Run], every: Sequence[Run]) -> str:
         if all((name(run) in names) == (run in runs) for run in every):
             return ", ".join(dict.fromkeys(map(name, runs)))
     return ", ".join(f"{label(run)} seed {run.training.seed}" for run in runs)
+
+
+def _shown(item: Value) -> str:
+    return _windows(item.value) if item.field == "windows" else _text(item.value)
+
+
+def _windows(windows: Sequence[dict[str, Any]]) -> str:
+    """Constants such as "site-A -66 to 208, all others -79 to 304"."""
+    found = []
+    for window in windows:
+        own = window["mean"] != 0 or window["std"] != 1
+        name = window["site"] or ("all others" if len(windows) > 1 else "")
+        scale = f" (mean {window['mean']:.4g}, std {window['std']:.4g})" * own
+        found.append(f"{name} {window['low']:.5g} to {window['high']:.5g}{scale}".strip())
+    return ", ".join(found) or "none"
 
 
 def _text(value: Any) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fedpeft.data.cache import Cache, content
 from fedpeft.data.datalist import Case
+from fedpeft.data.found import VALUES
 from fedpeft.data.image_masks.masks import read_mask, unknown_values
 from fedpeft.data.images.images import Colours, read_image, standardised
 from fedpeft.data.volumes.augment.registry import AUGMENTATIONS
@@ -57,7 +58,7 @@ def read_label(case: Case, native: tuple[int, int], labels: Collection[int]) -> 
         raise ValueError(f"{case.label}: has {sizes}; export both again")
     if unknown := unknown_values(mask, labels):
         raise ValueError(
-            f"{case.label}: values {unknown[:8]} are not among {', '.join(map(str, sorted(labels)))}; "
+            f"{case.label}{VALUES}{unknown[:8]} are not among {', '.join(map(str, sorted(labels)))}; "
             "correct the file, or say what they mean when the data is prepared"
         )
     return torch.from_numpy(mask)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedpeft.common.faults import counted
 from fedpeft.config.datasets import Preprocessing
 from fedpeft.data.datalist import SPLITS, Case, Site
 from fedpeft.data.images.images import read_image
@@ -71,7 +72,8 @@ def repeated(sites: Sequence[Site], fingerprints: Mapping[Path, str]) -> tuple[l
                 test = sum(len(names["test"]) for names in both)
                 pairs = ", ".join(f"{names['test'][0]} and {names[other][0]}" for names in both[:SHOWN])
                 more = f" and {len(both) - SHOWN} more" if len(both) > SHOWN else ""
-                warnings.append(f"{test} test cases show {what} a {other} case: {pairs}{more}")
+                shown = counted(test, "test case shows", "test cases show")
+                warnings.append(f"{shown} {what} a {other} case: {pairs}{more}")
     return [], warnings
 
 

@@ -57,8 +57,10 @@ def prepare(
     if choices.partition != NATURAL and not found.faults and not faults:
         alpha = f", alpha {choices.alpha:g}" if PARTITIONS[choices.partition].skewed else ""
         how = f"{choices.partition}{alpha}, seed {choices.seed}"
+        kept = any(case.split for case in found.cases)
+        splits = "each kept its split" if kept else "their splits were drawn before"
         cases = partition(cases, choices.partition, choices.sites, choices.alpha, choices.seed)
-        notes.append(f"{len(cases)} cases dealt out to {choices.sites} sites ({how}); each kept its split")
+        notes.append(f"{len(cases)} cases dealt out to {choices.sites} sites ({how}); {splits}")
     # A site that could not be split has no training case either.
     faults = faults or empty_training(cases)
     return write_folder(replace(found, cases=cases, faults=[*found.faults, *faults], notes=notes), out, progress)

@@ -5,14 +5,14 @@ implement what differs between volumes and images.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fedpeft.common.faults import FaultError
 from fedpeft.common.folders import building, refuse_existing
 from fedpeft.config.datasets import dataset
 from fedpeft.data.datalist import SPLITS, Case, read_sites, write_datalist
-from fedpeft.data.found import Found, FoundCase, spelled
+from fedpeft.data.found import VALUES, Found, FoundCase, spelled
 from fedpeft.data.modalities import modality
 from fedpeft.data.prepare.staging import SPLIT_FILE, Meter, Prepared, Progress, no_progress, no_space
 from fedpeft.data.table import write_splits, write_table
@@ -20,6 +20,8 @@ from fedpeft.data.table import write_splits, write_table
 CLEAN_FILE = "lesion_clean_test.csv"
 # A site's folder has the name of its FLARE client; a case's name becomes that of a file or folder.
 SITE = re.compile(r"[A-Za-z0-9_-]+")
+# Of the cases that share a fault, a message names as many and counts the others.
+SHOWN = 3
 CASE = re.compile(r"[^./\\\0][^/\\\0]*")
 
 
@@ -46,9 +48,11 @@ def write_folder(found: Found, out: str | Path, progress: Progress = no_progress
     files = [file for case in cases for file in kind.prepare.files_of(case)]
     meter = Meter(progress, [*files, *files, *kind.prepare.files_for_statistics(found)])
     faults = [*found.faults, *_faults(cases, found.labels)]
+    of_cases: list[tuple[str, str]] = []
     for case in cases:
         meter.at(f"reading {case.site}/{case.case}", *kind.prepare.files_of(case))
-        faults += [f"{case.site}/{case.case}: {fault}" for fault in kind.prepare.inspect(case, found)]
+        of_cases += [(f"{case.site}/{case.case}", fault) for fault in kind.prepare.inspect(case, found)]
+    faults += _alike(of_cases, found.naming)
     faults += no_space(files, Path(out))
     if faults:
         raise FaultError(f"{found.source} cannot be prepared", faults)
@@ -100,6 +104,22 @@ def _faults(cases: Sequence[FoundCase], labels: Sequence[str]) -> Iterator[str]:
         if key in seen:
             yield f"{case.image}: is called {'/'.join(key)}, as is {seen[key]}; keep or rename one"
         seen[key] = case.image
+
+
+def _alike(faults: Iterable[tuple[str, str]], naming: str) -> Iterator[str]:
+    """Faults of cases; cases whose labels have the same odd values share one, which names the first few of them."""
+    having: dict[tuple[str, ...], list[str]] = {}
+    for case, fault in faults:
+        _, of_values, values = fault.partition(VALUES)
+        having.setdefault((values,) if of_values else (case, fault), []).append(f"{case}: {fault}")
+    for key, same in having.items():
+        hint = f"; {naming} names them" * bool(naming and len(key) == 1)
+        if len(same) == 1:
+            yield same[0] + hint
+            continue
+        names = ", ".join(text.partition(":")[0] for text in same[:SHOWN])
+        more = f" and {len(same) - SHOWN} more" * (len(same) > SHOWN)
+        yield f"{len(same)} cases ({names}{more}){VALUES}{key[0]}{hint}"
 
 
 def _write_site(folder: Path, found_cases: Sequence[FoundCase], found: Found, meter: Meter) -> int:

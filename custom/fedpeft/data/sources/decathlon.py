@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
-from fedpeft.common.faults import FaultError
+from fedpeft.common.faults import FaultError, counted
 from fedpeft.common.files import read_json
 from fedpeft.data.entries import SEGMENTATION, Inside, LabelTable
 from fedpeft.data.found import Found, FoundCase
@@ -117,7 +117,7 @@ def find_decathlon(source: Path, channel: str | None = None) -> Found:
             )
         )  # fmt: skip
     found.notes += [f"channel {index}, {content.channels[index]}, was taken"] if index is not None else []
-    found.notes += [f"{len(content.test)} images without labels were left out"] * bool(content.test)
+    found.notes += [f"{counted(len(content.test), 'image')} without a label left out"] * bool(content.test)
     return found
 
 

@@ -60,13 +60,14 @@ def find_folder(tree: Tree) -> Found:
     splits: Mapping[Key, str | None] = dict.fromkeys(folders)
     if tree.table is not None:
         splits, faults = read_splits(tree.table, tree.columns, folders)
-    names = (tree.image, tree.label)
+    files = (tree.image, tree.label)
     cases = [
-        FoundCase(*key, folder / tree.image, folder / tree.label, split=splits[key], names=names)
+        FoundCase(*key, folder / tree.image, folder / tree.label, split=splits[key], names=files)
         for key, folder in folders.items()
         if key in splits
     ]
-    return Found(tree.source, NAME, [tree.labels[index] for index in sorted(tree.labels)], cases, faults)
+    names = [tree.labels[index] for index in sorted(tree.labels)]
+    return Found(tree.source, NAME, names, cases, faults, naming="--labels 1=organ,2=lesion")
 
 
 def _scan(source: Path) -> dict[Key, Path]:

@@ -66,7 +66,7 @@ def find_image_masks(tree: MaskTree) -> Found:
     for name in (*tree.images, tree.masks):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise ValueError(f"folder is {name!r}, expected a path within the source or a site")
-    found = Found(tree.source, NAME, ["background", *tree.labels])
+    found = Found(tree.source, NAME, ["background", *tree.labels], naming="--labels 255=lesion,128=rim")
     found.merge = {tree.background: 0, **{v: i for i, of in enumerate(tree.labels.values(), 1) for v in of}}
     for site, folder in _sites(tree):
         images = _by_name(_files(folder / name for name in tree.images), ENDINGS)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fedpeft.config.preprocessing import Preprocessing
 from fedpeft.data.datalist import Case
+from fedpeft.data.found import VALUES
 from fedpeft.data.volumes.nifti import Grid, read_nifti, write_mask
 from fedpeft.data.volumes.normalise import Statistics, apply_window, normalise, statistics_of
 
@@ -224,11 +225,11 @@ def _read_label(path: Path, image: Path, grid: Grid, labels: Mapping[int, str]) 
     values = np.unique(label)
     if not np.isfinite(values).all() or (values != np.rint(values)).any():
         odd = [float(value) for value in values if not np.isfinite(value) or value != np.rint(value)][:8]
-        raise ValueError(f"{path}: label values such as {odd}, expected whole numbers; threshold the label")
+        raise ValueError(f"{path}{VALUES}such as {odd}, expected whole numbers; threshold the label")
     unknown = [int(value) for value in values if int(value) not in labels]
     if unknown:
         raise ValueError(
-            f"{path}: label values {unknown[:8]} are not in the table {dict(labels)}; add them to the labels or "
+            f"{path}{VALUES}{unknown[:8]} are not in the table {dict(labels)}; add them to the labels or "
             "correct the file"
         )
     return label.astype(np.uint8)

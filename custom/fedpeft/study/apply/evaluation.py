@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -100,9 +101,8 @@ class Evaluation:
             [site, str(item["cases"]), *(_shown(item["classes"].get(label)) for label in labels), _shown(item[metric])]
             for site, item in result["sites"].items()
         ]
-        classes = [item["classes"] for item in result["sites"].values()]
-        means = [fmean(item[label] for item in classes if label in item) for label in labels]
-        lines.append(["mean of sites", "", *map(_shown, means), _shown(result[metric])])
+        means = _class_means([item["classes"] for item in result["sites"].values()], labels)
+        lines.append(["mean of sites", "", *means, _shown(result[metric])])
         return ["site", "cases", *labels, "mean"], lines
 
     def metric_tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -112,20 +112,29 @@ class Evaluation:
         columns = ["site", "cases", *labels, "mean", "95 % interval"]
         tables = []
         for name, overall in result.get("metrics", {}).items():
-            lines = []
+            lines, of_sites = [], []
             for site, item in result["sites"].items():
                 values = item["metrics"][name]
-                classes = [_shown(values["classes"][label]["mean"]) for label in labels]
-                lines.append([site, str(item["cases"]), *classes, _shown(values["mean"]), _spread(values)])
-            lines.append(["mean of sites", "", *[""] * len(labels), _shown(overall["mean"]), _spread(overall)])
+                of_sites.append({label: found["mean"] for label, found in values["classes"].items()})
+                line = [site, str(item["cases"]), *_class_means(of_sites[-1:], labels)]
+                lines.append([*line, _shown(values["mean"]), _spread(values, item["cases"])])
+            most = max(item["cases"] for item in result["sites"].values())
+            line = ["mean of sites", "", *_class_means(of_sites, labels)]
+            lines.append([*line, _shown(overall["mean"]), _spread(overall, most)])
             tables.append((direction(overall), columns, lines))
         return tables
 
 
-def _spread(values: dict[str, Any]) -> str:
+def _class_means(of_sites: Sequence[Mapping[str, float]], labels: Sequence[str]) -> list[str]:
+    """Each class's mean over the sites that have it; "" if none has."""
+    found = [[values[label] for values in of_sites if label in values] for label in labels]
+    return [_shown(fmean(values) if values else None) for values in found]
+
+
+def _spread(values: dict[str, Any], cases: int) -> str:
+    """An interval of the scores of as many cases."""
     # Resampling a single case gives the same case again.
-    low, high = values["low"], values["high"]
-    return f"{low:.3f} to {high:.3f}" if low < high else "unknown: one case"
+    return f"{values['low']:.3f} to {values['high']:.3f}" if cases > 1 else "unknown: one case"
 
 
 def _shown(value: float | None) -> str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from fedpeft.common.folders import unwritable
 from fedpeft.config.run import Run
 from fedpeft.data.datalist import Site
 from fedpeft.tasks.base import Prediction
@@ -48,15 +49,18 @@ class PredictionFolder:
         return self.path / _safe(site) / f"{_safe(case)}{self._ending}"
 
     def refuse_inputs(self, sites: Iterable[Site], split: str) -> None:
-        """Refuse to write over an image or a label.
+        """Refuse, before anything is scored, to write over an image or a label, or where nothing can be written.
 
         Raises:
-            ValueError: a case's file would be one of the data's; the message names it.
+            ValueError: a case's file would be one of the data's, or a site's folder cannot be written; the message
+                names it.
         """
         sites = list(sites)
         cases = [case for site in sites for name in site.splits for case in site.splits[name]]
         inputs = {path.resolve() for case in cases for path in (case.image, case.label) if path is not None}
         for site in sites:
+            if fault := unwritable(self.path / _safe(site.name), "--save-predictions"):
+                raise ValueError(fault)
             for case in site.splits[split]:
                 if (file := self.file(site.name, case.case)).resolve() in inputs:
                     raise ValueError(f"{file} is a file of the data; give --save-predictions a folder of its own")

@@ -11,6 +11,12 @@ from fedpeft.config.sections import SECTIONS
 # What set fields, from the weakest to the strongest: its name for people, and its fields.
 Layers = Sequence[tuple[str, Mapping[str, Any]]]
 PREPROCESSING = "preprocessing"
+# Field -> the field that takes its place where it is set.
+INSTEAD = {
+    "warmup": "warmup_steps",
+    "base_learning_rate": "learning_rate",
+    "site_weighting": "site_weights",
+}
 
 
 @dataclass(frozen=True)
@@ -23,12 +29,14 @@ class Value:
         field: its name; for an option of the method's adapters, the option's.
         value: plain, as JSON has it.
         origin: what gave the value: a layer, "method", "backbone", "data set" or "default".
+        unused: whether the value has no effect, see ``unused_fields``.
     """
 
     part: str
     field: str
     value: Any
     origin: str
+    unused: bool = False
 
 
 def values_of(run: Run, layers: Layers, otherwise: str) -> list[Value]:
@@ -44,17 +52,25 @@ def values_of(run: Run, layers: Layers, otherwise: str) -> list[Value]:
     origins = _entries(run)
     for name, value in given.items():
         origins[name] = next((layer for layer, fields in reversed(known) if fields.get(name) == value), otherwise)
-    found = []
+    found, unused = [], unused_fields(run)
     for section in SECTIONS:
         values = {name: value for name, value in plain[section].items() if name != "options"}
         if section == "model":
             values |= dict.fromkeys(run.method.options) | plain[section]["options"]
-        found += [Value(section, name, value, origins.get(name, "default")) for name, value in values.items()]
+        found += [
+            Value(section, name, value, origins.get(name, "default"), name in unused) for name, value in values.items()
+        ]
     if not run.task.background:
         # Images of one class each are normalised by the backbone's colours alone.
         return found
     whose = f"{run.data.preprocessing} of {run.data.dataset}"
     return found + [Value(PREPROCESSING, name, value, whose) for name, value in run.preprocessing.to_dict().items()]
+
+
+def unused_fields(run: Run) -> set[str]:
+    """Fields without effect in a run: its task does not read them, or another field that is set takes their place."""
+    given = flat(run.config)
+    return {*run.task.unused, *(name for name, other in INSTEAD.items() if other in given)}
 
 
 def flat(config: RunConfig) -> dict[str, Any]:

@@ -9,9 +9,21 @@ import numpy as np
 
 from fedpeft.study.plots.curves import curves
 from fedpeft.study.plots.score_bytes import score_bytes
-from fedpeft.study.plots.style import COLOURS, STYLES, Axes, Figure, compared, key, plt, save, scored, title_of
+from fedpeft.study.plots.style import (
+    METHOD_COLOURS,
+    STYLES,
+    Axes,
+    Figure,
+    compared,
+    key,
+    plt,
+    save,
+    scored,
+    title_of,
+    widen,
+)
 
-HATCHES = ("", "///", "...")
+HATCHES = ("", "///", "...", "xxx")
 
 
 def plot_charts(results: dict[str, Any], out: Path) -> list[Path]:
@@ -53,10 +65,14 @@ def _seeds(results: dict[str, Any]) -> Figure:
             x = index + 0.24 * (place - (len(settings) - 1) / 2)
             colour, marker, _ = STYLES[setting]
             axes.plot([x] * len(values), values, marker, color=colour, markersize=6, alpha=0.75)
-            axes.hlines(fmean(values), x - 0.09, x + 0.09, color=colour, linewidth=2.5)
+            if len(values) > 1:
+                axes.hlines(fmean(values), x - 0.09, x + 0.09, color=colour, linewidth=2.5)
     _ticks(axes, [item["label"] for item in summary])
     axes.set(ylabel=f"mean {scored(results)} (Average)", xlim=(-0.6, len(summary) - 0.4))
-    axes.set_title(f"seeds {', '.join(map(str, summary[0]['seeds']))}: points, and their mean", fontsize=10)
+    seeds = ", ".join(map(str, summary[0]["seeds"]))
+    several = len(summary[0]["seeds"]) > 1
+    axes.set_title(f"seeds {seeds}: a point each, a bar for their mean" if several else f"seed {seeds}", fontsize=10)
+    widen(axes)
     axes.grid(alpha=0.3, axis="y")
     figure.legend(handles=key(settings), loc="outside lower center", ncols=3, fontsize=9)
     return figure
@@ -79,8 +95,8 @@ def _gain(results: dict[str, Any]) -> Figure | None:
             x,
             [*gain["sites"].values(), gain["average"]],
             width * 0.92,
-            color=COLOURS[index % len(COLOURS)],
-            hatch=HATCHES[index // len(COLOURS) % len(HATCHES)],
+            color=METHOD_COLOURS[index % len(METHOD_COLOURS)],
+            hatch=HATCHES[index // len(METHOD_COLOURS) % len(HATCHES)],
             edgecolor="white",
             linewidth=0,
             label=item["label"],
@@ -90,7 +106,9 @@ def _gain(results: dict[str, Any]) -> Figure | None:
     axes.axvline(len(sites) - 0.5, color="0.7", linewidth=1, linestyle=":")
     _ticks(axes, [*sites, "Average"])
     axes.set(ylabel=f"{title_of(results)}, federated - local at home")
-    axes.set_title("gain by federation; the line on the average is its 95 % interval", fontsize=10)
+    known = any(item["gain"]["low"] < item["gain"]["high"] for item in items)
+    axes.set_title("gain by federation" + "; the line on the average is its 95 % interval" * known, fontsize=10)
+    widen(axes)
     axes.grid(alpha=0.3, axis="y")
     figure.legend(loc="outside lower center", ncols=min(6, len(items)), fontsize=9)
     return figure

@@ -7,7 +7,7 @@ import numpy as np
 
 from fedpeft.config.run import Run
 from fedpeft.study.plots.masks import plot_curves
-from fedpeft.study.plots.style import Axes, plt, save, title_of
+from fedpeft.study.plots.style import Axes, named, plt, save, title_of
 
 
 def plot_confusions(results: dict[str, Any], run: Run, path: Path) -> Path:
@@ -24,6 +24,7 @@ def plot_confusions(results: dict[str, Any], run: Run, path: Path) -> Path:
     pooled = results["runs"][0]["pooled"]
     size = max(3.4, 0.42 * run.data.classes + 1.6)
     figure = plt.figure(figsize=(5 + size * len(pooled), size + 1), constrained_layout=True)
+    figure.suptitle(named(results), fontsize=11)
     left, right = figure.subfigures(1, 2, width_ratios=(5, size * len(pooled)))
     plot_curves(left.subplots(), results)
     grid = right.subplots(1, len(pooled), squeeze=False)[0]

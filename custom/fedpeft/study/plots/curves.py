@@ -9,7 +9,18 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from fedpeft.study.plan.experiments import CENTRALIZED
-from fedpeft.study.plots.style import COLOURS, STYLES, Axes, Figure, Line2D, compared, marker, plt, title_of
+from fedpeft.study.plots.style import (
+    METHOD_COLOURS,
+    STYLES,
+    Axes,
+    Figure,
+    Line2D,
+    compared,
+    marker,
+    plt,
+    title_of,
+    widen,
+)
 from fedpeft.study.results.history import Curve, aligned, mean_curve
 
 ALL = "all sites"
@@ -35,10 +46,13 @@ def curves(results: dict[str, Any]) -> Figure | None:
         squeeze=False,
         constrained_layout=True,
     )
-    colours = dict(zip(labels, cycle(COLOURS), strict=False))
+    colours = dict(zip(labels, cycle(METHOD_COLOURS), strict=False))
+    # A single method leaves the colours to the settings.
+    alone = len(labels) == 1
     for axes, (site, curves_of) in zip(grid.flat, panels.items(), strict=False):
         for (label, setting), seeds in curves_of.items():
-            style = {"color": colours[label], "linestyle": STYLES[setting][2], "marker": marker(labels, label)}
+            colour = STYLES[setting][0] if alone else colours[label]
+            style = {"color": colour, "linestyle": STYLES[setting][2], "marker": marker(labels, label)}
             _line(axes, seeds, style)
         axes.set_title(site, fontsize=10)
         axes.grid(alpha=0.3)
@@ -51,10 +65,17 @@ def curves(results: dict[str, Any]) -> Figure | None:
         axes.tick_params(labelbottom=True)
     for axes in grid[:, 0]:
         axes.set_ylabel(f"mean validation {title_of(results)}")
+    widen(grid.flat[0])
+    if alone:
+        figure.suptitle(labels[0], fontsize=10)
     handles = [
-        *(Line2D([], [], color=colours[label], marker=marker(labels, label), label=label) for label in labels),
         *(
-            Line2D([], [], color="0.3", linestyle=STYLES[setting][2], label=setting)
+            Line2D([], [], color=colours[label], marker=marker(labels, label), label=label)
+            for label in labels
+            if not alone
+        ),
+        *(
+            Line2D([], [], color=STYLES[setting][0] if alone else "0.3", linestyle=STYLES[setting][2], label=setting)
             for setting in compared(results["summary"])
         ),
     ]

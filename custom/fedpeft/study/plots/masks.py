@@ -2,19 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import to_rgba
 from matplotlib.ticker import MaxNLocator
 from torch.nn import Module
 
 from fedpeft.config.run import Run
 from fedpeft.data.datalist import Site
 from fedpeft.data.image_masks.masks import COLOURS
-from fedpeft.study.plots.style import COLOURS as LINES
-from fedpeft.study.plots.style import Axes, Line2D, plt, save, title_of
+from fedpeft.study.plan.experiments import LOCAL
+from fedpeft.study.plots.style import STYLES, Axes, Line2D, named, plt, save, title_of
 from fedpeft.study.results.history import mean_curve
+
+# Opacity of a mask's fill.
+FILL = 0.25
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ def plot_masks(
     """
     lines, columns = len(sites), 1 + len(models)
     figure = plt.figure(figsize=(5.2 + 2.5 * columns, 2.6 * lines + 0.8), constrained_layout=True)
+    figure.suptitle(named(results), fontsize=11)
     left, right = figure.subfigures(1, 2, width_ratios=(4.8, 2.5 * columns))
     plot_curves(left.subplots(), results)
     grid = right.subplots(lines, columns, squeeze=False)
@@ -80,19 +86,21 @@ def plot_masks(
 
 
 def plot_curves(axes: Axes, results: dict[str, Any]) -> None:
-    """Plot validation over rounds: local models as thin lines, the others as thick ones."""
-    axes.set_prop_cycle(color=LINES)
+    """Plot validation over rounds in the settings' colours: local models as thin lines, the others as thick ones."""
+    markers = cycle(".sDvP*")
     for model, sites in results["runs"][0]["history"].items():
         if not sites:
             continue
-        local = model.startswith("local/")
+        setting = model.partition("/")[0]
+        local = setting == LOCAL
         label = f"{model.removeprefix('local/')} alone, at home" if local else model
         axes.plot(
             *zip(*mean_curve(list(sites.values())), strict=True),
             label=label,
             linewidth=1.2 if local else 2.6,
-            linestyle="--" if local else "-",
-            marker="." if local else "o",
+            color=STYLES[setting][0],
+            linestyle=STYLES[setting][2],
+            marker=next(markers) if local else STYLES[setting][1],
             markersize=4,
         )
     axes.set(xlabel="round", ylabel=f"mean validation {title_of(results)}", ylim=(0, 1))
@@ -106,11 +114,15 @@ def plot_curves(axes: Axes, results: dict[str, Any]) -> None:
 
 
 def _overlay(axes: Axes, example: Example, mask: np.ndarray, title: str) -> None:
-    """Plot an image with the mask's outlines."""
+    """Plot an image with the mask's outlines, and a light fill, which shows a mask that covers nearly everything."""
     low, high = example.limits or (None, None)
     axes.imshow(example.image, cmap="gray", aspect=example.aspect, vmin=low, vmax=high)
     for value in range(1, int(mask.max()) + 1):
-        if (mask == value).any():
-            axes.contour(mask == value, levels=[0.5], colors=[COLOURS[(value - 1) % len(COLOURS)]], linewidths=1.2)
+        inside, colour = mask == value, COLOURS[(value - 1) % len(COLOURS)]
+        if inside.any():
+            fill = np.where(inside[..., None], to_rgba(colour, FILL), 0.0)
+            axes.imshow(fill, aspect=example.aspect, interpolation="nearest")
+        if inside.any() and not inside.all():
+            axes.contour(inside, levels=[0.5], colors=[colour], linewidths=1.2)
     axes.set_title(title, fontsize=9)
     axes.axis("off")

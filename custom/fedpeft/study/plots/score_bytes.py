@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from fedpeft.study.plots.style import STYLES, Axes, Figure, Summary, compared, key, plt, scored
+from fedpeft.study.plots.style import STYLES, Axes, Figure, Summary, compared, key, plt, scored, widen
 
 
 def score_bytes(results: dict[str, Any]) -> Figure:
@@ -25,6 +25,7 @@ def score_bytes(results: dict[str, Any]) -> Figure:
     volumes = [volume for volume, _, _ in tops]
     axes.set_xlim(min(volumes) / 2, max(volumes) * 3)
     axes.margins(y=0.12)
+    widen(axes)
     axes.set(xlabel="MB a round and site, up + down, if federated", ylabel=f"mean {scored(results)} (Average)")
     _parameters(axes, results["summary"])
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D  # noqa: E402
 
 __all__ = [
     "COLOURS",
+    "METHOD_COLOURS",
     "STYLES",
     "Axes",
     "Figure",
@@ -27,16 +28,22 @@ __all__ = [
     "compared",
     "key",
     "marker",
+    "named",
     "plt",
     "save",
     "scored",
     "title_of",
+    "widen",
 ]
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart, without yellow: too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Setting -> colour, marker, line style.
 STYLES = {LOCAL: ("#E69F00", "s", "--"), FEDERATED: ("#0072B2", "o", "-"), CENTRALIZED: ("#009E73", "^", ":")}
+# Where a colour stands for a method, it is no setting's.
+METHOD_COLOURS = tuple(colour for colour in COLOURS if colour not in {style[0] for style in STYLES.values()})
+# An axis of scores shows at least this range, so that it does not blow up noise.
+LEAST_RANGE = 0.05
 
 Summary = Sequence[dict[str, Any]]
 
@@ -58,6 +65,20 @@ def title_of(results: dict[str, Any]) -> str:
     return TASKS[results["summary"][0]["task"]].title
 
 
+def named(results: dict[str, Any]) -> str:
+    """Which run a plot of a single one shows, such as "flap_sam, seed 0", and of how many methods it is the first."""
+    label, methods = results["runs"][0]["label"], len(results["summary"])
+    first = f" (the first of {methods} methods)" if methods > 1 else ""
+    return f"{label}, seed {results['summary'][0]['seeds'][0]}{first}"
+
+
+def widen(axes: Axes) -> None:
+    """Let a vertical axis of scores show ``LEAST_RANGE`` at least, with the data in the middle."""
+    low, high = axes.get_ylim()
+    lack = max(0.0, LEAST_RANGE - (high - low))
+    axes.set_ylim(low - lack / 2, high + lack / 2)
+
+
 def compared(summary: Summary) -> list[str]:
     """The training settings in which any method was compared."""
     there = {setting for item in summary for setting in item["settings"]} - {INITIAL, EVERYWHERE}
@@ -74,4 +95,4 @@ def key(settings: Sequence[str]) -> list[Line2D]:
 
 def marker(labels: Sequence[str], label: str) -> str:
     """The marker of a label's line; labels beyond the last colour reuse the colours with another marker."""
-    return ".sDv"[labels.index(label) // len(COLOURS) % 4]
+    return ".sDv"[labels.index(label) // len(METHOD_COLOURS) % 4]

@@ -6,7 +6,6 @@ voxels, pixels and label values, which ``fedpeft data check`` reads: that takes 
 """
 
 import logging
-import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 
 from fedpeft.common.devices import usable
 from fedpeft.common.faults import FaultError
+from fedpeft.common.folders import unwritable
 from fedpeft.common.precision import computing
 from fedpeft.config.run import Run
 from fedpeft.config.sections import Model
@@ -22,7 +22,7 @@ from fedpeft.data.modalities import modality
 from fedpeft.models.checkpoints.reading import misfits
 from fedpeft.models.initial import skeleton
 from fedpeft.study.plan.experiments import CENTRALIZED, FEDERATED, INITIAL, Experiment, Plan, has_scores, label
-from fedpeft.study.run.disk import cache_notes, disk_faults, parent_of
+from fedpeft.study.run.disk import cache_notes, disk_faults
 from fedpeft.training.client.labels import check_labels
 from fedpeft.training.server.weighting import check_sites
 
@@ -192,14 +192,7 @@ def header_faults(sites: Iterable[Site], runs: Sequence[Run]) -> tuple[dict[Case
 
 def output_faults(plan: Plan) -> list[str]:
     """Why nothing can be written to the output's folder."""
-    parent = parent_of(plan.out)
-    try:
-        # It has no name, so nothing is left behind.
-        with tempfile.TemporaryFile(dir=parent):
-            return []
-    except OSError as error:
-        where = f"{plan.out}: cannot be written ({error.strerror} in {parent})"
-        return [f"{where}; give another --out, or let this account write there"]
+    return list(filter(None, [unwritable(plan.out, "--out")]))
 
 
 def _named(cases: Sequence[str]) -> str:

@@ -3,10 +3,10 @@
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from torch import nn
 
+from fedpeft.common.folders import parent_of
 from fedpeft.config.codecs import CODECS
 from fedpeft.config.run import Run
 from fedpeft.data.cache import DISK, MEMORY
@@ -21,11 +21,6 @@ SMALL = 2e6
 KEPT, DRAFT = 2, 1
 # A site keeps its last two states and writes the third: two moments and the trained tensors each.
 STATES, PARTS = 3, 3
-
-
-def parent_of(path: Path) -> Path:
-    """The folder itself, or the next one above it that exists."""
-    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
 
 
 def disk_faults(
