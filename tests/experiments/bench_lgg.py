@@ -91,7 +91,7 @@ class Try:
 def tries(methods: list[str], data: Path, out: Path) -> Iterator[Try]:
     """All learning rates of some methods."""
     for name in methods:
-        rate = make_run(name, "folder", "sam_tiny").learning_rate
+        rate = make_run(name, "folder", "sam_tiny").training.learning_rate
         yield from (Try(name, factor * rate, data, out) for factor in FACTORS)
 
 
