@@ -1,6 +1,6 @@
 """What each training recipe is worth on real tumours of four institutions, at about the same number of computed slices.
 
-    python tests/experiments/bench_recipes.py --source DIR --out runs/recipes [--recipes A,B] [--share 0.02]
+    python tests/experiments/bench_recipes.py --source DIR --out runs/recipes [--recipes A,B] [--share 0.01]
 
 ``DIR`` and the split of its patients are those of ``bench_lgg.py``. The recipe ``efficient`` runs as it is. The recipes
 of published code would take days here: they run for a share of their epochs, in as many rounds as ``efficient``, with
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--methods", default="flap_sam,full_ft")
     parser.add_argument("--settings", default="local,federated,centralized")
     parser.add_argument("--seeds", default="0,1")
-    parser.add_argument("--share", type=float, default=0.02, help="of a published recipe's epochs (default 0.02)")
+    parser.add_argument("--share", type=float, default=0.01, help="of a published recipe's epochs (default 0.01)")
     args = parser.parse_args()
     data = prepare(args.source, args.out / "data", halves(args.source))
     for recipe in args.recipes.split(","):
