@@ -38,7 +38,10 @@ def started(monkeypatch):
         assert process.stdout.readline() == "up\n"
         if ends:
             process.wait()
-        found = [p for p in psutil.process_iter() if _workspace(p) == str(workspace)]
+        # The environment of a process cannot be read for an instant while it starts.
+        found, until = [], time.monotonic() + 20
+        while len(found) < (2 if ends else 3) and time.monotonic() < until:
+            found = [p for p in psutil.process_iter() if _workspace(p) == str(workspace)]
         everything.extend(found)
         return found
 
