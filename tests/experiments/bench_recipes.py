@@ -1,4 +1,4 @@
-"""What each training recipe is worth on real tumours of four institutions, at about the same number of computed slices.
+"""What each training recipe is worth on real tumours of four institutions.
 
     python tests/experiments/bench_recipes.py --source DIR --out runs/recipes [--recipes A,B] [--share 0.01]
 
